@@ -1,0 +1,5 @@
+/** A model was asked for that cannot be built: which option, what was expected, what came. */
+export class ModelError extends Error {
+  override readonly name = 'ModelError';
+  readonly code = 'INVALID_ARGUMENT';
+}

@@ -1,0 +1,3 @@
+export { ModelError } from './errors.js';
+export { disposeNetwork, joinStateDicts, type Network, placeNetwork } from './network.js';
+export { Vgg11, type VggOptions } from './vgg.js';

@@ -1,0 +1,41 @@
+import type { Module, Placement, StateDict } from '../nn/index.js';
+
+/**
+ * What the greedy curriculum trains: a list of blocks, each with the auxiliary head that reads it (paper, section 3).
+ * The last head is the finished network's classifier.
+ */
+export interface Network {
+  readonly name: string;
+  readonly classes: number;
+  /** [channels, height, width] of an input image. */
+  readonly inputShape: readonly [number, number, number];
+  readonly blocks: readonly Module[];
+  readonly heads: readonly Module[];
+  /** What differs from the paper's model, in a sentence each; shown wherever results are. */
+  readonly notes: readonly string[];
+  /** The parameters and buffers of the finished network: all blocks and the last head, by their PyTorch names. */
+  stateDict(): StateDict;
+  /** Those of the auxiliary heads below the last. */
+  auxiliaryStateDict(): StateDict;
+}
+
+const modulesOf = (network: Network): Module[] => [...network.blocks, ...network.heads];
+
+/** Moves a whole network. */
+export function placeNetwork(network: Network, placement: Placement): void {
+  for (const module of modulesOf(network)) module.to(placement);
+}
+
+/** Frees a whole network. */
+export function disposeNetwork(network: Network): void {
+  for (const module of modulesOf(network)) module.dispose();
+}
+
+/** The state dicts of several modules under a prefix each. */
+export function joinStateDicts(parts: readonly (readonly [prefix: string, module: Module])[]): StateDict {
+  const joined: StateDict = new Map();
+  for (const [prefix, module] of parts) {
+    for (const [name, tensor] of module.stateDict()) joined.set(`${prefix}${name}`, tensor);
+  }
+  return joined;
+}

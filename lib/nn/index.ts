@@ -1,0 +1,15 @@
+export { ModuleError, SafetensorsError, StateDictError } from './errors.js';
+export { defaultInit, type Initializer, kaimingNormalFanOut, normalInit } from './init.js';
+export {
+  AdaptiveAvgPool2d,
+  BatchNorm2d,
+  Conv2d,
+  Dropout,
+  Flatten,
+  Linear,
+  MaxPool2d,
+  ReLU,
+  Sequential,
+} from './layers.js';
+export { loadInto, Module, type Placement, type StateDict } from './module.js';
+export { readSafetensors, type SafetensorsFile, writeSafetensors } from './safetensors.js';

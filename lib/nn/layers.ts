@@ -1,0 +1,168 @@
+import { empty, noGrad, ones, type Tensor, zeros } from '../tensor/index.js';
+import { ModuleError } from './errors.js';
+import { defaultInit, type Initializer } from './init.js';
+import { Module } from './module.js';
+
+function checkSizes(layer: string, sizes: Record<string, number>): void {
+  for (const [name, size] of Object.entries(sizes)) {
+    if (!Number.isInteger(size) || size < 1) {
+      throw new ModuleError(`${layer}: expected an integer of at least 1 for ${name}, got ${size}`);
+    }
+  }
+}
+
+/** 2-D convolution of [batch, inChannels, height, width]; names and defaults of torch.nn.Conv2d. */
+export class Conv2d extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor | null;
+  readonly #stride: number;
+  readonly #padding: number;
+
+  constructor(options: {
+    inChannels: number;
+    outChannels: number;
+    kernelSize: number;
+    stride?: number;
+    padding?: number;
+    bias?: boolean;
+    init?: Initializer;
+  }) {
+    super();
+    const { inChannels, outChannels, kernelSize, stride = 1, padding = 0, bias = true, init = defaultInit() } = options;
+    checkSizes('Conv2d', { inChannels, outChannels, kernelSize, stride });
+    this.#stride = stride;
+    this.#padding = padding;
+    this.weight = this.parameter('weight', empty([outChannels, inChannels, kernelSize, kernelSize]));
+    this.bias = bias ? this.parameter('bias', empty([outChannels])) : null;
+    init(this);
+  }
+
+  forward(input: Tensor): Tensor {
+    return input.conv2d(this.weight, this.bias, { stride: this.#stride, padding: this.#padding });
+  }
+}
+
+/** The affine map of [..., inFeatures] to [..., outFeatures]; names and defaults of torch.nn.Linear. */
+export class Linear extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor | null;
+
+  constructor(options: { inFeatures: number; outFeatures: number; bias?: boolean; init?: Initializer }) {
+    super();
+    const { inFeatures, outFeatures, bias = true, init = defaultInit() } = options;
+    checkSizes('Linear', { inFeatures, outFeatures });
+    this.weight = this.parameter('weight', empty([outFeatures, inFeatures]));
+    this.bias = bias ? this.parameter('bias', empty([outFeatures])) : null;
+    init(this);
+  }
+
+  forward(input: Tensor): Tensor {
+    return input.linear(this.weight, this.bias);
+  }
+}
+
+/** Batch normalisation of [batch, features, height, width]; names and defaults of torch.nn.BatchNorm2d. */
+export class BatchNorm2d extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+  readonly runningMean: Tensor;
+  readonly runningVar: Tensor;
+  readonly numBatchesTracked: Tensor;
+  readonly #momentum: number;
+  readonly #eps: number;
+
+  constructor(options: { features: number; momentum?: number; eps?: number }) {
+    super();
+    const { features, momentum = 0.1, eps = 1e-5 } = options;
+    checkSizes('BatchNorm2d', { features });
+    this.#momentum = momentum;
+    this.#eps = eps;
+    this.weight = this.parameter('weight', ones([features]));
+    this.bias = this.parameter('bias', zeros([features]));
+    this.runningMean = this.buffer('running_mean', zeros([features]));
+    this.runningVar = this.buffer('running_var', ones([features]));
+    this.numBatchesTracked = this.buffer('num_batches_tracked', zeros([], { dtype: 'int64' }));
+  }
+
+  forward(input: Tensor): Tensor {
+    if (this.training) noGrad(() => this.numBatchesTracked.add_(1));
+    return input.batchNorm(this.weight, this.bias, this.runningMean, this.runningVar, {
+      training: this.training,
+      momentum: this.#momentum,
+      eps: this.#eps,
+    });
+  }
+}
+
+export class ReLU extends Module {
+  forward(input: Tensor): Tensor {
+    return input.relu();
+  }
+}
+
+/** The maximum of each kernelSize x kernelSize window, moved by its own size. */
+export class MaxPool2d extends Module {
+  readonly #kernelSize: number;
+
+  constructor(options: { kernelSize: number }) {
+    super();
+    checkSizes('MaxPool2d', options);
+    this.#kernelSize = options.kernelSize;
+  }
+
+  forward(input: Tensor): Tensor {
+    return input.maxPool2d(this.#kernelSize, { stride: this.#kernelSize });
+  }
+}
+
+/** Averages to outputSize x outputSize, whatever the input's size. */
+export class AdaptiveAvgPool2d extends Module {
+  readonly #outputSize: number;
+
+  constructor(options: { outputSize: number }) {
+    super();
+    checkSizes('AdaptiveAvgPool2d', options);
+    this.#outputSize = options.outputSize;
+  }
+
+  forward(input: Tensor): Tensor {
+    return input.adaptiveAvgPool2d(this.#outputSize);
+  }
+}
+
+/** Joins all dimensions but the batch. */
+export class Flatten extends Module {
+  forward(input: Tensor): Tensor {
+    return input.flatten({ startDim: 1 });
+  }
+}
+
+/** In training, zeroes each value with probability p and scales the rest by 1 / (1 - p). */
+export class Dropout extends Module {
+  readonly #p: number;
+
+  constructor(options: { p: number }) {
+    super();
+    if (!(options.p >= 0 && options.p < 1))
+      throw new ModuleError(`Dropout: expected 0 <= p < 1 for p, got ${options.p}`);
+    this.#p = options.p;
+  }
+
+  forward(input: Tensor): Tensor {
+    return this.training ? input.dropout({ p: this.#p }) : input;
+  }
+}
+
+/** Modules one after another. The names become those of the state dict. */
+export class Sequential extends Module {
+  constructor(modules: readonly (readonly [name: string, module: Module])[]) {
+    super();
+    for (const [name, module] of modules) this.child(name, module);
+  }
+
+  forward(input: Tensor): Tensor {
+    let output = input;
+    for (const module of this.children.values()) output = module.forward(output);
+    return output;
+  }
+}

@@ -1,0 +1,135 @@
+import { type Device, type DType, keep, type MemoryFormat, noGrad, scope, type Tensor } from '../tensor/index.js';
+import { StateDictError } from './errors.js';
+
+/** Where a module's tensors lie: what is left out stays as it is. */
+export interface Placement {
+  readonly device?: Device;
+  /** Applies to floating-point tensors. */
+  readonly dtype?: DType;
+  /** Applies to 4-dimensional parameters. */
+  readonly memoryFormat?: MemoryFormat;
+}
+
+/** The tensors of a module by name, in PyTorch's order and with PyTorch's names. */
+export type StateDict = Map<string, Tensor>;
+
+/**
+ * A part of a network: parameters that train, buffers that do not, and children. A subclass registers them in its
+ * constructor with `parameter`, `buffer` and `child`; their names make the state dict.
+ */
+export abstract class Module {
+  #training = true;
+  readonly #parameters = new Map<string, Tensor>();
+  readonly #buffers = new Map<string, Tensor>();
+  readonly #children = new Map<string, Module>();
+
+  /** What this module makes of a batch. */
+  abstract forward(input: Tensor): Tensor;
+
+  protected parameter(name: string, tensor: Tensor): Tensor {
+    tensor.requiresGrad = true;
+    this.#parameters.set(name, keep(tensor));
+    return tensor;
+  }
+
+  protected buffer(name: string, tensor: Tensor): Tensor {
+    this.#buffers.set(name, keep(tensor));
+    return tensor;
+  }
+
+  protected child<M extends Module>(name: string, module: M): M {
+    this.#children.set(name, module);
+    return module;
+  }
+
+  /** In training, batch norm uses the batch's statistics and dropout drops. */
+  get training(): boolean {
+    return this.#training;
+  }
+
+  train(training = true): this {
+    this.#training = training;
+    for (const child of this.#children.values()) child.train(training);
+    return this;
+  }
+
+  eval(): this {
+    return this.train(false);
+  }
+
+  get children(): ReadonlyMap<string, Module> {
+    return this.#children;
+  }
+
+  namedParameters(): StateDict {
+    return this.#named((module) => module.#parameters);
+  }
+
+  parameters(): Tensor[] {
+    return [...this.namedParameters().values()];
+  }
+
+  /** The number of trained values. */
+  parameterCount(): number {
+    return this.parameters().reduce((sum, parameter) => sum + parameter.numel, 0);
+  }
+
+  /** Parameters and buffers by name; the tensors themselves, not copies. */
+  stateDict(): StateDict {
+    return this.#named((module) => [...module.#parameters, ...module.#buffers]);
+  }
+
+  #named(own: (module: Module) => Iterable<[string, Tensor]>, prefix = '', into: StateDict = new Map()): StateDict {
+    for (const [name, tensor] of own(this)) into.set(prefix + name, tensor);
+    for (const [name, child] of this.#children) child.#named(own, `${prefix}${name}.`, into);
+    return into;
+  }
+
+  /**
+   * Copies values into the module's own tensors. Throws StateDictError, before anything is changed, naming every
+   * missing, unexpected and misshapen key.
+   */
+  loadStateDict(source: ReadonlyMap<string, Tensor>): void {
+    loadInto(this.stateDict(), source);
+  }
+
+  /** Moves and converts every tensor of the module, in place. */
+  to(placement: Placement): this {
+    const { device = null, dtype = null, memoryFormat = null } = placement;
+    noGrad(() => {
+      for (const [, tensor] of this.stateDict()) {
+        const isFloating = tensor.dtype !== 'int64';
+        scope(() => {
+          const moved = tensor.detach().to({
+            device,
+            dtype: isFloating ? dtype : null,
+            memoryFormat: tensor.dim === 4 ? memoryFormat : null,
+          });
+          moved.requiresGrad = tensor.requiresGrad;
+          tensor.become(moved);
+        });
+      }
+    });
+    return this;
+  }
+
+  /** Frees the module's tensors. It must not be used afterwards. */
+  dispose(): void {
+    for (const tensor of this.stateDict().values()) tensor.dispose();
+  }
+}
+
+/** Copies `source` into the tensors of `target`, strictly. */
+export function loadInto(target: StateDict, source: ReadonlyMap<string, Tensor>): void {
+  const missing = [...target.keys()].filter((name) => !source.has(name));
+  const unexpected = [...source.keys()].filter((name) => !target.has(name));
+  const misshapen = [...target]
+    .filter(([name, own]) => source.has(name) && source.get(name)!.shape.join() !== own.shape.join())
+    .map(([name, own]) => ({ name, expected: own.shape, got: source.get(name)!.shape }));
+  if (missing.length + unexpected.length + misshapen.length > 0) {
+    throw new StateDictError({ missing, unexpected, misshapen });
+  }
+  noGrad(() => {
+    for (const [name, own] of target) own.copy_(source.get(name)!);
+  });
+}

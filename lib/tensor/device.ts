@@ -1,0 +1,23 @@
+import { TensorError } from './errors.js';
+
+/** "cpu", or a CUDA device by its index; "cuda" alone is cuda:0. */
+export type Device = 'cpu' | 'cuda' | `cuda:${number}`;
+
+/** -1 for the CPU, n for cuda:n. Throws TensorError for any other text. */
+export function deviceCode(device: Device): number {
+  if (device === 'cpu') return -1;
+  if (device === 'cuda') return 0;
+  const match = /^cuda:(\d+)$/.exec(String(device));
+  if (match === null) {
+    throw new TensorError({
+      code: 'INVALID_ARGUMENT',
+      operator: 'device',
+      message: `expected cpu, cuda or cuda:N for device, got ${String(device)}`,
+    });
+  }
+  return Number(match[1]);
+}
+
+export const deviceName = (code: number): Device => (code < 0 ? 'cpu' : `cuda:${code}`);
+
+export const isCuda = (device: Device): boolean => deviceCode(device) >= 0;

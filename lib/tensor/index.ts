@@ -1,0 +1,23 @@
+export { arange, type CreationOptions, empty, full, ones, rand, randn, tensor, zeros } from './creation.js';
+export { type Device, isCuda } from './device.js';
+export type { DType, MemoryFormat, Reduction, TypedArray } from './dtype.js';
+export { elementSize } from './dtype.js';
+export { type TensorDescription, TensorError, type TensorErrorCode } from './errors.js';
+export { cat, stack } from './generated/operators.js';
+export { autocast, clearGradients, enableGrad, inferenceMode, isGradEnabled, noGrad } from './modes.js';
+export type { BuildInfo } from './native.js';
+export { type SgdStep, sgdStep, unscaleGradients } from './optimizers.js';
+export { Generator, manualSeed } from './random.js';
+export {
+  buildInfo,
+  cudaMemoryStats,
+  getThreads,
+  type MemoryStats,
+  measurePeak,
+  memoryStats,
+  setCudnnBenchmark,
+  setThreads,
+  synchronize,
+} from './runtime.js';
+export { keep, scope } from './scope.js';
+export { Tensor } from './tensor.js';

@@ -1,0 +1,136 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { dtypeName } from './dtype.js';
+import { TensorError, type TensorErrorCode } from './errors.js';
+import type { NativeOperators } from './generated/operators.js';
+
+export interface BuildInfo {
+  /** The LibTorch release that the addon was compiled against. */
+  readonly libtorchBuilt: string;
+  /** The LibTorch release that the process has loaded; empty where it does not say. */
+  readonly libtorchLoaded: string;
+  readonly cudaBuild: boolean;
+  readonly cudaAvailable: boolean;
+  readonly cudaDeviceCount: number;
+  /** Why CUDA is not available; empty when it is. */
+  readonly cudaReason: string;
+  /** The instruction set of LibTorch's kernels, such as AVX512. */
+  readonly cpuCapability: string;
+  readonly threads: number;
+}
+
+interface NativeError {
+  code: TensorErrorCode;
+  operator: string;
+  message: string;
+  tensors: { shape: number[]; dtype: number; device: string }[];
+}
+
+/** The addon's exports: handles and codes, no objects. Only lib/tensor/ calls it. */
+export interface NativeAddon extends NativeOperators {
+  fromTypedArray(data: ArrayBufferView, shape: readonly number[], dtype: number, device: number): number;
+  writeTypedArray(self: number, target: ArrayBufferView): void;
+  full(shape: readonly number[], value: number, dtype: number, device: number): number;
+  empty(shape: readonly number[], dtype: number, device: number): number;
+  arange(end: number, dtype: number, device: number): number;
+  dispose(self: number): boolean;
+  shape(self: number): number[];
+  strides(self: number): number[];
+  dtype(self: number): number;
+  device(self: number): number;
+  byteLength(self: number): number;
+  isContiguous(self: number, memoryFormat: number): boolean;
+  item(self: number): number;
+
+  withGradMode(enabled: boolean, body: () => void): void;
+  withInferenceMode(body: () => void): void;
+  withAutocast(device: number, dtype: number, body: () => void): void;
+  isGradEnabled(): boolean;
+
+  requiresGrad(self: number): boolean;
+  setRequiresGrad(self: number, required: boolean): void;
+  backward(self: number, gradient: number, retainGraph: boolean): void;
+  grad(self: number): number;
+  clearGradients(tensors: Int32Array): void;
+
+  manualSeed(seed: number): void;
+  createGenerator(device: number, seed: number): number;
+  defaultGenerator(device: number): number;
+  generatorState(generator: number): number;
+  setGeneratorState(generator: number, state: number): void;
+  disposeGenerator(generator: number): boolean;
+
+  sgdStep(
+    parameters: Int32Array,
+    momentumBuffers: Int32Array,
+    learningRate: number,
+    momentum: number,
+    dampening: number,
+    weightDecay: number,
+    nesterov: boolean,
+    isFirstStep: boolean,
+  ): void;
+  unscaleGradients(parameters: Int32Array, inverseScale: number): boolean;
+
+  memoryStats(): { liveTensors: number; liveGenerators: number; cpuBytes: number; cudaBytes: number };
+  measurePeak(body: () => void): number;
+  cudaMemoryStats(
+    device: number,
+  ):
+    | { allocatedBytes: number; peakAllocatedBytes: number; reservedBytes: number; peakReservedBytes: number }
+    | undefined;
+  adjustExternalMemory(bytes: number): number;
+
+  buildInfo(): BuildInfo;
+  getThreads(): number;
+  setThreads(threads: number): void;
+  setCudnnBenchmark(enabled: boolean): void;
+  synchronize(device: number): void;
+  setErrorFactory(createError: (error: NativeError) => Error): void;
+}
+
+/** Where the addon may be, the first that exists wins: LAYERWISE_ADDON, the cmake-js build, the node-gyp build. */
+function addonCandidates(): string[] {
+  const root = resolve(dirname(fileURLToPath(import.meta.url)), '..', '..');
+  const chosen = process.env.LAYERWISE_ADDON;
+  if (chosen !== undefined && chosen !== '') return [resolve(chosen)];
+  const out = resolve(root, process.env.LAYERWISE_OUT || 'out');
+  return [join(out, 'cmake', 'Release', 'layerwise.node'), join(root, 'build', 'Release', 'layerwise.node')];
+}
+
+function loadAddon(): NativeAddon {
+  const candidates = addonCandidates();
+  const path = candidates.find((candidate) => existsSync(candidate));
+  const mend = 'Build it with: npm run build. See what is wrong with: npm run doctor';
+  if (path === undefined) {
+    throw new TensorError({
+      code: 'ADDON_UNAVAILABLE',
+      operator: 'load',
+      message: `the native addon is not built; looked for\n  ${candidates.join('\n  ')}\n${mend}`,
+    });
+  }
+  try {
+    const addon = createRequire(import.meta.url)(path) as NativeAddon;
+    addon.setErrorFactory(
+      ({ code, operator, message, tensors }) =>
+        new TensorError({
+          code,
+          operator,
+          message,
+          tensors: tensors.map((t) => ({ ...t, dtype: dtypeName(t.dtype) })),
+        }),
+    );
+    return addon;
+  } catch (cause) {
+    throw new TensorError({
+      code: 'ADDON_UNAVAILABLE',
+      operator: 'load',
+      message: `the native addon ${path} could not be loaded: ${(cause as Error).message}\n${mend}`,
+      cause,
+    });
+  }
+}
+
+export const native: NativeAddon = loadAddon();

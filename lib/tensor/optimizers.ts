@@ -1,0 +1,35 @@
+import { handlesOf } from './handle.js';
+import { native } from './native.js';
+import type { Tensor } from './tensor.js';
+
+export interface SgdStep {
+  readonly learningRate: number;
+  readonly momentum: number;
+  readonly dampening: number;
+  readonly weightDecay: number;
+  readonly nesterov: boolean;
+  /** The momentum buffers hold nothing yet: they are set to the gradient instead of being decayed. */
+  readonly isFirstStep: boolean;
+}
+
+/**
+ * One step of torch.optim.SGD over all parameters in one native call, fused where LibTorch can. `momentumBuffers` has
+ * one tensor a parameter, laid out like it, or is empty without momentum. Parameters without a gradient stay.
+ */
+export function sgdStep(parameters: readonly Tensor[], momentumBuffers: readonly Tensor[], step: SgdStep): void {
+  native.sgdStep(
+    handlesOf(parameters),
+    handlesOf(momentumBuffers),
+    step.learningRate,
+    step.momentum,
+    step.dampening,
+    step.weightDecay,
+    step.nesterov,
+    step.isFirstStep,
+  );
+}
+
+/** Multiplies every gradient by `inverseScale`, in place; false when one of them is not finite. Waits for the device. */
+export function unscaleGradients(parameters: readonly Tensor[], inverseScale: number): boolean {
+  return native.unscaleGradients(handlesOf(parameters), inverseScale);
+}

@@ -1,0 +1,177 @@
+import { inspect } from 'node:util';
+import { type Device, deviceName } from './device.js';
+import { type DType, dtypeName, type MemoryFormat, memoryFormatCode, type TypedArray, typedArrayFor } from './dtype.js';
+import { TensorError } from './errors.js';
+import { TensorOperators } from './generated/operators.js';
+import { DISPOSED, NONE } from './handle.js';
+import { native } from './native.js';
+import { register, rewatch, setTensorTest, unregister } from './scope.js';
+
+/**
+ * A LibTorch tensor. Its memory is native: it is freed by the scope it was made in, by `dispose()` or `using`, and as a
+ * last resort by garbage collection. Using it afterwards throws a TensorError of code TENSOR_DISPOSED.
+ */
+export class Tensor extends TensorOperators {
+  #handle: number;
+  #shape: readonly number[] | undefined;
+
+  /** @internal Use the creation functions. */
+  constructor(handle: number) {
+    super();
+    this.#handle = handle;
+    register(this);
+  }
+
+  /** @internal The native handle. */
+  override get handle(): number {
+    return this.#handle;
+  }
+
+  /** @internal */
+  override adopt(handle: number): Tensor {
+    return new Tensor(handle);
+  }
+
+  /** The size of each dimension; [] for a scalar. */
+  get shape(): readonly number[] {
+    this.#shape ??= Object.freeze(native.shape(this.#handle));
+    return this.#shape;
+  }
+
+  /** The number of dimensions. */
+  get dim(): number {
+    return this.shape.length;
+  }
+
+  /** The number of elements. */
+  get numel(): number {
+    return this.shape.reduce((product, size) => product * size, 1);
+  }
+
+  get dtype(): DType {
+    return dtypeName(native.dtype(this.#handle));
+  }
+
+  get device(): Device {
+    return deviceName(native.device(this.#handle));
+  }
+
+  /** Elements between neighbours, for each dimension. */
+  get strides(): readonly number[] {
+    return native.strides(this.#handle);
+  }
+
+  /** Bytes of the elements: not of the storage, which views share. */
+  get byteLength(): number {
+    return native.byteLength(this.#handle);
+  }
+
+  isContiguous(memoryFormat: MemoryFormat = 'contiguous'): boolean {
+    return native.isContiguous(this.#handle, memoryFormatCode(memoryFormat));
+  }
+
+  /** Whether autograd records what is done with this tensor. */
+  get requiresGrad(): boolean {
+    return native.requiresGrad(this.#handle);
+  }
+
+  set requiresGrad(required: boolean) {
+    native.setRequiresGrad(this.#handle, required);
+  }
+
+  /** The gradient that backward() accumulated, or null. */
+  get grad(): Tensor | null {
+    const handle = native.grad(this.#handle);
+    return handle === NONE ? null : new Tensor(handle);
+  }
+
+  /**
+   * Adds the derivative of this tensor to the `grad` of every leaf that requires one.
+   * `gradient` is needed unless this tensor is a scalar; `retainGraph` allows a second backward pass.
+   */
+  backward(options: { gradient?: Tensor; retainGraph?: boolean } = {}): void {
+    native.backward(this.#handle, options.gradient?.handle ?? NONE, options.retainGraph ?? false);
+  }
+
+  /** The only element, as a number. Waits for the device. Throws TensorError for any other number of elements. */
+  item(): number {
+    return native.item(this.#handle);
+  }
+
+  /** A copy of the elements in row-major order; float16 and bfloat16 as their bits. Waits for the device. */
+  toTypedArray(): TypedArray {
+    const target = typedArrayFor(this.dtype, this.numel);
+    native.writeTypedArray(this.#handle, target);
+    return target;
+  }
+
+  /** A copy of the elements as float32, from any dtype, in row-major order. Waits for the device. */
+  toFloat32Array(): Float32Array {
+    if (this.dtype === 'float32') return this.toTypedArray() as Float32Array;
+    const converted = this.detach().to({ dtype: 'float32' });
+    try {
+      return converted.toTypedArray() as Float32Array;
+    } finally {
+      converted.dispose();
+    }
+  }
+
+  /** The elements as nested arrays of numbers. */
+  toArray(): unknown {
+    const flat = Array.from(this.dtype === 'int64' ? this.toTypedArray() : this.toFloat32Array(), Number);
+    let nested: unknown[] = flat;
+    for (const size of this.shape.slice(1).reverse()) {
+      const groups: unknown[] = [];
+      for (let i = 0; i < nested.length; i += size) groups.push(nested.slice(i, i + size));
+      nested = groups;
+    }
+    return this.dim === 0 ? flat[0] : nested;
+  }
+
+  /** @internal Takes over the native tensor of `other`, which is left disposed; for moving a parameter in place. */
+  become(other: Tensor): void {
+    if (other === this) return;
+    unregister(other);
+    native.dispose(this.#handle);
+    this.#handle = other.#handle;
+    this.#shape = undefined;
+    other.#handle = DISPOSED;
+    rewatch(this);
+  }
+
+  get isDisposed(): boolean {
+    return this.#handle === DISPOSED;
+  }
+
+  /** Gives the native memory back. A second call does nothing. */
+  dispose(): void {
+    if (this.#handle === DISPOSED) return;
+    unregister(this);
+    native.dispose(this.#handle);
+    this.#handle = DISPOSED;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  override toString(): string {
+    return this.isDisposed ? 'Tensor(disposed)' : `Tensor(${this.dtype}[${this.shape.join(', ')}] on ${this.device})`;
+  }
+
+  [inspect.custom](): string {
+    return this.toString();
+  }
+
+  /** A tensor is no string and no number: an implicit conversion is a mistake. */
+  [Symbol.toPrimitive](hint: string): string {
+    if (hint === 'string') return this.toString();
+    throw new TensorError({
+      code: 'INVALID_ARGUMENT',
+      operator: 'toPrimitive',
+      message: 'a tensor is not a number; use item() for its only element',
+    });
+  }
+}
+
+setTensorTest((value): value is Tensor => value instanceof Tensor);

@@ -1,0 +1,349 @@
+#include "call.h"
+
+#include <ATen/Context.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+namespace layerwise {
+
+namespace {
+
+const char* typeName(napi_env env, napi_value value) {
+  if (value == nullptr) return "nothing";
+  napi_valuetype type;
+  napi_typeof(env, value, &type);
+  switch (type) {
+    case napi_undefined: return "undefined";
+    case napi_null: return "null";
+    case napi_boolean: return "a boolean";
+    case napi_number: return "a number";
+    case napi_string: return "a string";
+    case napi_function: return "a function";
+    case napi_bigint: return "a bigint";
+    case napi_symbol: return "a symbol";
+    default: return "an object";
+  }
+}
+
+std::string describeDevice(const at::Device& device) { return device.str(); }
+
+bool looksLikeOutOfMemory(const std::string& message) {
+  return message.find("can't allocate memory") != std::string::npos ||
+         message.find("not enough memory") != std::string::npos || message.find("out of memory") != std::string::npos;
+}
+
+}  // namespace
+
+void Call::reject(const char* name, const char* expected, size_t i) const {
+  std::string got = typeName(env, value(i));
+  if (got == "a number") {
+    double number = 0;
+    napi_get_value_double(env, value(i), &number);
+    got = std::isfinite(number) && number == std::trunc(number) && std::abs(number) < 1e15
+              ? std::to_string(static_cast<int64_t>(number))
+              : std::to_string(number);
+  }
+  throw CodedError("INVALID_ARGUMENT", std::string("expected ") + expected + " for " + name + ", got " + got);
+}
+
+bool Call::isNull(size_t i) const {
+  napi_valuetype type = napi_undefined;
+  if (value(i) != nullptr) napi_typeof(env, value(i), &type);
+  return type == napi_undefined || type == napi_null;
+}
+
+const at::Tensor& Call::lookUp(size_t i, int32_t handle, const char* name) {
+  at::Tensor* found = environment->tensors.find(handle);
+  if (found == nullptr) {
+    throw CodedError("TENSOR_DISPOSED", std::string("the tensor given for ") + name + " has been disposed");
+  }
+  seen_.emplace_back(i, handle);
+  return *found;
+}
+
+const at::Tensor& Call::tensor(size_t i, const char* name) {
+  int32_t handle = 0;
+  if (value(i) == nullptr || napi_get_value_int32(env, value(i), &handle) != napi_ok) reject(name, "a tensor", i);
+  return lookUp(i, handle, name);
+}
+
+at::Tensor Call::optionalTensor(size_t i, const char* name) {
+  int32_t handle = 0;
+  if (value(i) == nullptr || napi_get_value_int32(env, value(i), &handle) != napi_ok) {
+    reject(name, "a tensor or null", i);
+  }
+  if (handle == HandleTable<at::Tensor>::kNone) return at::Tensor();
+  return lookUp(i, handle, name);
+}
+
+std::vector<at::Tensor> Call::tensors(size_t i, const char* name) {
+  bool isTypedArray = false;
+  if (value(i) != nullptr) napi_is_typedarray(env, value(i), &isTypedArray);
+  if (!isTypedArray) reject(name, "a list of tensors", i);
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  napi_get_typedarray_info(env, value(i), &type, &length, &data, nullptr, nullptr);
+  if (type != napi_int32_array) reject(name, "a list of tensors", i);
+  std::vector<at::Tensor> list;
+  list.reserve(length);
+  const auto* handles = static_cast<const int32_t*>(data);
+  for (size_t k = 0; k < length; k++) list.push_back(lookUp(i, handles[k], name));
+  return list;
+}
+
+double Call::number(size_t i, const char* name) {
+  double result = 0;
+  if (value(i) == nullptr || napi_get_value_double(env, value(i), &result) != napi_ok) reject(name, "a number", i);
+  return result;
+}
+
+at::Scalar Call::scalar(size_t i, const char* name) {
+  const double result = number(i, name);
+  // An integral number must not turn an integer tensor into a floating-point one.
+  if (result == std::trunc(result) && std::abs(result) <= 9007199254740991.0) {
+    return at::Scalar(static_cast<int64_t>(result));
+  }
+  return at::Scalar(result);
+}
+
+int64_t Call::integer(size_t i, const char* name) {
+  double result = 0;
+  if (value(i) == nullptr || napi_get_value_double(env, value(i), &result) != napi_ok ||
+      result != std::trunc(result) || std::abs(result) > 9007199254740991.0) {
+    reject(name, "an integer", i);
+  }
+  return static_cast<int64_t>(result);
+}
+
+Optional<int64_t> Call::optionalInteger(size_t i, const char* name) {
+  if (isNull(i)) return kNullopt;
+  return integer(i, name);
+}
+
+bool Call::boolean(size_t i, const char* name) {
+  bool result = false;
+  if (value(i) == nullptr || napi_get_value_bool(env, value(i), &result) != napi_ok) reject(name, "a boolean", i);
+  return result;
+}
+
+std::string Call::string(size_t i, const char* name) {
+  size_t length = 0;
+  if (value(i) == nullptr || napi_get_value_string_utf8(env, value(i), nullptr, 0, &length) != napi_ok) {
+    reject(name, "a string", i);
+  }
+  std::string result(length, '\0');
+  napi_get_value_string_utf8(env, value(i), result.data(), length + 1, &length);
+  return result;
+}
+
+IntegerList Call::integers(size_t i, const char* name) {
+  bool isArray = false;
+  if (value(i) != nullptr) napi_is_array(env, value(i), &isArray);
+  if (!isArray) reject(name, "an array of integers", i);
+  uint32_t length = 0;
+  napi_get_array_length(env, value(i), &length);
+  IntegerList list;
+  for (uint32_t k = 0; k < length; k++) {
+    napi_value element;
+    napi_get_element(env, value(i), k, &element);
+    double number = 0;
+    if (napi_get_value_double(env, element, &number) != napi_ok || number != std::trunc(number) ||
+        std::abs(number) > 9007199254740991.0) {
+      throw CodedError("INVALID_ARGUMENT", std::string("expected an integer for ") + name + "[" + std::to_string(k) +
+                                               "], got " + typeName(env, element));
+    }
+    list.push_back(static_cast<int64_t>(number));
+  }
+  return list;
+}
+
+at::OptionalIntArrayRef Call::optionalIntegers(size_t i, const char* name) {
+  if (isNull(i)) return kNullopt;
+  ownedIntegers_ = integers(i, name);
+  return at::OptionalIntArrayRef(c10::IntArrayRef(ownedIntegers_));
+}
+
+IntegerList Call::pair(size_t i, const char* name) {
+  bool isArray = false;
+  if (value(i) != nullptr) napi_is_array(env, value(i), &isArray);
+  if (!isArray) {
+    const int64_t both = integer(i, name);
+    return {both, both};
+  }
+  IntegerList list = integers(i, name);
+  if (list.size() != 2) reject(name, "one integer or [height, width]", i);
+  return list;
+}
+
+at::ScalarType Call::dtype(size_t i, const char* name) { return static_cast<at::ScalarType>(integer(i, name)); }
+
+Optional<at::ScalarType> Call::optionalDType(size_t i, const char* name) {
+  if (isNull(i)) return kNullopt;
+  return dtype(i, name);
+}
+
+at::Device Call::device(size_t i, const char* name) {
+  const int64_t code = integer(i, name);
+  if (code < 0) return at::Device(at::kCPU);
+  if (!at::globalContext().hasCUDA()) {
+    throw CodedError("DEVICE_UNAVAILABLE",
+                     "cuda:" + std::to_string(code) +
+                         " was asked for, but this LibTorch is a CPU build or finds no NVIDIA driver");
+  }
+  const auto count = static_cast<int64_t>(at::detail::getCUDAHooks().getNumGPUs());
+  if (code >= count) {
+    throw CodedError("DEVICE_UNAVAILABLE", "cuda:" + std::to_string(code) + " was asked for, but there are " +
+                                               std::to_string(count) + " visible CUDA devices");
+  }
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(code));
+}
+
+Optional<at::Device> Call::optionalDevice(size_t i, const char* name) {
+  if (isNull(i)) return kNullopt;
+  return device(i, name);
+}
+
+at::MemoryFormat Call::memoryFormat(size_t i, const char* name) {
+  return static_cast<at::MemoryFormat>(integer(i, name));
+}
+
+Optional<at::MemoryFormat> Call::optionalMemoryFormat(size_t i, const char* name) {
+  if (isNull(i)) return kNullopt;
+  return memoryFormat(i, name);
+}
+
+at::Generator& Call::generator(size_t i, const char* name) {
+  int32_t handle = 0;
+  if (value(i) == nullptr || napi_get_value_int32(env, value(i), &handle) != napi_ok) reject(name, "a generator", i);
+  at::Generator* found = environment->generators.find(handle);
+  if (found == nullptr) {
+    throw CodedError("TENSOR_DISPOSED", std::string("the generator given for ") + name + " has been disposed");
+  }
+  return *found;
+}
+
+Optional<at::Generator> Call::optionalGenerator(size_t i, const char* name) {
+  if (integer(i, name) == HandleTable<at::Generator>::kNone) return kNullopt;
+  return generator(i, name);
+}
+
+void Call::invoke(size_t i, const char* name) {
+  napi_valuetype type = napi_undefined;
+  if (value(i) != nullptr) napi_typeof(env, value(i), &type);
+  if (type != napi_function) reject(name, "a function", i);
+  napi_value global;
+  napi_get_global(env, &global);
+  if (napi_call_function(env, global, value(i), 0, nullptr, nullptr) != napi_ok) throw PendingException();
+}
+
+napi_value Call::result(at::Tensor tensor) {
+  napi_value handle;
+  napi_create_int32(env, environment->tensors.insert(std::move(tensor)), &handle);
+  return handle;
+}
+
+napi_value Call::result(std::tuple<at::Tensor, at::Tensor> tensors) {
+  napi_value list;
+  napi_create_array_with_length(env, 2, &list);
+  napi_set_element(env, list, 0, result(std::get<0>(tensors)));
+  napi_set_element(env, list, 1, result(std::get<1>(tensors)));
+  return list;
+}
+
+napi_value Call::fromNumber(double value) const {
+  napi_value result;
+  napi_create_double(env, value, &result);
+  return result;
+}
+
+napi_value Call::fromBoolean(bool value) const {
+  napi_value result;
+  napi_get_boolean(env, value, &result);
+  return result;
+}
+
+napi_value Call::fromString(const std::string& value) const {
+  napi_value result;
+  napi_create_string_utf8(env, value.data(), value.size(), &result);
+  return result;
+}
+
+napi_value Call::fromIntegers(c10::IntArrayRef values) const {
+  napi_value list;
+  napi_create_array_with_length(env, values.size(), &list);
+  for (size_t k = 0; k < values.size(); k++) napi_set_element(env, list, k, fromNumber(static_cast<double>(values[k])));
+  return list;
+}
+
+/** The shape, dtype and device of each tensor that the call had read when it failed. */
+napi_value Call::describeTensors() const {
+  napi_value list;
+  napi_create_array(env, &list);
+  uint32_t index = 0;
+  auto inOrder = seen_;
+  std::stable_sort(inOrder.begin(), inOrder.end(), [](auto& a, auto& b) { return a.first < b.first; });
+  for (const auto& [argument, handle] : inOrder) {
+    const at::Tensor* tensor = environment->tensors.find(handle);
+    if (tensor == nullptr) continue;
+    napi_value entry;
+    napi_create_object(env, &entry);
+    napi_set_named_property(env, entry, "shape", fromIntegers(tensor->sizes()));
+    napi_set_named_property(env, entry, "dtype", fromNumber(static_cast<int>(tensor->scalar_type())));
+    napi_set_named_property(env, entry, "device", fromString(describeDevice(tensor->device())));
+    napi_set_element(env, list, index++, entry);
+  }
+  return list;
+}
+
+void Call::raise(const char* code, const std::string& message) {
+  bool pending = false;
+  napi_is_exception_pending(env, &pending);
+  if (pending) return;
+  if (environment->createError == nullptr) {
+    napi_throw_error(env, code, message.c_str());
+    return;
+  }
+  napi_value details, createError, global, error;
+  napi_create_object(env, &details);
+  napi_set_named_property(env, details, "code", fromString(code));
+  napi_set_named_property(env, details, "operator", fromString(name_));
+  napi_set_named_property(env, details, "message", fromString(message));
+  napi_set_named_property(env, details, "tensors", describeTensors());
+  napi_get_reference_value(env, environment->createError, &createError);
+  napi_get_global(env, &global);
+  if (napi_call_function(env, global, createError, 1, &details, &error) == napi_ok) napi_throw(env, error);
+}
+
+void raiseCurrentException(Call& call) {
+  try {
+    throw;
+  } catch (const PendingException&) {
+    // The JavaScript exception is on its way already.
+  } catch (const CodedError& error) {
+    call.raise(error.code, error.what());
+  } catch (const c10::Error& error) {
+    const std::string message = error.what_without_backtrace();
+    call.raise(looksLikeOutOfMemory(message) ? "OUT_OF_MEMORY" : "OPERATOR_FAILED", message);
+  } catch (const std::bad_alloc&) {
+    call.raise("OUT_OF_MEMORY", "the process is out of memory");
+  } catch (const std::exception& error) {
+    call.raise(looksLikeOutOfMemory(error.what()) ? "OUT_OF_MEMORY" : "OPERATOR_FAILED", error.what());
+  } catch (...) {
+    call.raise("OPERATOR_FAILED", "an unknown C++ exception was thrown");
+  }
+}
+
+void exportFunctions(napi_env env, napi_value exports, Environment* environment, const NativeFunction* functions,
+                     size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    napi_value function;
+    napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].callback, environment, &function);
+    napi_set_named_property(env, exports, functions[i].name, function);
+  }
+}
+
+}  // namespace layerwise

@@ -1,0 +1,52 @@
+// The operators of native/operators.json. Each is a call of the LibTorch function of its name, or of a helper below
+// where the signature needs one. The functions themselves are generated.
+#define LAYERWISE_OPERATOR_HEADERS
+#include "operators.inc"
+#undef LAYERWISE_OPERATOR_HEADERS
+
+#include <ATen/Context.h>
+#include <ATen/core/List.h>
+#include <ATen/core/Reduction.h>
+
+#include "call.h"
+#include "exports.h"
+
+namespace layerwise {
+
+namespace {
+
+at::Tensor indexLeading(const at::Tensor& self, const std::vector<at::Tensor>& indices) {
+  c10::List<Optional<at::Tensor>> list;
+  list.reserve(indices.size());
+  for (const at::Tensor& index : indices) list.push_back(index);
+  return at::index(self, list);
+}
+
+at::Tensor contiguousAs(const at::Tensor& self, at::MemoryFormat format) { return self.contiguous(format); }
+
+at::Tensor convert(const at::Tensor& self, Optional<at::ScalarType> dtype, Optional<at::Device> device,
+                   Optional<at::MemoryFormat> format) {
+  return self.to(self.options().dtype(dtype.value_or(self.scalar_type())).device(device.value_or(self.device())),
+                 /*non_blocking=*/false, /*copy=*/false, format);
+}
+
+at::Tensor batchNormalize(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                          const at::Tensor& runningMean, const at::Tensor& runningVar, bool training, double momentum,
+                          double eps) {
+  return at::batch_norm(input, weight, bias, runningMean, runningVar, training, momentum, eps,
+                        at::globalContext().userEnabledCuDNN());
+}
+
+at::Tensor crossEntropy(const at::Tensor& logits, const at::Tensor& target, int64_t reduction) {
+  return at::cross_entropy_loss(logits, target, /*weight=*/{}, reduction);
+}
+
+#include "operators.inc"
+
+}  // namespace
+
+void exportOperators(napi_env env, napi_value exports, Environment* environment) {
+  exportFunctions(env, exports, environment, kOperators);
+}
+
+}  // namespace layerwise

@@ -1,0 +1,124 @@
+// Optimiser steps as one call over all parameters, and the loss-scaling of float16.
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+
+#include "compat.h"
+
+#include <ATen/ops/isfinite.h>
+#if LAYERWISE_TORCH_AT_LEAST(2, 4)
+#include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#endif
+
+#include "call.h"
+#include "exports.h"
+
+namespace layerwise {
+
+namespace {
+
+struct Sgd {
+  double learningRate, momentum, dampening, weightDecay;
+  bool nesterov;
+};
+
+/** torch.optim.SGD's update, written out; `buffers` is empty when there is no momentum. */
+void stepEach(std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients,
+              std::vector<at::Tensor>& buffers, const Sgd& sgd, bool isFirstStep) {
+  for (size_t i = 0; i < parameters.size(); i++) {
+    at::Tensor gradient = gradients[i];
+    if (sgd.weightDecay != 0) gradient = gradient.add(parameters[i], sgd.weightDecay);
+    if (sgd.momentum != 0) {
+      if (isFirstStep) {
+        buffers[i].copy_(gradient);
+      } else {
+        buffers[i].mul_(sgd.momentum).add_(gradient, 1 - sgd.dampening);
+      }
+      gradient = sgd.nesterov ? gradient.add(buffers[i], sgd.momentum) : buffers[i];
+    }
+    parameters[i].add_(gradient, -sgd.learningRate);
+  }
+}
+
+bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients) {
+  for (size_t i = 0; i < parameters.size(); i++) {
+    // The fused kernel walks memory linearly: parameter and gradient must lie alike.
+    if (parameters[i].scalar_type() != gradients[i].scalar_type() || parameters[i].strides() != gradients[i].strides() ||
+        !parameters[i].is_non_overlapping_and_dense() || parameters[i].device() != parameters[0].device()) {
+      return false;
+    }
+  }
+  return !parameters.empty();
+}
+
+napi_value sgdStep(napi_env env, napi_callback_info info) {
+  return guarded<8>(env, info, "sgdStep", [](Call& call) {
+    at::NoGradGuard noGrad;
+    const std::vector<at::Tensor> all = call.tensors(0, "parameters");
+    const std::vector<at::Tensor> allBuffers = call.tensors(1, "momentumBuffers");
+    const Sgd sgd{call.number(2, "learningRate"), call.number(3, "momentum"), call.number(4, "dampening"),
+                  call.number(5, "weightDecay"), call.boolean(6, "nesterov")};
+    const bool isFirstStep = call.boolean(7, "isFirstStep");
+    if (sgd.momentum != 0 && allBuffers.size() != all.size()) {
+      throw CodedError("INVALID_ARGUMENT", "expected one momentum buffer a parameter");
+    }
+    // A parameter without a gradient took no part in the loss: it stays, as in PyTorch.
+    std::vector<at::Tensor> parameters, gradients, buffers;
+    for (size_t i = 0; i < all.size(); i++) {
+      if (!all[i].grad().defined()) continue;
+      parameters.push_back(all[i]);
+      gradients.push_back(all[i].grad());
+      if (sgd.momentum != 0) buffers.push_back(allBuffers[i]);
+    }
+#if LAYERWISE_TORCH_AT_LEAST(2, 4)
+    if (canFuse(parameters, gradients)) {
+      at::_fused_sgd_(parameters, gradients, buffers, sgd.weightDecay, sgd.momentum, sgd.learningRate, sgd.dampening,
+                      sgd.nesterov, /*maximize=*/false, isFirstStep);
+      return call.nothing();
+    }
+#endif
+    stepEach(parameters, gradients, buffers, sgd, isFirstStep);
+    return call.nothing();
+  });
+}
+
+/** Multiplies every gradient by inverseScale; false when one of them is not finite. */
+napi_value unscaleGradients(napi_env env, napi_callback_info info) {
+  return guarded<2>(env, info, "unscaleGradients", [](Call& call) {
+    at::NoGradGuard noGrad;
+    std::vector<at::Tensor> gradients;
+    for (const at::Tensor& tensor : call.tensors(0, "parameters")) {
+      if (tensor.grad().defined()) gradients.push_back(tensor.grad());
+    }
+    const double inverseScale = call.number(1, "inverseScale");
+    if (gradients.empty()) return call.fromBoolean(true);
+#if LAYERWISE_TORCH_AT_LEAST(2, 4)
+    const auto options = gradients[0].options().dtype(at::kFloat);
+    at::Tensor foundInf = at::zeros({}, options);
+    at::_amp_foreach_non_finite_check_and_unscale_(gradients, foundInf, at::full({}, inverseScale, options));
+    return call.fromBoolean(foundInf.item<float>() == 0);
+#else
+    bool finite = true;
+    for (at::Tensor& gradient : gradients) {
+      gradient.mul_(inverseScale);
+      finite = finite && at::isfinite(gradient).all().item<bool>();
+    }
+    return call.fromBoolean(finite);
+#endif
+  });
+}
+
+const NativeFunction kFunctions[] = {
+    {"sgdStep", sgdStep},
+    {"unscaleGradients", unscaleGradients},
+};
+
+}  // namespace
+
+void exportOptimizers(napi_env env, napi_value exports, Environment* environment) {
+  exportFunctions(env, exports, environment, kFunctions);
+}
+
+}  // namespace layerwise

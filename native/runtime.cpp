@@ -1,0 +1,114 @@
+// The process's side of LibTorch: threads, versions, and what the machine and the build offer.
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+
+#include <napi.h>
+
+#include "call.h"
+#include "exports.h"
+#include "versions.h"
+
+namespace layerwise {
+
+std::string loadedLibTorchVersion() {
+  // LibTorch has no function for its own version; its build settings carry it.
+  const std::string config = at::show_config();
+  const std::string key = "TORCH_VERSION=";
+  const size_t start = config.find(key);
+  if (start == std::string::npos) return "";
+  return config.substr(start + key.size(), config.find_first_of(", \n", start) - start - key.size());
+}
+
+namespace {
+
+std::string cudaReason() {
+#if defined(LAYERWISE_WITH_CUDA)
+  if (!at::globalContext().hasCUDA()) return "no usable NVIDIA driver or device was found";
+  return "";
+#else
+  return "this LibTorch is a CPU build";
+#endif
+}
+
+/** The instruction set that LibTorch's kernels use here, such as AVX512. */
+std::string cpuCapability() {
+#if LAYERWISE_TORCH_AT_LEAST(2, 0)
+  return at::get_cpu_capability();
+#else
+  return "";
+#endif
+}
+
+napi_value buildInfo(napi_env env, napi_callback_info info) {
+  return guarded<0>(env, info, "buildInfo", [](Call& call) -> napi_value {
+    Napi::Object object = Napi::Object::New(call.env);
+    const bool cudaAvailable = at::globalContext().hasCUDA();
+    object.Set("libtorchBuilt", TORCH_VERSION);
+    object.Set("libtorchLoaded", loadedLibTorchVersion());
+#if defined(LAYERWISE_WITH_CUDA)
+    object.Set("cudaBuild", true);
+#else
+    object.Set("cudaBuild", false);
+#endif
+    object.Set("cudaAvailable", cudaAvailable);
+    object.Set("cudaDeviceCount", cudaAvailable ? at::detail::getCUDAHooks().getNumGPUs() : 0);
+    object.Set("cudaReason", cudaReason());
+    object.Set("cpuCapability", cpuCapability());
+    object.Set("threads", at::get_num_threads());
+    return object;
+  });
+}
+
+napi_value getThreads(napi_env env, napi_callback_info info) {
+  return guarded<0>(env, info, "getThreads", [](Call& call) { return call.fromNumber(at::get_num_threads()); });
+}
+
+napi_value setThreads(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "setThreads", [](Call& call) {
+    const int64_t threads = call.integer(0, "threads");
+    if (threads < 1) {
+      throw CodedError("INVALID_ARGUMENT", "expected at least 1 for threads, got " + std::to_string(threads));
+    }
+    at::set_num_threads(static_cast<int>(threads));
+    return call.nothing();
+  });
+}
+
+/** Lets cuDNN time its algorithms for each new shape and keep the fastest. */
+napi_value setCudnnBenchmark(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "setCudnnBenchmark", [](Call& call) {
+    at::globalContext().setBenchmarkCuDNN(call.boolean(0, "enabled"));
+    return call.nothing();
+  });
+}
+
+napi_value synchronize(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "synchronize", [](Call& call) {
+    const at::Device device = call.device(0, "device");
+    if (device.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
+    return call.nothing();
+  });
+}
+
+/** Takes createError({code, operator, message, tensors}) -> Error. */
+napi_value setErrorFactory(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "setErrorFactory", [](Call& call) {
+    if (call.environment->createError != nullptr) napi_delete_reference(call.env, call.environment->createError);
+    napi_create_reference(call.env, call.value(0), 1, &call.environment->createError);
+    return call.nothing();
+  });
+}
+
+const NativeFunction kFunctions[] = {
+    {"buildInfo", buildInfo},     {"getThreads", getThreads},           {"setThreads", setThreads},
+    {"synchronize", synchronize}, {"setCudnnBenchmark", setCudnnBenchmark}, {"setErrorFactory", setErrorFactory},
+};
+
+}  // namespace
+
+void exportRuntime(napi_env env, napi_value exports, Environment* environment) {
+  exportFunctions(env, exports, environment, kFunctions);
+}
+
+}  // namespace layerwise

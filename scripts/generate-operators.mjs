@@ -1,0 +1,244 @@
+// Reads the declared operators (native/operators.json) and writes the C++ binding and the TypeScript face of each:
+// out/generated/operators.inc and lib/tensor/generated/operators.ts. Files are only touched when their text changes,
+// so that neither compiler rebuilds without need.
+//
+// A schema is written like LibTorch's own:  name(Type arg, Type arg, *, Type option=default) -> Type
+// Arguments before the * are positional in TypeScript, those after it are members of an options object.
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** How each schema type is read in C++, typed in TypeScript, and passed across the boundary. */
+const types = {
+  Tensor: { cpp: 'tensor', ts: 'Tensor', pass: (v) => `${v}.handle` },
+  'Tensor?': { cpp: 'optionalTensor', ts: 'Tensor | null', pass: (v) => `handleOrNone(${v})` },
+  'Tensor[]': { cpp: 'tensors', ts: 'readonly Tensor[]', pass: (v) => `handlesOf(${v})` },
+  Scalar: { cpp: 'scalar', ts: 'number', pass: (v) => v },
+  int: { cpp: 'integer', ts: 'number', pass: (v) => v },
+  'int?': { cpp: 'optionalInteger', ts: 'number | null', pass: (v) => v },
+  float: { cpp: 'number', ts: 'number', pass: (v) => v },
+  bool: { cpp: 'boolean', ts: 'boolean', pass: (v) => v },
+  'int[]': { cpp: 'integers', ts: 'readonly number[]', pass: (v) => v },
+  'int[]?': { cpp: 'optionalIntegers', ts: 'readonly number[] | null', pass: (v) => v },
+  'int[2]': { cpp: 'pair', ts: 'number | readonly [number, number]', pass: (v) => v },
+  'DType?': { cpp: 'optionalDType', ts: 'DType | null', pass: (v) => `codeOrNull(${v}, dtypeCode)` },
+  'Device?': { cpp: 'optionalDevice', ts: 'Device | null', pass: (v) => `codeOrNull(${v}, deviceCode)` },
+  MemoryFormat: { cpp: 'memoryFormat', ts: 'MemoryFormat', pass: (v) => `memoryFormatCode(${v})` },
+  'MemoryFormat?': {
+    cpp: 'optionalMemoryFormat',
+    ts: 'MemoryFormat | null',
+    pass: (v) => `codeOrNull(${v}, memoryFormatCode)`,
+  },
+  Reduction: { cpp: 'integer', ts: 'Reduction', pass: (v) => `reductionCode(${v})` },
+  'Generator?': { cpp: 'optionalGenerator', ts: 'Generator | null', pass: (v) => `handleOrNone(${v})` },
+};
+
+function parseSchema({ schema, doc, call, include }) {
+  const match = /^(\w+)\((.*)\) -> (.+)$/.exec(schema);
+  if (match === null) throw new Error(`operators.json: cannot read the schema "${schema}"`);
+  const [, name, list, returns] = match;
+  const args = [];
+  let option = false;
+  for (const part of list.split(/,\s+/)) {
+    if (part === '*') {
+      option = true;
+      continue;
+    }
+    const arg = /^(\S+) (\w+)(?:=(.+))?$/.exec(part);
+    if (arg === null) throw new Error(`operators.json: cannot read the argument "${part}" of "${schema}"`);
+    const [, type, argName, defaultValue] = arg;
+    if (type !== 'Operand' && !(type in types))
+      throw new Error(`operators.json: unknown type "${type}" in "${schema}"`);
+    if (option !== (defaultValue !== undefined)) {
+      throw new Error(`operators.json: in "${schema}", "${argName}" must ${option ? '' : 'not '}have a default`);
+    }
+    args.push({ type, name: argName, defaultValue, option });
+  }
+  return {
+    name,
+    args,
+    returns,
+    doc,
+    call: call ?? `at::${name}`,
+    include: include ?? headerName(call ?? `at::${name}`),
+  };
+}
+
+/** The header of a LibTorch function; the project's own helpers have none. */
+function headerName(call) {
+  return call.startsWith('at::') ? call.slice('at::'.length) : null;
+}
+
+/** An operator with an Operand argument is two native functions: one takes a tensor there, one a number. */
+function nativeVariants(operator) {
+  if (!operator.args.some((arg) => arg.type === 'Operand')) return [operator];
+  const as = (type) => operator.args.map((arg) => (arg.type === 'Operand' ? { ...arg, type } : arg));
+  return [
+    { ...operator, args: as('Tensor') },
+    { ...operator, name: `${operator.name}Scalar`, args: as('Scalar') },
+  ];
+}
+
+function cppFunction({ name, args, returns, call }) {
+  const publicName = name.replace(/Scalar$/, '');
+  const inPlace = returns === 'void';
+  const values = args.map((arg, i) => `a.${types[arg.type].cpp}(${i}, "${arg.name}")`);
+  // In-place operators and a few others are members of at::Tensor and do not exist as functions.
+  const isMember = inPlace || call.startsWith('.');
+  const member = call.replace(/^(at::|\.)/, '');
+  const expression = isMember
+    ? `${values[0]}.${member}(${values.slice(1).join(', ')})`
+    : `${call}(${values.join(', ')})`;
+  const body = inPlace ? `${expression}; return a.nothing();` : `return a.result(${expression});`;
+  return `napi_value operator_${name}(napi_env env, napi_callback_info info) {
+  return guarded<${args.length}>(env, info, "${publicName}", [](auto& a) -> napi_value { ${body} });
+}`;
+}
+
+function headerOf({ include, returns }) {
+  if (returns === 'void') return null;
+  return include === null ? null : `#include <ATen/ops/${include}.h>`;
+}
+
+function generateCpp(operators) {
+  const natives = operators.flatMap(nativeVariants);
+  const headers = [...new Set(operators.map(headerOf).filter((h) => h !== null))].sort();
+  return `// Generated from native/operators.json by scripts/generate-operators.mjs.
+#if defined(LAYERWISE_OPERATOR_HEADERS)
+${headers.join('\n')}
+#else
+${natives.map(cppFunction).join('\n')}
+
+const NativeFunction kOperators[] = {
+${natives.map(({ name }) => `    {"${name}", operator_${name}},`).join('\n')}
+};
+#endif
+`;
+}
+
+function tsArgument({ type, name, option }) {
+  const ts = type === 'Operand' ? 'Tensor | number' : types[type].ts;
+  return `${name}${option ? '?' : ''}: ${ts}`;
+}
+
+function tsPassed(arg) {
+  if (!arg.option) return types[arg.type].pass(arg.name);
+  return types[arg.type].pass(`options.${arg.name} ?? ${arg.defaultValue}`);
+}
+
+function tsReturn(returns, expression, adopt) {
+  if (returns === 'void') return { type: 'this', body: `${expression};\n    return this;` };
+  if (returns === 'Tensor') return { type: 'Tensor', body: `return ${adopt}(${expression});` };
+  const fields = [...returns.matchAll(/Tensor (\w+)/g)].map((m) => m[1]);
+  const type = `{ ${fields.map((f) => `${f}: Tensor`).join('; ')} }`;
+  const body = `const handles = ${expression};
+    return { ${fields.map((f, i) => `${f}: ${adopt}(handles[${i}]!)`).join(', ')} };`;
+  return { type, body };
+}
+
+function tsOperator(operator) {
+  const { name, args, returns, doc } = operator;
+  const isMethod = args[0].name === 'self';
+  const own = isMethod ? args.slice(1) : args;
+  const positional = own.filter((arg) => !arg.option);
+  const options = own.filter((arg) => arg.option);
+  const parameters = positional.map(tsArgument);
+  if (options.length > 0) parameters.push(`options: { ${options.map(tsArgument).join('; ')} } = NO_OPTIONS`);
+
+  const self = isMethod ? ['this.handle'] : [];
+  const callOf = (variant) =>
+    `native.${variant.name}(${[...self, ...variant.args.slice(isMethod ? 1 : 0).map(tsPassed)].join(', ')})`;
+  const adopt = isMethod ? 'this.adopt' : `${args[0].name}[0]!.adopt`;
+  const variants = nativeVariants(operator);
+  const lines = [];
+  if (variants.length === 2) {
+    const operand = own.find((arg) => arg.type === 'Operand').name;
+    const scalar = tsReturn(returns, callOf(variants[1]), adopt).body.replaceAll('\n', '\n  ');
+    lines.push(`if (typeof ${operand} === 'number') {\n      ${scalar}\n    }`);
+  }
+  const { type, body } = tsReturn(returns, callOf(variants[0]), adopt);
+  lines.push(body);
+  const signature = `${name}(${parameters.join(', ')}): ${type}`;
+  return {
+    isMethod,
+    text: `/** ${doc} */\n  ${isMethod ? '' : 'export function '}${signature} {\n    ${lines.join('\n    ')}\n  }`,
+  };
+}
+
+function nativeType({ name, args, returns }) {
+  const result = returns === 'void' ? 'void' : returns === 'Tensor' ? 'number' : 'number[]';
+  return `  ${name}(${args.map((arg) => `${arg.name === 'self' ? 'self' : arg.name}: ${nativeArgument(arg.type)}`).join(', ')}): ${result};`;
+}
+
+function nativeArgument(type) {
+  const passed = {
+    'Tensor[]': 'Int32Array',
+    bool: 'boolean',
+    'int?': 'number | null',
+    'int[]': 'readonly number[]',
+    'int[]?': 'readonly number[] | null',
+    'int[2]': 'number | readonly number[]',
+    'DType?': 'number | null',
+    'Device?': 'number | null',
+    'MemoryFormat?': 'number | null',
+  };
+  return passed[type] ?? 'number';
+}
+
+function generateTs(operators) {
+  const all = operators.map(tsOperator);
+  return `// Generated from native/operators.json by scripts/generate-operators.mjs.
+
+import type { Device } from '../device.js';
+import { deviceCode } from '../device.js';
+import type { DType, MemoryFormat, Reduction } from '../dtype.js';
+import { dtypeCode, memoryFormatCode, reductionCode } from '../dtype.js';
+import { codeOrNull, handleOrNone, handlesOf } from '../handle.js';
+import { native } from '../native.js';
+import type { Generator } from '../random.js';
+import type { Tensor } from '../tensor.js';
+
+const NO_OPTIONS = Object.freeze({});
+
+/** The native functions behind the operators: handles and codes, no objects. */
+export interface NativeOperators {
+${operators.flatMap(nativeVariants).map(nativeType).join('\n')}
+}
+
+/** The operators of a tensor, one method each; \`Tensor\` adds what is not an operator. */
+export abstract class TensorOperators {
+  abstract readonly handle: number;
+  /** @internal Makes the tensor that owns a native handle. */
+  abstract adopt(handle: number): Tensor;
+
+  ${all
+    .filter((o) => o.isMethod)
+    .map((o) => o.text)
+    .join('\n\n  ')}
+}
+
+${all
+  .filter((o) => !o.isMethod)
+  .map((o) => o.text.replaceAll('\n  ', '\n'))
+  .join('\n\n')}
+`;
+}
+
+function writeIfChanged(path, text) {
+  mkdirSync(dirname(path), { recursive: true });
+  let before = null;
+  try {
+    before = readFileSync(path, 'utf8');
+  } catch {
+    // Not there yet.
+  }
+  if (before !== text) writeFileSync(path, text);
+}
+
+const out = process.env.LAYERWISE_OUT ? resolve(root, process.env.LAYERWISE_OUT) : join(root, 'out');
+const operators = JSON.parse(readFileSync(join(root, 'native', 'operators.json'), 'utf8')).map(parseSchema);
+writeIfChanged(join(out, 'generated', 'operators.inc'), generateCpp(operators));
+writeIfChanged(join(root, 'lib', 'tensor', 'generated', 'operators.ts'), generateTs(operators));
