@@ -1,0 +1,76 @@
+/**
+ * Blue and orange of Okabe and Ito's palette, which every common form of colour blindness tells apart, darkened or lightened
+ * until their text has a contrast of at least 4.5 with its ground.
+ */
+export const palette = {
+  light: {
+    ground: '#fdfcfa',
+    panel: '#f5f2ed',
+    ink: '#1b1f23',
+    muted: '#5a6169',
+    rule: '#dcd7cf',
+    layer: '#0b5c9e',
+    ensemble: '#a84a06',
+    train: '#6a6f76',
+  },
+  dark: {
+    ground: '#15181b',
+    panel: '#1d2125',
+    ink: '#eae7e1',
+    muted: '#a7adb4',
+    rule: '#363c42',
+    layer: '#74b8f2',
+    ensemble: '#f5a55f',
+    train: '#a2a8af',
+  },
+} as const;
+
+type ColourName = keyof typeof palette.light;
+
+export const sansSerif = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
+
+/** The custom properties `--lw-ground`, `--lw-ink` and so on, for a rule of the page or of a chart. */
+export function colourProperties(scheme: keyof typeof palette): string {
+  return Object.entries(palette[scheme])
+    .map(([name, value]) => `--lw-${name}: ${value};`)
+    .join(' ');
+}
+
+/** The colours of a chart on the page it is part of, or, standalone, of an SVG file. */
+export const chartColours = `
+.lw-chart { ${colourProperties('light')} }
+@media screen and (prefers-color-scheme: dark) { .lw-chart { ${colourProperties('dark')} } }
+`;
+
+/** Each colour is given twice: programs that draw SVG without custom properties take the first. */
+const fill = (name: ColourName) => `fill: ${palette.light[name]}; fill: var(--lw-${name});`;
+const stroke = (name: ColourName) => `stroke: ${palette.light[name]}; stroke: var(--lw-${name});`;
+
+export const chartRules = `
+.lw-chart { font-family: ${sansSerif}; font-variant-numeric: tabular-nums; }
+.lw-chart text { ${fill('muted')} }
+.lw-chart .lw-ground { ${fill('ground')} }
+.lw-chart .lw-panel { ${fill('panel')} }
+.lw-chart .lw-heading { ${fill('ink')} font-weight: 600; }
+.lw-chart .lw-grid { ${stroke('rule')} stroke-width: 1; }
+.lw-chart .lw-rate-drop { ${stroke('muted')} stroke-width: 1; stroke-dasharray: 1 3; }
+.lw-chart .lw-line { fill: none; stroke-width: 2.25; stroke-linejoin: round; stroke-linecap: round; }
+.lw-chart .lw-line.lw-layer, .lw-chart .lw-line.lw-test { ${stroke('layer')} }
+.lw-chart .lw-line.lw-ensemble { ${stroke('ensemble')} stroke-dasharray: 7 4; }
+.lw-chart .lw-line.lw-train { ${stroke('train')} stroke-width: 1.5; }
+.lw-chart .lw-dot { ${stroke('ground')} stroke-width: 1.5; }
+.lw-chart .lw-dot.lw-layer, .lw-chart .lw-dot.lw-test { ${fill('layer')} }
+.lw-chart .lw-dot.lw-ensemble { ${fill('ensemble')} }
+.lw-chart .lw-dot.lw-train { ${fill('train')} }
+.lw-chart .lw-dot.lw-open { ${fill('ground')} stroke-width: 2; }
+.lw-chart .lw-dot.lw-open.lw-layer { ${stroke('layer')} }
+.lw-chart .lw-dot.lw-open.lw-ensemble { ${stroke('ensemble')} }
+.lw-chart text.lw-value { ${stroke('ground')} stroke-width: 3.5; stroke-linejoin: round; paint-order: stroke; }
+.lw-chart text.lw-layer, .lw-chart text.lw-test { ${fill('layer')} }
+.lw-chart text.lw-ensemble { ${fill('ensemble')} }
+.lw-chart text.lw-train { ${fill('train')} }
+.lw-chart .lw-strong { font-weight: 650; }
+.lw-chart .lw-start { text-anchor: start; }
+.lw-chart .lw-middle { text-anchor: middle; }
+.lw-chart .lw-end { text-anchor: end; }
+`;
