@@ -1,0 +1,123 @@
+import { cudaOf, pinned } from '../libtorch/pins.mjs';
+import { installCommand } from '../setup/prerequisites.mjs';
+import { nodeProblem } from '../support/node-version.mjs';
+import { compareVersions, oldestDriverFor } from '../support/platform.mjs';
+
+/**
+ * Whether `--device cuda` works, and the reason either way, from the outermost cause inwards: no GPU or driver, a driver
+ * older than the CUDA release, a LibTorch without CUDA, a build against another LibTorch, and last what LibTorch says.
+ */
+export function judgeCuda({ platform, gpus, driver, libtorch, addon }) {
+  const no = (reason, mend) => ({ usable: false, reason, mend });
+  if (!platform.key.startsWith('linux-')) return no(`there is no CUDA build for ${platform.key}`);
+  if (driver === undefined) return no('no NVIDIA driver was found');
+  if (libtorch === undefined) return no('LibTorch is not resolved yet', 'npm run setup');
+  if (libtorch.build === 'CPU') return no(...cpuBuildReason(driver));
+  const cuda = libtorch.build.replace('CUDA ', '');
+  const oldest = oldestDriverFor(cuda);
+  if (driver.version !== undefined && oldest !== undefined && compareVersions(driver.version, oldest) < 0) {
+    return no(`the NVIDIA driver ${driver.version} is too old for CUDA ${cuda}`, `install driver ${oldest} or later`);
+  }
+  if (addon.build === undefined) return no(`the addon cannot tell: ${addon.problem}`, 'npm run setup');
+  if (!addon.build.cudaBuild) return no('the addon was built against a CPU build of LibTorch', 'npm run setup');
+  if (!addon.build.cudaAvailable) return no(addon.build.cudaReason || 'LibTorch sees no device', gpuMend(gpus));
+  return { usable: true, reason: `CUDA ${cuda}, ${addon.build.cudaDeviceCount} device(s)`, mend: undefined };
+}
+
+function cpuBuildReason({ version, sign }) {
+  const cuda = cudaOf('cu130');
+  const oldest = oldestDriverFor(cuda);
+  if (version !== undefined && compareVersions(version, oldest) < 0) {
+    const reason = `LibTorch is a CPU build, since the NVIDIA driver ${version} is too old for CUDA ${cuda}`;
+    return [reason, `install driver ${oldest} or later, then npm run setup`];
+  }
+  const reason = `LibTorch is a CPU build, though there is an NVIDIA driver (${version ?? sign})`;
+  return [reason, 'LAYERWISE_LIBTORCH_VARIANT=cu130 npm run setup (or point LIBTORCH at a CUDA build)'];
+}
+
+function gpuMend(gpus) {
+  return gpus.length === 0
+    ? 'see that nvidia-smi lists a GPU (in a container: start it with the GPUs passed in)'
+    : undefined;
+}
+
+/** What is wrong, the errors first. */
+export function judge(facts, env = process.env) {
+  const found = [nodeFinding(), ...toolFindings(facts, env), libtorchFinding(facts), addonFinding(facts)];
+  found.push(
+    versionFinding(facts),
+    cudaFinding(facts),
+    headersFinding(facts),
+    platformFinding(facts),
+    pinFinding(facts),
+  );
+  const findings = found.filter((finding) => finding !== undefined);
+  return ['error', 'warning'].flatMap((level) => findings.filter((finding) => finding.level === level));
+}
+
+function nodeFinding() {
+  const reason = nodeProblem();
+  return reason && { level: 'error', subject: 'Node', reason, mend: 'install a newer Node from https://nodejs.org' };
+}
+
+/** What only building needs is no error where the addon is already built and loads. */
+function toolFindings({ tools, addon }, env) {
+  const level = addon.build === undefined ? 'error' : 'warning';
+  return tools
+    .filter(({ problem }) => problem !== undefined)
+    .map(({ tool, problem }) => {
+      return { level, subject: tool, reason: `missing: ${problem}`, mend: installCommand([tool], env) };
+    });
+}
+
+function libtorchFinding({ libtorch, addon }) {
+  if (libtorch !== undefined) return undefined;
+  return {
+    level: addon.build === undefined ? 'error' : 'warning',
+    subject: 'LibTorch',
+    reason: 'it is not resolved yet',
+    mend: 'npm run setup',
+  };
+}
+
+function addonFinding({ addon }) {
+  if (addon.problem === undefined) return undefined;
+  return { level: 'error', subject: 'addon', reason: addon.problem, mend: 'npm run setup' };
+}
+
+function versionFinding({ addon: { build } }) {
+  if (build === undefined || build.libtorchLoaded === '' || build.libtorchBuilt === build.libtorchLoaded)
+    return undefined;
+  const reason = `built with LibTorch ${build.libtorchBuilt}, but ${build.libtorchLoaded} is what loads`;
+  return { level: 'error', subject: 'addon', reason, mend: 'npm run setup' };
+}
+
+/** Only where there is a GPU to miss. */
+function cudaFinding({ cuda, driver }) {
+  if (cuda.usable || driver === undefined) return undefined;
+  return { level: 'warning', subject: 'CUDA', reason: cuda.reason, mend: cuda.mend };
+}
+
+function headersFinding({ libtorch }) {
+  if (libtorch === undefined || libtorch.build === 'CPU' || libtorch.cudaHeaders) return undefined;
+  const reason = "CUDA's runtime headers were not found, so what needs them at build time is left out";
+  return {
+    level: 'warning',
+    subject: 'CUDA',
+    reason,
+    mend: 'install the CUDA toolkit (or set CUDA_HOME), then npm run setup',
+  };
+}
+
+function platformFinding({ platform }) {
+  if (platform.proved) return undefined;
+  return { level: 'warning', subject: 'platform', reason: `${platform.key} is untested`, mend: undefined };
+}
+
+function pinFinding({ libtorch }) {
+  if (libtorch === undefined || compareVersions(libtorch.version, pinned.version) >= 0) return undefined;
+  const reason = `${libtorch.version} (${libtorch.source}) is supported, but slower than the ${pinned.version} that set-up pins`;
+  const mend =
+    'unset LIBTORCH, remove libtorch.json from the state directory and run npm run setup where there is a network';
+  return { level: 'warning', subject: 'LibTorch', reason, mend };
+}

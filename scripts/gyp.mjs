@@ -1,0 +1,53 @@
+// Answers binding.gyp's questions from what set-up resolved, one value a line, quoted as a shell would:
+// node scripts/gyp.mjs QUESTION
+
+import { readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { readResolved } from './libtorch.mjs';
+import { outDir, root } from './support/paths.mjs';
+
+const require = createRequire(join(root, 'package.json'));
+
+const answers = {
+  sources: () =>
+    readdirSync(join(root, 'native'))
+      .filter((name) => name.endsWith('.cpp'))
+      .sort()
+      .map((name) => `native/${name}`),
+  binding: () => [join(outDir(), 'generated', 'operators.inc')],
+  generated: () => [join(outDir(), 'generated')],
+  'node-api': () => [require('node-api-headers').include_dir, dirname(require.resolve('node-addon-api'))],
+  // As system headers: LibTorch's own warnings are not this project's.
+  includes: (libtorch) => systemDirs(libtorch).map((folder) => `-isystem${folder}`),
+  defines: (libtorch) => [
+    `LAYERWISE_LIBTORCH_VERSION="${libtorch.version}"`,
+    `_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`,
+    ...(libtorch.cuda === null ? [] : ['LAYERWISE_WITH_CUDA']),
+    ...(libtorch.cudaIncludeDir === null ? [] : ['LAYERWISE_CUDA_HEADERS']),
+  ],
+  libraries: (libtorch) => libtorch.libraries,
+  rpaths: (libtorch) => [libtorch.libDir, ...libtorch.runtimeDirs].map((folder) => `-Wl,-rpath,${folder}`),
+};
+
+function systemDirs({ includeDirs, cudaIncludeDir }) {
+  return cudaIncludeDir === null ? includeDirs : [...includeDirs, cudaIncludeDir];
+}
+
+const [question] = process.argv.slice(2);
+const libtorch = readResolved();
+if (libtorch === undefined) {
+  process.stderr.write(
+    `LibTorch is not resolved yet: expected ${join(outDir(), 'libtorch.json')}. Run: node scripts/libtorch.mjs\n`,
+  );
+  process.exit(1);
+}
+if (answers[question] === undefined) {
+  process.stderr.write(`gyp.mjs: expected one of ${Object.keys(answers).join(', ')}, got ${question}\n`);
+  process.exit(2);
+}
+process.stdout.write(
+  answers[question](libtorch)
+    .map((value) => `${JSON.stringify(value)}\n`)
+    .join(''),
+);

@@ -1,0 +1,34 @@
+import { SetupError } from '../support/errors.mjs';
+import { settingOf } from '../support/flags.mjs';
+import {
+  compareVersions,
+  nvidiaDriverSign,
+  nvidiaDriverVersion,
+  oldestDriverFor,
+  platformKey,
+} from '../support/platform.mjs';
+import { cudaOf, pinned } from './pins.mjs';
+
+/**
+ * Which build of LibTorch this machine is to get: `{ variant, reason, forced }`. The CUDA build where an NVIDIA driver
+ * that can run it is found, the CPU build else; LAYERWISE_LIBTORCH_VARIANT overrides.
+ */
+export async function chooseVariant(env = process.env, platform = platformKey()) {
+  const known = ['cpu', 'cu130'];
+  const asked = settingOf(env.LAYERWISE_LIBTORCH_VARIANT);
+  if (asked !== undefined) {
+    if (known.includes(asked))
+      return { variant: asked, reason: 'LAYERWISE_LIBTORCH_VARIANT asks for it', forced: true };
+    throw new SetupError('BAD_VARIANT', `LAYERWISE_LIBTORCH_VARIANT: expected ${known.join(' or ')}, got ${asked}`);
+  }
+  const cpu = (reason) => ({ variant: 'cpu', reason, forced: false });
+  if (pinned.archives[platform]?.cu130 === undefined) return cpu(`there is no CUDA build for ${platform}`);
+  const sign = nvidiaDriverSign(env);
+  if (sign === undefined) return cpu('no NVIDIA driver was found');
+  const version = await nvidiaDriverVersion(env);
+  const oldest = oldestDriverFor(cudaOf('cu130'));
+  if (version !== undefined && compareVersions(version, oldest) < 0) {
+    return cpu(`the NVIDIA driver ${version} is too old for CUDA ${cudaOf('cu130')}, which needs ${oldest}`);
+  }
+  return { variant: 'cu130', reason: `an NVIDIA driver was found (${version ?? sign})`, forced: false };
+}

@@ -1,0 +1,39 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { SetupError } from '../support/errors.mjs';
+import { digestFiles, readJson } from '../support/files.mjs';
+import { root } from '../support/paths.mjs';
+import { run, tail, which } from '../support/process.mjs';
+
+export function dependencyInputs() {
+  return [digestFiles([join(root, 'package-lock.json')]), process.platform, process.arch];
+}
+
+/**
+ * Whether node_modules holds what package-lock.json asks for. npm writes its own list of what it installed as the very
+ * last thing, so an installation that was broken off has none. Optional packages are other platforms' and may be absent.
+ */
+export function areInstalled() {
+  const wanted = readJson(join(root, 'package-lock.json'))?.packages ?? {};
+  const installed = readJson(join(root, 'node_modules', '.package-lock.json'))?.packages;
+  if (installed === undefined) return false;
+  return Object.entries(wanted).every(([path, { version, optional }]) => {
+    if (path === '') return true;
+    return installed[path] === undefined ? optional === true : installed[path].version === version;
+  });
+}
+
+/** Installs exactly the locked dependencies. None of them needs its install script, so none is run. */
+export async function installDependencies({ env, out, signal }) {
+  const log = join(out, 'npm.log');
+  mkdirSync(out, { recursive: true });
+  rmSync(log, { force: true });
+  const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
+  const args = ['ci', '--ignore-scripts', '--include=dev', ...quiet];
+  const { code, stdout, stderr } = await run(which('npm', env), args, { cwd: root, env, log, signal });
+  if (code === 0) return;
+  throw new SetupError(
+    'NPM_FAILED',
+    `npm ci failed (exit code ${code}):\n${tail(stderr || stdout)}\nIts output is in ${log}`,
+  );
+}

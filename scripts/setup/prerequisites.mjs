@@ -1,0 +1,115 @@
+import { realpathSync } from 'node:fs';
+import { SetupError } from '../support/errors.mjs';
+import { identityOf } from '../support/files.mjs';
+import { compareVersions } from '../support/platform.mjs';
+import { run, which } from '../support/process.mjs';
+
+const oldestCMake = '3.19';
+
+/** The package that holds each tool, by package manager; the first manager on PATH is meant. */
+const packages = {
+  'apt-get': { verb: 'install', compiler: 'g++', cmake: 'cmake', make: 'make', npm: 'npm' },
+  dnf: { verb: 'install', compiler: 'gcc-c++', cmake: 'cmake', make: 'make', npm: 'npm' },
+  zypper: { verb: 'install', compiler: 'gcc-c++', cmake: 'cmake', make: 'make', npm: 'npm' },
+  pacman: { verb: '-S', compiler: 'gcc', cmake: 'cmake', make: 'make', npm: 'npm' },
+  apk: { verb: 'add', compiler: 'g++', cmake: 'cmake', make: 'make', npm: 'npm' },
+  brew: { verb: 'install', compiler: 'llvm', cmake: 'cmake', make: 'make', npm: 'node' },
+};
+
+/** What the checks depend on: which programs are found, and whether one of them was replaced. */
+export function prerequisiteInputs(env = process.env) {
+  const tools = {
+    compiler: compilerProgram(env),
+    cmake: which('cmake', env),
+    make: makeProgram(env),
+    npm: which('npm', env),
+  };
+  return Object.entries(tools).map(([name, path]) =>
+    path ? `${name} ${path} ${identityOf(realpathSync(path))}` : `no ${name}`,
+  );
+}
+
+/** Finds each tool; resolves with `[{ tool, program, version, problem }]`, `problem` undefined where it will do. */
+export async function checkPrerequisites(env = process.env) {
+  return Promise.all([checkCompiler(env), checkCMake(env), checkMake(env), checkNpm(env)]);
+}
+
+/** One message for all that is missing, with the one command that installs it. */
+export function refuseMissing(checks, env = process.env) {
+  const missing = checks.filter(({ problem }) => problem !== undefined);
+  if (missing.length === 0) return;
+  const message = ['What building needs is missing:', ...missing.map(({ problem }) => `  - ${problem}`)].join('\n');
+  throw new SetupError('PREREQUISITES', message, {
+    mend: installCommand(
+      missing.map(({ tool }) => tool),
+      env,
+    ),
+  });
+}
+
+/** The command that installs tools here, or undefined where no known package manager is found. */
+export function installCommand(tools, env = process.env) {
+  const manager = Object.keys(packages).find((name) => which(name, env) !== undefined);
+  if (manager === undefined) return undefined;
+  const names = tools.map((tool) => packages[manager][tool]);
+  const sudo = manager === 'brew' || process.getuid?.() === 0 ? '' : 'sudo ';
+  return `${sudo}${manager} ${packages[manager].verb} ${names.join(' ')}`;
+}
+
+/** The compiler that CMake takes: CXX where it is set, else the system's. */
+function compilerProgram(env) {
+  const names = env.CXX ? [env.CXX.split(' ')[0]] : ['c++', 'g++', 'clang++'];
+  return names.map((name) => which(name, env)).find(Boolean);
+}
+
+function makeProgram(env) {
+  return which('ninja', env) ?? which('make', env);
+}
+
+async function checkCompiler(env) {
+  const program = compilerProgram(env);
+  const check = { tool: 'compiler', program };
+  if (program === undefined)
+    return { ...check, problem: env.CXX ? `the compiler that CXX names, ${env.CXX}` : 'a C++20 compiler' };
+  const { stdout } = await run(program, ['--version'], { env }).catch(() => ({ stdout: '' }));
+  const version = stdout.split('\n')[0];
+  const works = await compiles(program, env);
+  return {
+    ...check,
+    version,
+    problem: works ? undefined : `a C++20 compiler (${version || program} does not compile C++20)`,
+  };
+}
+
+/** Compiling tells more than a version number: the standard library may be older than the compiler. */
+async function compiles(program, env) {
+  const input =
+    '#include <concepts>\n#include <span>\nstatic_assert(std::integral<int>);\nint main() { return std::span<int>{}.size(); }\n';
+  const args = ['-std=c++20', '-fsyntax-only', '-x', 'c++', '-'];
+  const { code } = await run(program, args, { env, input }).catch(() => ({ code: 1 }));
+  return code === 0;
+}
+
+async function checkCMake(env) {
+  const program = which('cmake', env);
+  const check = { tool: 'cmake', program };
+  if (program === undefined) return { ...check, problem: `CMake ${oldestCMake} or later` };
+  const { stdout } = await run(program, ['--version'], { env }).catch(() => ({ stdout: '' }));
+  const version = /(\d+\.\d+(?:\.\d+)?)/.exec(stdout)?.[1] ?? 'unknown';
+  const isNewEnough = version !== 'unknown' && compareVersions(version, oldestCMake) >= 0;
+  return {
+    ...check,
+    version,
+    problem: isNewEnough ? undefined : `CMake ${oldestCMake} or later (${program} is ${version})`,
+  };
+}
+
+function checkMake(env) {
+  const program = makeProgram(env);
+  return { tool: 'make', program, problem: program === undefined ? 'make or ninja' : undefined };
+}
+
+function checkNpm(env) {
+  const program = which('npm', env);
+  return { tool: 'npm', program, problem: program === undefined ? 'npm, which comes with Node' : undefined };
+}

@@ -1,0 +1,66 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+
+const segment = { load: 1, dynamic: 2 };
+const tag = { needed: 1, stringTable: 5, soname: 14, rpath: 15, runpath: 29 };
+
+/**
+ * What the dynamic loader reads of a shared library: `{ needed, soname, rpath, runpath }`. Undefined for a file that is
+ * not a 64-bit little-endian ELF library (on macOS, say). Read here so that no binutils are needed.
+ */
+export function readDynamicSection(path) {
+  const file = openSync(path, 'r');
+  try {
+    const header = readAt(file, 0, 64);
+    if (header.toString('latin1', 0, 4) !== '\x7fELF' || header[4] !== 2 || header[5] !== 1) return undefined;
+    const segments = readSegments(file, header);
+    const dynamic = segments.find(({ type }) => type === segment.dynamic);
+    return dynamic === undefined ? undefined : describe(file, segments, readTags(file, dynamic));
+  } finally {
+    closeSync(file);
+  }
+}
+
+function readSegments(file, header) {
+  const [offset, size, count] = [Number(header.readBigUInt64LE(32)), header.readUInt16LE(54), header.readUInt16LE(56)];
+  const table = readAt(file, offset, size * count);
+  return Array.from({ length: count }, (_, index) => {
+    const at = index * size;
+    const field = (position) => Number(table.readBigUInt64LE(at + position));
+    return { type: table.readUInt32LE(at), offset: field(8), address: field(16), size: field(32) };
+  });
+}
+
+function readTags(file, dynamic) {
+  const table = readAt(file, dynamic.offset, dynamic.size);
+  const tags = [];
+  for (let at = 0; at + 16 <= table.length; at += 16) {
+    tags.push({ tag: Number(table.readBigInt64LE(at)), value: Number(table.readBigUInt64LE(at + 8)) });
+  }
+  return tags;
+}
+
+function describe(file, segments, tags) {
+  const strings = fileOffset(segments, tags.find((entry) => entry.tag === tag.stringTable).value);
+  const all = (wanted) =>
+    tags.filter((entry) => entry.tag === wanted).map(({ value }) => readString(file, strings + value));
+  const [soname] = all(tag.soname);
+  return { needed: all(tag.needed), soname, rpath: all(tag.rpath)[0], runpath: all(tag.runpath)[0] };
+}
+
+function fileOffset(segments, address) {
+  const home = segments.find(({ type, address: start, size }) => {
+    return type === segment.load && address >= start && address < start + size;
+  });
+  return home.offset + address - home.address;
+}
+
+function readString(file, offset) {
+  const bytes = readAt(file, offset, 4096);
+  return bytes.toString('latin1', 0, bytes.indexOf(0));
+}
+
+function readAt(file, position, length) {
+  const buffer = Buffer.alloc(length);
+  const read = readSync(file, buffer, 0, length, position);
+  return buffer.subarray(0, read);
+}
