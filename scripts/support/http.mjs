@@ -46,7 +46,8 @@ async function getOnce(url, { headers, signal, stallMs, env }) {
   if (url.protocol === 'http:') return exchange(forwardRequest(url, proxy, headers, signal), stallMs);
   const tunnel = await openTunnel(url, proxy, { signal, stallMs });
   const secure = tlsConnect({ socket: tunnel, servername: serverName(url), ALPNProtocols: ['http/1.1'] });
-  return exchange(httpsRequest(url, { headers, signal, agent: false, createConnection: () => secure }), stallMs);
+  // No `agent: false` here: an agent, even a fresh one, would make a connection of its own.
+  return exchange(httpsRequest(url, { headers, signal, createConnection: () => secure }), stallMs);
 }
 
 /** Plain HTTP through a proxy: the whole address is the request's target. */
