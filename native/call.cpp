@@ -148,8 +148,8 @@ IntegerList Call::integers(size_t i, const char* name) {
   napi_get_array_length(env, value(i), &length);
   IntegerList list;
   for (uint32_t k = 0; k < length; k++) {
-    napi_value element;
-    napi_get_element(env, value(i), k, &element);
+    napi_value element = nullptr;
+    if (napi_get_element(env, value(i), k, &element) != napi_ok) throw PendingException();
     double number = 0;
     if (napi_get_value_double(env, element, &number) != napi_ok || number != std::trunc(number) ||
         std::abs(number) > 9007199254740991.0) {

@@ -7,6 +7,7 @@
 #include <node_api.h>
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -48,10 +49,11 @@ class HandleTable {
   }
 
   size_t live() const { return live_; }
-  const std::vector<T>& slots() const { return slots_; }
+  const std::deque<T>& slots() const { return slots_; }
 
  private:
-  std::vector<T> slots_;
+  /** A deque: a call holds references while JavaScript, in an array's getter, may make more tensors. */
+  std::deque<T> slots_;
   std::vector<int32_t> free_;
   size_t live_ = 0;
 };

@@ -79,7 +79,7 @@ napi_value withInferenceMode(napi_env env, napi_callback_info info) {
 
 napi_value withAutocast(napi_env env, napi_callback_info info) {
   return guarded<3>(env, info, "withAutocast", [](Call& call) {
-    const bool cuda = call.integer(0, "device") >= 0;
+    const bool cuda = call.device(0, "device").is_cuda();
     const at::ScalarType dtype = call.dtype(1, "dtype");
     if (dtype != at::kBFloat16 && dtype != at::kHalf) {
       throw CodedError("INVALID_ARGUMENT", "expected bfloat16 or float16 for dtype");

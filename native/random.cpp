@@ -36,7 +36,9 @@ napi_value defaultGenerator(napi_env env, napi_callback_info info) {
 
 napi_value generatorState(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "generatorState", [](Call& call) {
-    return call.result(call.generator(0, "generator").get_state());
+    at::Generator& generator = call.generator(0, "generator");
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    return call.result(generator.get_state());
   });
 }
 

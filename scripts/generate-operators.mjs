@@ -11,11 +11,14 @@ import { fileURLToPath } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** How each schema type is read in C++, typed in TypeScript, and passed across the boundary. */
+/**
+ * How each schema type is read in C++, typed in TypeScript, and passed across the boundary. `as` is the argument's and the
+ * operator's name, for the error when a caller without types passes something else.
+ */
 const types = {
-  Tensor: { cpp: 'tensor', ts: 'Tensor', pass: (v) => `${v}.handle` },
-  'Tensor?': { cpp: 'optionalTensor', ts: 'Tensor | null', pass: (v) => `handleOrNone(${v})` },
-  'Tensor[]': { cpp: 'tensors', ts: 'readonly Tensor[]', pass: (v) => `handlesOf(${v})` },
+  Tensor: { cpp: 'tensor', ts: 'Tensor', pass: (v, as) => `handleOf(${v}, ${as})` },
+  'Tensor?': { cpp: 'optionalTensor', ts: 'Tensor | null', pass: (v, as) => `handleOrNone(${v}, ${as})` },
+  'Tensor[]': { cpp: 'tensors', ts: 'readonly Tensor[]', pass: (v, as) => `handlesOf(${v}, ${as})` },
   Scalar: { cpp: 'scalar', ts: 'number', pass: (v) => v },
   int: { cpp: 'integer', ts: 'number', pass: (v) => v },
   'int?': { cpp: 'optionalInteger', ts: 'number | null', pass: (v) => v },
@@ -33,7 +36,7 @@ const types = {
     pass: (v) => `codeOrNull(${v}, memoryFormatCode)`,
   },
   Reduction: { cpp: 'integer', ts: 'Reduction', pass: (v) => `reductionCode(${v})` },
-  'Generator?': { cpp: 'optionalGenerator', ts: 'Generator | null', pass: (v) => `handleOrNone(${v})` },
+  'Generator?': { cpp: 'optionalGenerator', ts: 'Generator | null', pass: (v, as) => `generatorOrNone(${v}, ${as})` },
 };
 
 function parseSchema({ schema, doc, call, include }) {
@@ -124,14 +127,22 @@ function tsArgument({ type, name, option }) {
   return `${name}${option ? '?' : ''}: ${ts}`;
 }
 
-function tsPassed(arg) {
-  if (!arg.option) return types[arg.type].pass(arg.name);
-  return types[arg.type].pass(`options.${arg.name} ?? ${arg.defaultValue}`);
+function tsPassed(arg, operator) {
+  const as = `'${arg.name}', '${operator}'`;
+  if (!arg.option) return types[arg.type].pass(arg.name, as);
+  return types[arg.type].pass(`options.${arg.name} ?? ${arg.defaultValue}`, as);
 }
 
 function tsReturn(returns, expression, adopt) {
   if (returns === 'void') return { type: 'this', body: `${expression};\n    return this;` };
-  if (returns === 'Tensor') return { type: 'Tensor', body: `return ${adopt}(${expression});` };
+  if (returns === 'Tensor') {
+    // The call comes first: of an empty list there is no first tensor, and the native side says so.
+    const body =
+      adopt === 'this.adopt'
+        ? `return ${adopt}(${expression});`
+        : `const handle = ${expression};\n    return ${adopt}(handle);`;
+    return { type: 'Tensor', body };
+  }
   const fields = [...returns.matchAll(/Tensor (\w+)/g)].map((m) => m[1]);
   const type = `{ ${fields.map((f) => `${f}: Tensor`).join('; ')} }`;
   const body = `const handles = ${expression};
@@ -150,7 +161,7 @@ function tsOperator(operator) {
 
   const self = isMethod ? ['this.handle'] : [];
   const callOf = (variant) =>
-    `native.${variant.name}(${[...self, ...variant.args.slice(isMethod ? 1 : 0).map(tsPassed)].join(', ')})`;
+    `native.${variant.name}(${[...self, ...variant.args.slice(isMethod ? 1 : 0).map((arg) => tsPassed(arg, name))].join(', ')})`;
   const adopt = isMethod ? 'this.adopt' : `${args[0].name}[0]!.adopt`;
   const variants = nativeVariants(operator);
   const lines = [];
@@ -196,7 +207,7 @@ import type { Device } from '../device.js';
 import { deviceCode } from '../device.js';
 import type { DType, MemoryFormat, Reduction } from '../dtype.js';
 import { dtypeCode, memoryFormatCode, reductionCode } from '../dtype.js';
-import { codeOrNull, handleOrNone, handlesOf } from '../handle.js';
+import { codeOrNull, generatorOrNone, handleOf, handleOrNone, handlesOf } from '../handle.js';
 import { native } from '../native.js';
 import type { Generator } from '../random.js';
 import type { Tensor } from '../tensor.js';

@@ -62,7 +62,31 @@ const DTYPE_OF_ARRAY = new Map<unknown, DType>([
 /** Typed arrays whose bytes are not the tensor's: they are converted first. */
 type ConvertibleArray = readonly number[] | Int32Array | Uint32Array | Int16Array;
 
+const INTEGER_RANGES: Partial<Record<DType, readonly [number, number]>> = {
+  int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+  uint8: [0, 255],
+};
+
+/** Refuses what a conversion would silently turn into NaN, 0 or another number: text, holes, fractions, overflow. */
+function checkNumbers(data: ConvertibleArray, dtype: DType): void {
+  const range = INTEGER_RANGES[dtype];
+  for (let i = 0; i < data.length; i++) {
+    const value: unknown = data[i];
+    const fits =
+      typeof value === 'number' &&
+      (range === undefined || (Number.isInteger(value) && value >= range[0] && value <= range[1]));
+    if (fits) continue;
+    const expected = range === undefined ? 'a number' : `an integer from ${range[0]} to ${range[1]}`;
+    throw new TensorError({
+      code: 'INVALID_ARGUMENT',
+      operator: 'tensor',
+      message: `expected ${expected} for data[${i}], got ${typeof value === 'number' ? value : typeof value}`,
+    });
+  }
+}
+
 function convertNumbers(data: ConvertibleArray, dtype: DType): TypedArray {
+  checkNumbers(data, dtype);
   switch (dtype) {
     case 'float32':
       return Float32Array.from(data);
@@ -87,12 +111,19 @@ function convertNumbers(data: ConvertibleArray, dtype: DType): TypedArray {
  * A tensor with a copy of `data` in row-major order. `shape` is [data.length] unless told; its product must be the
  * number of elements. The dtype follows the array: Float32Array float32, Float64Array float64, BigInt64Array int64,
  * Uint8Array uint8, Int32Array and other integers int64, numbers float32. A Uint16Array holds float16 or bfloat16 bits
- * and needs `dtype`; a Uint8Array may be given as bool.
+ * and needs `dtype`.
  */
 export function tensor(
   data: TypedArray | ConvertibleArray,
   options: CreationOptions & { shape?: readonly number[] } = {},
 ): Tensor {
+  if (!Array.isArray(data) && !(ArrayBuffer.isView(data) && 'length' in data)) {
+    throw new TensorError({
+      code: 'INVALID_ARGUMENT',
+      operator: 'tensor',
+      message: `expected an array of numbers or a typed array for data, got ${data === null ? 'null' : typeof data}`,
+    });
+  }
   const shape = options.shape ?? [data.length];
   const device = deviceCode(options.device ?? 'cpu');
   if (data instanceof Uint16Array) {
@@ -107,25 +138,13 @@ export function tensor(
   }
   const own = DTYPE_OF_ARRAY.get(data.constructor);
   if (own !== undefined) {
-    const given = new Tensor(
-      native.fromTypedArray(
-        data as TypedArray,
-        shape,
-        dtypeCode(own === 'uint8' && options.dtype === 'bool' ? 'bool' : own),
-        device,
-      ),
-    );
-    if (options.dtype === undefined || options.dtype === own || options.dtype === 'bool') return given;
-    const converted = given.to({ dtype: options.dtype });
-    given.dispose();
-    return converted;
-  }
-  if (!Array.isArray(data) && !ArrayBuffer.isView(data)) {
-    throw new TensorError({
-      code: 'INVALID_ARGUMENT',
-      operator: 'tensor',
-      message: `expected an array of numbers or a typed array for data, got ${typeof data}`,
-    });
+    const given = new Tensor(native.fromTypedArray(data as TypedArray, shape, dtypeCode(own), device));
+    if (options.dtype === undefined || options.dtype === own) return given;
+    try {
+      return given.to({ dtype: options.dtype });
+    } finally {
+      given.dispose();
+    }
   }
   const dtype = options.dtype ?? (Array.isArray(data) ? 'float32' : 'int64');
   return new Tensor(

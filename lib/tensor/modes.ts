@@ -53,5 +53,5 @@ export const isGradEnabled = (): boolean => native.isGradEnabled();
 
 /** Forgets the gradients of the given tensors. */
 export function clearGradients(tensors: readonly Tensor[]): void {
-  native.clearGradients(handlesOf(tensors));
+  native.clearGradients(handlesOf(tensors, 'tensors', 'clearGradients'));
 }

@@ -18,8 +18,8 @@ export interface SgdStep {
  */
 export function sgdStep(parameters: readonly Tensor[], momentumBuffers: readonly Tensor[], step: SgdStep): void {
   native.sgdStep(
-    handlesOf(parameters),
-    handlesOf(momentumBuffers),
+    handlesOf(parameters, 'parameters', 'sgdStep'),
+    handlesOf(momentumBuffers, 'momentumBuffers', 'sgdStep'),
     step.learningRate,
     step.momentum,
     step.dampening,
@@ -31,5 +31,5 @@ export function sgdStep(parameters: readonly Tensor[], momentumBuffers: readonly
 
 /** Multiplies every gradient by `inverseScale`, in place; false when one of them is not finite. Waits for the device. */
 export function unscaleGradients(parameters: readonly Tensor[], inverseScale: number): boolean {
-  return native.unscaleGradients(handlesOf(parameters), inverseScale);
+  return native.unscaleGradients(handlesOf(parameters, 'parameters', 'unscaleGradients'), inverseScale);
 }

@@ -1,6 +1,6 @@
 import { type Device, deviceCode } from './device.js';
 import { TensorError } from './errors.js';
-import { DISPOSED } from './handle.js';
+import { DISPOSED, handleOf } from './handle.js';
 import { native } from './native.js';
 import { Tensor } from './tensor.js';
 
@@ -38,7 +38,7 @@ export class Generator {
   }
 
   /** @internal */
-  get handle(): number {
+  get generatorHandle(): number {
     return this.#handle;
   }
 
@@ -48,7 +48,7 @@ export class Generator {
   }
 
   setState(state: Tensor): void {
-    native.setGeneratorState(this.#handle, state.handle);
+    native.setGeneratorState(this.#handle, handleOf(state, 'state', 'setState'));
   }
 
   dispose(): void {

@@ -3,7 +3,7 @@ import { type Device, deviceName } from './device.js';
 import { type DType, dtypeName, type MemoryFormat, memoryFormatCode, type TypedArray, typedArrayFor } from './dtype.js';
 import { TensorError } from './errors.js';
 import { TensorOperators } from './generated/operators.js';
-import { DISPOSED, NONE } from './handle.js';
+import { DISPOSED, handleOrNone, NONE } from './handle.js';
 import { native } from './native.js';
 import { register, rewatch, setTensorTest, unregister } from './scope.js';
 
@@ -90,7 +90,8 @@ export class Tensor extends TensorOperators {
    * `gradient` is needed unless this tensor is a scalar; `retainGraph` allows a second backward pass.
    */
   backward(options: { gradient?: Tensor; retainGraph?: boolean } = {}): void {
-    native.backward(this.#handle, options.gradient?.handle ?? NONE, options.retainGraph ?? false);
+    const gradient = handleOrNone(options.gradient ?? null, 'gradient', 'backward');
+    native.backward(this.#handle, gradient, options.retainGraph ?? false);
   }
 
   /** The only element, as a number. Waits for the device. Throws TensorError for any other number of elements. */
@@ -118,14 +119,14 @@ export class Tensor extends TensorOperators {
 
   /** The elements as nested arrays of numbers. */
   toArray(): unknown {
-    const flat = Array.from(this.dtype === 'int64' ? this.toTypedArray() : this.toFloat32Array(), Number);
-    let nested: unknown[] = flat;
-    for (const size of this.shape.slice(1).reverse()) {
-      const groups: unknown[] = [];
-      for (let i = 0; i < nested.length; i += size) groups.push(nested.slice(i, i + size));
-      nested = groups;
-    }
-    return this.dim === 0 ? flat[0] : nested;
+    const isExact = this.dtype === 'int64' || this.dtype === 'float64';
+    const flat = Array.from(isExact ? this.toTypedArray() : this.toFloat32Array(), Number);
+    const nest = ([size, ...inner]: readonly number[], start: number): unknown => {
+      if (size === undefined) return flat[start];
+      const step = inner.reduce((product, n) => product * n, 1);
+      return Array.from({ length: size }, (_, i) => nest(inner, start + i * step));
+    };
+    return nest(this.shape, 0);
   }
 
   /** @internal Takes over the native tensor of `other`, which is left disposed; for moving a parameter in place. */
@@ -149,6 +150,7 @@ export class Tensor extends TensorOperators {
     unregister(this);
     native.dispose(this.#handle);
     this.#handle = DISPOSED;
+    this.#shape = undefined;
   }
 
   [Symbol.dispose](): void {
