@@ -42,11 +42,18 @@ void stepEach(std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>
   }
 }
 
-bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients) {
+/** The fused kernel walks memory linearly: what takes part in one parameter's step must lie alike. */
+bool liesLike(const at::Tensor& parameter, const at::Tensor& other) {
+  return parameter.scalar_type() == other.scalar_type() && parameter.strides() == other.strides() &&
+         parameter.device() == other.device();
+}
+
+bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients,
+             const std::vector<at::Tensor>& buffers) {
   for (size_t i = 0; i < parameters.size(); i++) {
-    // The fused kernel walks memory linearly: parameter and gradient must lie alike.
-    if (parameters[i].scalar_type() != gradients[i].scalar_type() || parameters[i].strides() != gradients[i].strides() ||
-        !parameters[i].is_non_overlapping_and_dense() || parameters[i].device() != parameters[0].device()) {
+    if (!liesLike(parameters[i], gradients[i]) || (!buffers.empty() && !liesLike(parameters[i], buffers[i])) ||
+        !parameters[i].is_non_overlapping_and_dense() || parameters[i].device() != parameters[0].device() ||
+        parameters[i].scalar_type() != parameters[0].scalar_type()) {
       return false;
     }
   }
@@ -73,7 +80,7 @@ napi_value sgdStep(napi_env env, napi_callback_info info) {
       if (sgd.momentum != 0) buffers.push_back(allBuffers[i]);
     }
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
-    if (canFuse(parameters, gradients)) {
+    if (canFuse(parameters, gradients, buffers)) {
       at::_fused_sgd_(parameters, gradients, buffers, sgd.weightDecay, sgd.momentum, sgd.learningRate, sgd.dampening,
                       sgd.nesterov, /*maximize=*/false, isFirstStep);
       return call.nothing();

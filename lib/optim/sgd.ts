@@ -12,7 +12,7 @@ export interface SgdOptions {
 }
 
 function checkOptions(options: Required<SgdOptions>): Required<SgdOptions> {
-  for (const name of ['learningRate', 'momentum', 'weightDecay'] as const) {
+  for (const name of ['learningRate', 'momentum', 'dampening', 'weightDecay'] as const) {
     if (!(options[name] >= 0 && Number.isFinite(options[name]))) {
       throw new OptimizerError(`Sgd: expected a number of at least 0 for ${name}, got ${options[name]}`);
     }
@@ -44,8 +44,21 @@ export class Sgd {
   /** Updates every parameter by its gradient. */
   step(): void {
     const step: SgdStep = { ...this.#options, learningRate: this.learningRate, isFirstStep: this.#isFirstStep };
-    sgdStep(this.parameters, this.#buffers, step);
+    if (this.#options.dampening !== 0 && !this.#isFirstStep) this.#stepLatecomers(step);
+    else sgdStep(this.parameters, this.#buffers, step);
     this.#isFirstStep = false;
+  }
+
+  /**
+   * A parameter's first gradient enters its buffer undampened, also when it comes later than the others'. Without
+   * dampening a buffer of zeros does that by itself.
+   */
+  #stepLatecomers(step: SgdStep): void {
+    const isNew = this.#buffers.map((buffer) => scope(() => buffer.eq(0).all().item() === 1));
+    for (const isFirstStep of [true, false]) {
+      const mine = <T>(values: readonly T[]): T[] => values.filter((_, i) => isNew[i] === isFirstStep);
+      sgdStep(mine(this.parameters), mine(this.#buffers), { ...step, isFirstStep });
+    }
   }
 
   /** Forgets the gradients. */
