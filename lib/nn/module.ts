@@ -10,6 +10,8 @@ export interface Placement {
   readonly memoryFormat?: MemoryFormat;
 }
 
+const FLOATING: ReadonlySet<DType> = new Set<DType>(['float16', 'bfloat16', 'float32', 'float64']);
+
 /** The tensors of a module by name, in PyTorch's order and with PyTorch's names. */
 export type StateDict = Map<string, Tensor>;
 
@@ -98,7 +100,7 @@ export abstract class Module {
     const { device = null, dtype = null, memoryFormat = null } = placement;
     noGrad(() => {
       for (const [, tensor] of this.stateDict()) {
-        const isFloating = tensor.dtype !== 'int64';
+        const isFloating = FLOATING.has(tensor.dtype);
         scope(() => {
           const moved = tensor.detach().to({
             device,

@@ -19,19 +19,25 @@ const DTYPES = new Map(Object.entries(NAMES).map(([dtype, name]) => [name, dtype
 /** A longer header is taken for a corrupted file; the format's own reader uses the same limit. */
 const MAX_HEADER_BYTES = 100_000_000;
 
+/** The header's one key that is no tensor. */
+const METADATA = '__metadata__';
+
 interface Entry {
   dtype: string;
   shape: number[];
   data_offsets: [number, number];
 }
 
-/** Writes tensors, in their order, to a file that appears whole or not at all. */
+/** Writes tensors, in their order, to a file that appears whole or not at all: until it is whole, an older one stays. */
 export async function writeSafetensors(
   file: string,
   tensors: ReadonlyMap<string, Tensor>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const header: Record<string, unknown> = Object.keys(metadata).length > 0 ? { __metadata__: metadata } : {};
+  if (tensors.has(METADATA)) throw new SafetensorsError(file, `tensor ${METADATA}: the name is the format's own`);
+  // Without a prototype, so that every name, also __proto__, is a plain key.
+  const header: Record<string, unknown> = Object.create(null);
+  if (Object.keys(metadata).length > 0) header[METADATA] = metadata;
   let offset = 0;
   for (const [name, value] of tensors) {
     header[name] = { dtype: NAMES[value.dtype], shape: value.shape, data_offsets: [offset, offset + value.byteLength] };
@@ -59,10 +65,15 @@ export async function writeSafetensors(
     throw error;
   }
   await handle.close();
-  await rename(partial, file);
+  try {
+    await rename(partial, file);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
 }
 
-function parseHeader(file: string, text: string): Record<string, Entry> {
+function parseHeader(file: string, text: string): { metadata: Record<string, string>; entries: Record<string, Entry> } {
   let header: unknown;
   try {
     header = JSON.parse(text);
@@ -72,7 +83,32 @@ function parseHeader(file: string, text: string): Record<string, Entry> {
   if (typeof header !== 'object' || header === null || Array.isArray(header)) {
     throw new SafetensorsError(file, 'the header is not a JSON object');
   }
-  return header as Record<string, Entry>;
+  const { [METADATA]: metadata = {}, ...entries } = header as Record<string, unknown>;
+  const isText = (value: unknown): value is Record<string, string> =>
+    typeof value === 'object' && value !== null && Object.values(value).every((text) => typeof text === 'string');
+  if (!isText(metadata)) throw new SafetensorsError(file, `expected an object of strings for ${METADATA}`);
+  return { metadata, entries: entries as Record<string, Entry> };
+}
+
+/** The tensors must fill the data, without holes and without sharing bytes: anything else is a damaged header. */
+function checkCoverage(file: string, entries: Record<string, Entry>, dataBytes: number): void {
+  let covered = 0;
+  const byPlace = Object.entries(entries).sort(
+    ([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1],
+  );
+  for (const [
+    name,
+    {
+      data_offsets: [start, end],
+    },
+  ] of byPlace) {
+    if (start < covered) throw new SafetensorsError(file, `tensor ${name}: its bytes are another tensor's too`);
+    if (start > covered) throw new SafetensorsError(file, `tensor ${name}: no tensor holds the bytes before it`);
+    covered = end;
+  }
+  if (covered !== dataBytes) {
+    throw new SafetensorsError(file, `${dataBytes - covered} bytes after the last tensor belong to none`);
+  }
 }
 
 function checkEntry(file: string, name: string, entry: Entry, dataBytes: number): DType {
@@ -138,10 +174,7 @@ export async function readSafetensors(file: string): Promise<SafetensorsFile> {
     }
     const headerBytes = Buffer.alloc(headerLength);
     await handle.read(headerBytes, 0, headerLength, 8);
-    const { __metadata__: metadata = {}, ...entries } = parseHeader(file, headerBytes.toString('utf8')) as Record<
-      string,
-      Entry
-    > & { __metadata__?: Record<string, string> };
+    const { metadata, entries } = parseHeader(file, headerBytes.toString('utf8'));
 
     const dataStart = 8 + headerLength;
     const checked = Object.entries(entries).map(([name, entry]) => ({
@@ -149,6 +182,7 @@ export async function readSafetensors(file: string): Promise<SafetensorsFile> {
       entry,
       dtype: checkEntry(file, name, entry, size - dataStart),
     }));
+    checkCoverage(file, entries, size - dataStart);
     const tensors: StateDict = new Map();
     try {
       for (const { name, entry, dtype } of checked) {
