@@ -53,10 +53,12 @@ interface Sizes {
   readonly imageSize: number;
   readonly width: number;
   readonly layers: number;
+  readonly seed: number;
+  readonly dropout: number;
 }
 
 function checkOptions(options: VggOptions): Sizes {
-  const { classes, imageSize = 224, width = FULL_WIDTH, layers = VGG11_LAYERS.length } = options;
+  const { classes, imageSize = 224, width = FULL_WIDTH, layers = VGG11_LAYERS.length, seed, dropout = 0 } = options;
   const check = (holds: boolean, expected: string, name: string, got: number) => {
     if (!holds) throw new ModelError(`vgg11: expected ${expected} for ${name}, got ${got}`);
   };
@@ -74,7 +76,18 @@ function checkOptions(options: VggOptions): Sizes {
     'layers',
     layers,
   );
-  return { classes, imageSize, width, layers };
+  check(Number.isSafeInteger(seed) && seed >= 0, 'an integer from 0 to 2^53 - 1', 'seed', seed);
+  check(dropout >= 0 && dropout < 1, '0 or more, below 1', 'dropout', dropout);
+  return { classes, imageSize, width, layers, seed, dropout };
+}
+
+/** Height and width of each layer's output. */
+function outputSizes(imageSize: number): number[] {
+  let size = imageSize;
+  return VGG11_LAYERS.map(({ pooled }) => {
+    if (pooled) size /= 2;
+    return size;
+  });
 }
 
 const scaled = (channels: number, width: number): number => Math.max(1, Math.round((channels * width) / FULL_WIDTH));
@@ -149,21 +162,21 @@ export class Vgg11 implements Network {
   readonly notes: readonly string[];
 
   constructor(options: VggOptions) {
-    const { classes, imageSize, width, layers } = checkOptions(options);
+    const { classes, imageSize, width, layers, seed, dropout } = checkOptions(options);
     this.classes = classes;
     this.inputShape = [3, imageSize, imageSize];
 
     const plan = VGG11_LAYERS.slice(0, layers);
-    const sizes: number[] = [];
-    for (const { pooled } of plan) sizes.push(pooled ? sizes.at(-1)! / 2 : (sizes.at(-1) ?? imageSize));
+    const sizes = outputSizes(imageSize);
     const channels = plan.map((layer) => scaled(layer.channels, width));
-    const padding = sizes.slice(0, -1).every(fitsUnpadded) ? 0 : 1;
+    // Of all eight layers, also when fewer are built: a layer's head must not depend on how many follow it.
+    const padding = sizes.every(fitsUnpadded) ? 0 : 1;
 
     const blocks: Module[] = [];
     const heads: Module[] = [];
     let place = 0; // in torchvision's `features`
     plan.forEach(({ pooled }, j) => {
-      using generator = Generator.create({ seed: layerSeed(options.seed, j) });
+      using generator = Generator.create({ seed: layerSeed(seed, j) });
       const init = { conv: kaimingNormalFanOut(generator), linear: normalInit(0.01, generator) };
       const inChannels = channels[j - 1] ?? 3;
       const outChannels = channels[j]!;
@@ -180,7 +193,7 @@ export class Vgg11 implements Network {
           ? classifier(inputs, {
               classes,
               units: scaled(CLASSIFIER_UNITS, width),
-              dropout: options.dropout ?? 0,
+              dropout,
               init: init.linear,
             })
           : auxiliaryHead(inputs, classes, padding, init),
