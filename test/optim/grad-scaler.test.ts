@@ -1,0 +1,71 @@
+import { expect, it } from 'vitest';
+import { GradScaler, Sgd } from '../../lib/optim/index.js';
+import { scope, tensor, unscaleGradients } from '../../lib/tensor/index.js';
+import { decode, type EncodedTensor, expectClose, readFixture } from '../support/fixtures.js';
+
+interface ScalingFixture {
+  readonly parameter: EncodedTensor;
+  readonly scale: number;
+  readonly growthInterval: number;
+  readonly learningRate: number;
+  readonly momentum: number;
+  readonly steps: readonly {
+    readonly factor: EncodedTensor;
+    readonly expected: EncodedTensor;
+    readonly scale: number;
+  }[];
+}
+
+const fixture = readFixture<ScalingFixture>('grad-scaler.json');
+
+/** Runs the fixture's steps; `between` may exchange the scaler. */
+function run(between: (scaler: GradScaler, step: number) => GradScaler): void {
+  scope(() => {
+    const parameter = decode(fixture.parameter);
+    parameter.requiresGrad = true;
+    const optimizer = new Sgd([parameter], fixture);
+    let scaler = new GradScaler(fixture);
+    let previousScale = fixture.scale;
+    fixture.steps.forEach((step, k) => {
+      scaler = between(scaler, k);
+      optimizer.zeroGrad();
+      scaler.backward(parameter.mul(decode(step.factor)).sum());
+      const stepped = scaler.step(optimizer);
+      expect(stepped, `step ${k}: a skipped step halves the scale`).toBe(step.scale >= previousScale);
+      expect(scaler.scale, `step ${k}: scale`).toBe(step.scale);
+      expectClose(parameter, step.expected, `step ${k}`, { relative: 1e-6 });
+      previousScale = step.scale;
+    });
+    expect(scaler.skipped).toBe(3);
+    optimizer.dispose();
+  });
+}
+
+it('scales, skips and grows as torch.amp.GradScaler does', () => run((scaler) => scaler));
+
+it('goes on from its saved state', () => run((scaler, step) => (step === 3 || step === 9 ? resumed(scaler) : scaler)));
+
+function resumed(scaler: GradScaler): GradScaler {
+  return new GradScaler({ ...scaler.state, growthInterval: fixture.growthInterval });
+}
+
+it.each(['float16', 'float32', 'bfloat16'] as const)('unscales %s gradients and sees what is not finite', (dtype) => {
+  scope(() => {
+    const leaf = (values: number[]) => {
+      const made = tensor(values).to({ dtype });
+      made.requiresGrad = true;
+      return made;
+    };
+    const [first, second, without] = [leaf([1, 2]), leaf([3, 4]), leaf([5])];
+    first
+      .mul(tensor([8, -16]).to({ dtype }))
+      .sum()
+      .backward();
+    second.mul(32).sum().backward();
+    expect(unscaleGradients([first, second, without], 1 / 8)).toBe(true);
+    expect(first.grad!.toArray()).toEqual([1, -2]);
+    expect(second.grad!.toArray()).toEqual([4, 4]);
+    second.mul(Number.POSITIVE_INFINITY).sum().backward();
+    expect(unscaleGradients([first, second, without], 1 / 8)).toBe(false);
+  });
+});

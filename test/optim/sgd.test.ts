@@ -1,0 +1,138 @@
+import { describe, expect, it } from 'vitest';
+import { OptimizerError, Sgd, type SgdOptions } from '../../lib/optim/index.js';
+import { scope, type Tensor, tensor } from '../../lib/tensor/index.js';
+import { decode, type EncodedTensor, expectClose, readFixture } from '../support/fixtures.js';
+
+interface Trajectory {
+  readonly name: string;
+  readonly options: SgdOptions;
+  readonly parameters: readonly EncodedTensor[];
+  readonly steps: readonly {
+    readonly learningRate: number;
+    readonly reset: boolean;
+    readonly gradients: readonly (EncodedTensor | null)[];
+    readonly expected: readonly EncodedTensor[];
+  }[];
+}
+
+const TOLERANCE = { relative: 1e-6, absolute: 1e-7 };
+
+/** Gives each parameter that gradient: the derivative of sum(parameter * gradient). */
+function setGradients(parameters: readonly Tensor[], gradients: readonly (EncodedTensor | null)[]): void {
+  parameters.forEach((parameter, i) => {
+    const gradient = gradients[i];
+    if (gradient != null) parameter.mul(decode(gradient)).sum().backward();
+  });
+}
+
+function leaves(encoded: readonly EncodedTensor[]): Tensor[] {
+  return encoded.map((each) => {
+    const leaf = decode(each);
+    leaf.requiresGrad = true;
+    return leaf;
+  });
+}
+
+describe('Sgd follows torch.optim.SGD step by step', () => {
+  it.each(readFixture<Trajectory[]>('sgd.json').map((t) => [t.name, t] as const))('%s', (_name, trajectory) => {
+    scope(() => {
+      const parameters = leaves(trajectory.parameters);
+      const optimizer = new Sgd(parameters, trajectory.options);
+      trajectory.steps.forEach((step, k) => {
+        if (step.reset) optimizer.reset();
+        optimizer.learningRate = step.learningRate;
+        optimizer.zeroGrad();
+        setGradients(parameters, step.gradients);
+        optimizer.step();
+        parameters.forEach((parameter, i) => {
+          expectClose(parameter, step.expected[i]!, `step ${k}, parameter ${i}`, TOLERANCE);
+        });
+      });
+      optimizer.dispose();
+    });
+  });
+});
+
+describe('Sgd', () => {
+  const trajectories = readFixture<Trajectory[]>('sgd.json');
+  const withMomentum = trajectories.find((t) => t.name === 'momentum and dampening')!;
+
+  it('goes on from a saved state as if it had not stopped', () => {
+    scope(() => {
+      const parameters = leaves(withMomentum.parameters);
+      let optimizer = new Sgd(parameters, withMomentum.options);
+      withMomentum.steps.forEach((step, k) => {
+        if (k === 2) {
+          const saved = optimizer.state;
+          const next = new Sgd(parameters, withMomentum.options);
+          next.restore(saved);
+          optimizer.dispose();
+          optimizer = next;
+        }
+        optimizer.zeroGrad();
+        setGradients(parameters, step.gradients);
+        optimizer.step();
+        parameters.forEach((parameter, i) => {
+          expectClose(parameter, step.expected[i]!, `step ${k}, parameter ${i}`, TOLERANCE);
+        });
+      });
+      optimizer.dispose();
+    });
+  });
+
+  it('steps correctly when a parameter lies otherwise in memory than its momentum buffer and its gradient', () => {
+    const trajectory = trajectories.find((t) => t.name === 'channels last')!;
+    scope(() => {
+      const parameters = leaves(trajectory.parameters);
+      const optimizer = new Sgd(parameters, trajectory.options);
+      const first = trajectory.steps[0]!;
+      setGradients(parameters, first.gradients);
+      optimizer.step();
+      const moved = parameters[2]!.detach().contiguous();
+      moved.requiresGrad = true;
+      parameters[2]!.become(moved);
+      expect(parameters[2]!.isContiguous()).toBe(true);
+      for (const [k, step] of trajectory.steps.slice(1).entries()) {
+        optimizer.zeroGrad();
+        setGradients(parameters, step.gradients);
+        optimizer.step();
+        parameters.forEach((parameter, i) => {
+          expectClose(parameter, step.expected[i]!, `step ${k + 1}, parameter ${i}`, TOLERANCE);
+        });
+      }
+      optimizer.dispose();
+    });
+  });
+
+  it('forgets gradients in zeroGrad', () => {
+    scope(() => {
+      const [parameter] = leaves([withMomentum.parameters[0]!]);
+      const optimizer = new Sgd([parameter!], { learningRate: 1 });
+      parameter!.sum().backward();
+      expect(parameter!.grad).not.toBeNull();
+      optimizer.zeroGrad();
+      expect(parameter!.grad).toBeNull();
+    });
+  });
+
+  it('refuses to restore buffers of another network', () => {
+    scope(() => {
+      const optimizer = new Sgd([tensor([1])], { learningRate: 0.1, momentum: 0.9 });
+      expect(() => optimizer.restore({ momentumBuffers: [], isFirstStep: false })).toThrow(OptimizerError);
+      optimizer.dispose();
+    });
+  });
+
+  it.each([
+    ['learningRate', { learningRate: -0.1 }],
+    ['learningRate', { learningRate: Number.NaN }],
+    ['momentum', { learningRate: 0.1, momentum: -1 }],
+    ['dampening', { learningRate: 0.1, momentum: 0.9, dampening: Number.NaN }],
+    ['weightDecay', { learningRate: 0.1, weightDecay: Number.POSITIVE_INFINITY }],
+    ['nesterov', { learningRate: 0.1, nesterov: true }],
+    ['nesterov', { learningRate: 0.1, nesterov: true, momentum: 0.9, dampening: 0.1 }],
+  ])('refuses a bad %s by its name', (name, options) => {
+    expect(() => new Sgd([], options)).toThrow(new RegExp(name));
+    expect(() => new Sgd([], options)).toThrow(OptimizerError);
+  });
+});

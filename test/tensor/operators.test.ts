@@ -1,0 +1,93 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import * as library from '../../lib/tensor/index.js';
+import { scope, Tensor } from '../../lib/tensor/index.js';
+import { decode, type EncodedTensor, expectClose, libtorchAtLeast, readFixture } from '../support/fixtures.js';
+
+type EncodedArgument =
+  | { readonly tensor: EncodedTensor }
+  | { readonly tensors: readonly EncodedTensor[] }
+  | { readonly value: unknown };
+
+interface Case {
+  readonly operator: string;
+  readonly name: string;
+  readonly args: readonly EncodedArgument[];
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly expected: readonly EncodedTensor[];
+  readonly changed?: Readonly<Record<string, EncodedTensor>>;
+  readonly cotangent?: EncodedTensor;
+  readonly gradients?: Readonly<Record<string, EncodedTensor>>;
+  readonly since?: string;
+}
+
+const cases = readFixture<Case[]>('operators.json');
+
+function decodeArgument(argument: EncodedArgument): unknown {
+  if ('tensor' in argument) return decode(argument.tensor);
+  if ('tensors' in argument) return argument.tensors.map(decode);
+  return argument.value;
+}
+
+/** The tensor at "2", or at "0.1" for the second of a list. */
+function at(args: readonly unknown[], place: string): Tensor {
+  return place.split('.').reduce<unknown>((value, i) => (value as unknown[])[Number(i)], args) as Tensor;
+}
+
+type AnyFunction = (this: unknown, ...args: unknown[]) => unknown;
+
+function call(operator: string, args: readonly unknown[], options: object): Tensor[] {
+  const given = Object.keys(options).length > 0 ? [options] : [];
+  const [first, ...others] = args;
+  const result =
+    first instanceof Tensor
+      ? (first[operator as keyof Tensor] as AnyFunction).call(first, ...others, ...given)
+      : (library[operator as keyof typeof library] as AnyFunction)(...args, ...given);
+  return result instanceof Tensor ? [result] : Object.values(result as Record<string, Tensor>);
+}
+
+function check(c: Case): void {
+  const args = c.args.map(decodeArgument);
+  for (const place of Object.keys(c.gradients ?? {})) at(args, place).requiresGrad = true;
+  const results = call(c.operator, args, c.options);
+  expect(results.length).toBe(c.expected.length);
+  for (const [i, expected] of c.expected.entries()) expectClose(results[i]!, expected, `result ${i}`);
+  for (const [i, expected] of Object.entries(c.changed ?? {})) {
+    expectClose(args[Number(i)] as Tensor, expected, `argument ${i} afterwards`);
+  }
+  if (c.gradients === undefined) return;
+  results[0]!.backward({ gradient: decode(c.cotangent!) });
+  for (const [place, expected] of Object.entries(c.gradients)) {
+    expectClose(at(args, place).grad!, expected, `gradient of argument ${place}`);
+  }
+}
+
+describe.each([...new Set(cases.map((c) => c.operator))])('%s equals PyTorch', (operator) => {
+  for (const c of cases.filter((each) => each.operator === operator)) {
+    const supported = c.since === undefined || libtorchAtLeast(c.since);
+    const title = c.since === undefined ? c.name : `${c.name} (LibTorch has it on the CPU since ${c.since})`;
+    it.skipIf(!supported)(title, () => scope(() => check(c)));
+  }
+});
+
+describe('the declared operators', () => {
+  const declared = (
+    JSON.parse(readFileSync(join(import.meta.dirname, '../../native/operators.json'), 'utf8')) as { schema: string }[]
+  ).map(({ schema }) => schema.slice(0, schema.indexOf('(')));
+  /** These draw random numbers; random.test.ts looks at what they draw. */
+  const random = ['normal_', 'uniform_'];
+
+  it('have each a case here', () => {
+    const tried = new Set(cases.map((c) => c.operator));
+    expect(declared.filter((name) => !tried.has(name)).sort()).toEqual(random);
+    expect([...tried].filter((name) => !declared.includes(name))).toEqual([]);
+  });
+
+  it('have their gradients compared, all that are differentiable', () => {
+    const compared = new Set(cases.filter((c) => c.gradients !== undefined).map((c) => c.operator));
+    const notDifferentiable = ['eq', 'lt', 'gt', 'isfinite', 'argmax', 'all', 'detach'];
+    const inPlace = declared.filter((name) => name.endsWith('_'));
+    expect(declared.filter((name) => !compared.has(name)).sort()).toEqual([...notDifferentiable, ...inPlace].sort());
+  });
+});
