@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { availableParallelism, cpus, release, type } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { judge, judgeCuda } from './doctor/findings.mjs';
 import { readResolved } from './libtorch.mjs';
@@ -70,7 +70,10 @@ async function describeDriver(env) {
 /** The addon that the library would load, loaded in a process of its own, since a wrong library may crash it. */
 async function describeAddon(env) {
   const places = [env.LAYERWISE_ADDON, addonPath(outDir(env)), join(root, 'build', 'Release', 'layerwise.node')];
-  const path = places.filter(Boolean).find(existsSync);
+  const path = places
+    .filter(Boolean)
+    .map((place) => resolve(place))
+    .find(existsSync);
   const missing = { path: undefined, bytes: undefined, build: undefined };
   if (path === undefined) return { ...missing, problem: 'it is not built' };
   const addon = { path, bytes: statSync(path).size };

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { SetupError } from '../support/errors.mjs';
 import { digestFiles, readJson } from '../support/files.mjs';
 import { root } from '../support/paths.mjs';
-import { run, tail, which } from '../support/process.mjs';
+import { run, which } from '../support/process.mjs';
 
 export function dependencyInputs() {
   return [digestFiles([join(root, 'package-lock.json')]), process.platform, process.arch];
@@ -32,8 +32,7 @@ export async function installDependencies({ env, out, signal }) {
   const args = ['ci', '--ignore-scripts', '--include=dev', ...quiet];
   const { code, stdout, stderr } = await run(which('npm', env), args, { cwd: root, env, log, signal });
   if (code === 0) return;
-  throw new SetupError(
-    'NPM_FAILED',
-    `npm ci failed (exit code ${code}):\n${tail(stderr || stdout)}\nIts output is in ${log}`,
-  );
+  // npm says what went wrong first and how it is used last.
+  const reason = (stderr || stdout).split('\n').slice(0, 8).join('\n').trim();
+  throw new SetupError('NPM_FAILED', `npm ci failed (exit code ${code}):\n${reason}\nIts output is in ${log}`);
 }
