@@ -5,7 +5,7 @@ import { TensorError } from './errors.js';
 import { TensorOperators } from './generated/operators.js';
 import { DISPOSED, handleOrNone, NONE } from './handle.js';
 import { native } from './native.js';
-import { register, rewatch, setTensorTest, unregister } from './scope.js';
+import { register, rewatch, scope, setTensorTest, unregister } from './scope.js';
 
 /**
  * A LibTorch tensor. Its memory is native: it is freed by the scope it was made in, by `dispose()` or `using`, and as a
@@ -109,12 +109,7 @@ export class Tensor extends TensorOperators {
   /** A copy of the elements as float32, from any dtype, in row-major order. Waits for the device. */
   toFloat32Array(): Float32Array {
     if (this.dtype === 'float32') return this.toTypedArray() as Float32Array;
-    const converted = this.detach().to({ dtype: 'float32' });
-    try {
-      return converted.toTypedArray() as Float32Array;
-    } finally {
-      converted.dispose();
-    }
+    return scope(() => this.detach().to({ dtype: 'float32' }).toTypedArray() as Float32Array);
   }
 
   /** The elements as nested arrays of numbers. */
