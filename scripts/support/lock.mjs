@@ -72,8 +72,11 @@ function isAlive(pid) {
 /** When the process started, where the system tells (Linux), so that a reused process id is not taken for the holder. */
 function startOf(pid) {
   const stat = readText(`/proc/${pid}/stat`);
-  // Field 22, counted after the command's name, which may itself hold spaces and parentheses.
-  return stat === '' ? null : stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  if (stat === '') return null;
+  // From field 3 on, after the command's name, which may itself hold spaces and parentheses.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  // A process that was killed and not yet waited for holds nothing any more.
+  return fields[0] === 'Z' ? 'ended' : fields[19];
 }
 
 function ageOf(path) {
