@@ -1,4 +1,8 @@
+export { DataError, type Dataset, type LabelledImages, loadDataset } from './data/index.js';
+export * from './evaluation/index.js';
 export * from './models/index.js';
 export * from './nn/index.js';
 export * from './optim/index.js';
+export * from './service/index.js';
 export * from './tensor/index.js';
+export * from './training/index.js';

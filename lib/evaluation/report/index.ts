@@ -11,8 +11,8 @@ export { renderReport, writeReport } from './report.js';
 export {
   type EpochMetrics,
   type LayerResult,
-  type Recipe,
-  type RecipeValue,
+  type RecordedRecipe,
+  type RecordedValue,
   type RunConfig,
   type RunRecord,
   RunRecordError,

@@ -1,10 +1,10 @@
 import { formatNumber, nameInWords } from './format.js';
 import { type Markup, markup } from './markup.js';
-import type { Recipe, RecipeValue } from './run-record.js';
+import type { RecordedRecipe, RecordedValue } from './run-record.js';
 
 /** A recipe of any shape as groups of names and values: a new key appears by itself. */
-export function renderRecipe(recipe: Recipe): Markup {
-  const entries = Object.entries(recipe).filter((entry): entry is [string, RecipeValue] => entry[1] !== undefined);
+export function renderRecipe(recipe: RecordedRecipe): Markup {
+  const entries = Object.entries(recipe).filter((entry): entry is [string, RecordedValue] => entry[1] !== undefined);
   const single = entries.filter(([, value]) => !isNested(value));
   const groups = entries.filter(([, value]) => isNested(value));
   return markup`<div class="groups">
@@ -14,14 +14,14 @@ ${groups.map(([name, value]) => markup`<section class="group"><h3>${nameInWords(
 }
 
 /** A list of names and values. */
-export function pairs(entries: readonly (readonly [string, RecipeValue])[]): Markup {
+export function pairs(entries: readonly (readonly [string, RecordedValue])[]): Markup {
   return markup`<dl>${entries.map(
     ([name, value]) =>
       markup`<div${isNested(value) && markup` class="nested"`}><dt>${nameInWords(name)}</dt><dd>${renderValue(value)}</dd></div>`,
   )}</dl>`;
 }
 
-function renderValue(value: RecipeValue): Markup {
+function renderValue(value: RecordedValue): Markup {
   if (Array.isArray(value)) return renderList(value);
   if (typeof value === 'object' && value !== null) {
     const entries = Object.entries(value);
@@ -36,7 +36,7 @@ function renderValue(value: RecipeValue): Markup {
 
 const shownAtOnce = 12;
 
-function renderList(values: readonly RecipeValue[]): Markup {
+function renderList(values: readonly RecordedValue[]): Markup {
   if (values.length === 0) return markup`none`;
   if (values.some(isNested)) return markup`<ol>${values.map((value) => markup`<li>${renderItem(value)}</li>`)}</ol>`;
   const text = values.map((value, position) => markup`${position > 0 && ', '}${renderValue(value)}`);
@@ -45,7 +45,7 @@ function renderList(values: readonly RecipeValue[]): Markup {
 }
 
 /** A step of a pipeline on one line, as `random crop: padding 4, size 32`. */
-function renderItem(value: RecipeValue): Markup {
+function renderItem(value: RecordedValue): Markup {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return renderValue(value);
   const { name, kind, type, ...rest } = value;
   const label = [name, kind, type].find((one) => typeof one === 'string');
@@ -57,10 +57,10 @@ function renderItem(value: RecipeValue): Markup {
 }
 
 /** Whether a value needs the full width under its name. */
-function isNested(value: RecipeValue): boolean {
+function isNested(value: RecordedValue): boolean {
   return isRecord(value) || (Array.isArray(value) && value.some((one) => isRecord(one) || Array.isArray(one)));
 }
 
-function isRecord(value: RecipeValue): boolean {
+function isRecord(value: RecordedValue): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -14,7 +14,7 @@ import {
 import { Markup, type MarkupPart, markup } from './markup.js';
 import { pageStyles } from './page-styles.js';
 import { pairs, renderRecipe } from './recipe-list.js';
-import { type RecipeValue, type RunRecord, readRunRecord } from './run-record.js';
+import { type RecordedValue, type RunRecord, readRunRecord } from './run-record.js';
 import { type LayerSummary, numberAt, type RunSummary, summariseRun } from './run-summary.js';
 
 /**
@@ -259,14 +259,14 @@ ${chart('loss')}
 function versions({ config, epochs }: RunRecord): Markup {
   const started = new Date(config.startedAt);
   const rates = epochs.flatMap((one) => one.imagesPerSecond ?? []);
-  const run: [string, RecipeValue][] = [
+  const run: [string, RecordedValue][] = [
     ['preset', config.preset],
     ['seed', String(config.seed)],
     ['device', config.device],
-    ...(config.deviceName ? [['device name', config.deviceName] satisfies [string, RecipeValue]] : []),
+    ...(config.deviceName ? [['device name', config.deviceName] satisfies [string, RecordedValue]] : []),
     ['precision', config.precision],
-    ...(config.threads == null ? [] : [['threads', config.threads] satisfies [string, RecipeValue]]),
-    ...(rates.length === 0 ? [] : [['speed', speedRange(rates)] satisfies [string, RecipeValue]]),
+    ...(config.threads == null ? [] : [['threads', config.threads] satisfies [string, RecordedValue]]),
+    ...(rates.length === 0 ? [] : [['speed', speedRange(rates)] satisfies [string, RecordedValue]]),
   ];
   const startedAt = Number.isNaN(started.getTime())
     ? markup`${config.startedAt}`

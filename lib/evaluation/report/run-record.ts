@@ -8,7 +8,11 @@ export interface RunConfig {
   formatVersion: 1;
   preset: string;
   /** The resolved recipe. The report prints whatever it holds; of the names below it makes use where they are there. */
-  recipe: Recipe;
+  recipe: RecordedRecipe;
+  /** The data set's classes, by label. */
+  classes?: string[];
+  /** Mean and standard deviation of each channel, of values 0 to 1, that images were normalised with. */
+  normalization?: { mean: readonly number[]; std: readonly number[] };
   seed: number;
   device: string;
   deviceName?: string | null;
@@ -19,14 +23,14 @@ export interface RunConfig {
   startedAt: string;
 }
 
-export interface Recipe {
-  model?: RecipeValue;
-  dataset?: RecipeValue;
-  training?: RecipeValue;
-  [name: string]: RecipeValue | undefined;
+export interface RecordedRecipe {
+  model?: RecordedValue;
+  dataset?: RecordedValue;
+  training?: RecordedValue;
+  [name: string]: RecordedValue | undefined;
 }
 
-export type RecipeValue = string | number | boolean | null | RecipeValue[] | { [name: string]: RecipeValue };
+export type RecordedValue = string | number | boolean | null | RecordedValue[] | { [name: string]: RecordedValue };
 
 /** One line of `metrics.jsonl`. Accuracies are percentages; null is a figure that was not taken or not finite. */
 export interface EpochMetrics {
@@ -175,7 +179,7 @@ const index = z.int().min(0);
 const percentage = z.number().min(0).max(100).nullish();
 const loss = z.number().nullish();
 const seconds = z.number().min(0);
-const recipeValue: z.ZodType<RecipeValue> = z.lazy(() =>
+const recipeValue: z.ZodType<RecordedValue> = z.lazy(() =>
   z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(recipeValue), z.record(z.string(), recipeValue)]),
 );
 
@@ -194,6 +198,8 @@ const configSchema: z.ZodType<RunConfig> = z.object({
   formatVersion: z.literal(1),
   preset: z.string(),
   recipe: z.record(z.string(), recipeValue),
+  classes: z.array(z.string()).optional(),
+  normalization: z.object({ mean: z.array(z.number()), std: z.array(z.number()) }).optional(),
   seed: z.number(),
   device: z.string(),
   deviceName: z.string().nullish(),

@@ -1,4 +1,4 @@
-import type { LayerResult, Recipe, RecipeValue, RunRecord } from './run-record.js';
+import type { LayerResult, RecordedRecipe, RecordedValue, RunRecord } from './run-record.js';
 
 /** A layer as the report prints it: the figures of its last epoch. */
 export interface LayerSummary extends LayerResult {
@@ -73,22 +73,22 @@ const properNames = new Map([
 ]);
 
 /** What the recipe calls a group: its title, or its name as the literature writes it. */
-function titleOf(recipe: Recipe, group: string): string | undefined {
+function titleOf(recipe: RecordedRecipe, group: string): string | undefined {
   const title = textAt(recipe, group, 'title') ?? textAt(recipe, group, 'name');
   return title === undefined ? undefined : (properNames.get(title) ?? title);
 }
 
-export function numberAt(recipe: Recipe, group: string, name: string): number | undefined {
+export function numberAt(recipe: RecordedRecipe, group: string, name: string): number | undefined {
   const value = groupOf(recipe, group)[name];
   return typeof value === 'number' ? value : undefined;
 }
 
-function textAt(recipe: Recipe, group: string, name: string): string | undefined {
+function textAt(recipe: RecordedRecipe, group: string, name: string): string | undefined {
   const value = groupOf(recipe, group)[name];
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
-function groupOf(recipe: Recipe, group: string): { [name: string]: RecipeValue } {
+function groupOf(recipe: RecordedRecipe, group: string): { [name: string]: RecordedValue } {
   const value = recipe[group];
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {};
 }

@@ -1,0 +1,20 @@
+import { Argument, Command } from 'commander';
+import { abortOnInterrupt } from './interrupt.js';
+
+export function dataCommand(): Command {
+  const download = new Command('download')
+    .description('fetch a data set')
+    .addArgument(new Argument('<name>', 'data set').choices(['cifar10']))
+    .requiredOption('--data-dir <dir>', 'where to put it')
+    .action(async (_name: string, { dataDir }: { dataDir: string }) => {
+      const { downloadCifar10 } = await import('../data/cifar10-download.js');
+      const interrupt = abortOnInterrupt(() => process.stderr.write('Stopping; the same command goes on from here.\n'));
+      try {
+        const path = await downloadCifar10({ dataDir, signal: interrupt.signal });
+        process.stdout.write(`${path}\n`);
+      } finally {
+        interrupt.release();
+      }
+    });
+  return new Command('data').description('data sets').addCommand(download);
+}

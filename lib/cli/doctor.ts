@@ -1,0 +1,13 @@
+import { Command } from 'commander';
+
+export function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('what this machine offers for training, and what is wrong')
+    .option('--json', 'one JSON object on standard output')
+    .action(async ({ json }: { json?: boolean }) => {
+      const { collect, render } = await import('../../scripts/doctor.mjs');
+      const facts = await collect();
+      process.stdout.write(json ? `${JSON.stringify(facts)}\n` : `${render(facts)}\n`);
+      if (!facts.ok) process.exitCode = 1;
+    });
+}

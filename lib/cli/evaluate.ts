@@ -1,0 +1,60 @@
+import { Command, Option } from 'commander';
+import { UsageError } from './exit.js';
+import { device, integer } from './options.js';
+import { formatTable } from './table.js';
+import { DATASET_CHOICES } from './train.js';
+
+interface EvaluateFlags {
+  run: string;
+  layer?: number;
+  ensemble?: boolean;
+  dataset?: 'shapes' | 'cifar10' | 'folder' | 'imagenet';
+  dataDir?: string;
+  testLimit?: number;
+  device?: string;
+  json?: boolean;
+}
+
+export function evaluateCommand(): Command {
+  return new Command('evaluate')
+    .description("a finished run's accuracy on the test images")
+    .requiredOption('--run <dir>', 'run directory')
+    .option('--layer <n>', 'the head of layer n, from 1 (default: the last)', integer(1))
+    .option('--ensemble', 'the ensemble of all layers')
+    .addOption(new Option('--dataset <name>', "another data set than the run's").choices(DATASET_CHOICES))
+    .option('--data-dir <dir>', 'where the data set lies')
+    .option('--test-limit <n>', 'use the first n test images', integer(1))
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
+    .option('--json', 'one JSON object on standard output')
+    .action(run);
+}
+
+async function run(flags: EvaluateFlags): Promise<void> {
+  if (flags.layer !== undefined && flags.ensemble) {
+    throw new UsageError('--layer and --ensemble exclude each other: give one of them');
+  }
+  const { TrainedRun } = await import('../training/index.js');
+  using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
+  const dataset = await trained.loadDataset({
+    ...(flags.dataset === undefined ? {} : { name: flags.dataset }),
+    ...(flags.dataDir === undefined ? {} : { dataDir: flags.dataDir }),
+    ...(flags.testLimit === undefined ? {} : { testLimit: flags.testLimit }),
+  });
+  const selection = flags.ensemble ? 'ensemble' : (flags.layer ?? trained.layers) - 1;
+  const { loss, top1, top5 } = await trained.evaluate(dataset.test, selection);
+  if (flags.json) {
+    const layer = selection === 'ensemble' ? 'ensemble' : selection;
+    const line = { run: flags.run, dataset: dataset.name, images: dataset.test.count, layer, loss, top1, top5 };
+    process.stdout.write(`${JSON.stringify(line)}\n`);
+    return;
+  }
+  const rows = [
+    ['data set', dataset.title],
+    ['images', String(dataset.test.count)],
+    ['read by', selection === 'ensemble' ? `ensemble of ${trained.layers} layers` : `layer ${selection + 1}`],
+    ...(loss === null ? [] : [['loss', loss.toFixed(4)]]),
+    ['top-1 %', top1.toFixed(2)],
+    ['top-5 %', top5.toFixed(2)],
+  ];
+  process.stdout.write(`${formatTable(['', ''], rows).split('\n').slice(2).join('\n')}\n`);
+}

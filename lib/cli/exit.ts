@@ -1,0 +1,28 @@
+/** The exit codes of the command line. */
+export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+
+/** A command was given arguments that do not go together or are out of range. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+  readonly code = 'USAGE';
+}
+
+/** Codes of errors that the user's own words caused. */
+const USAGE_CODES = new Set(['USAGE', 'INVALID_RECIPE', 'INVALID_ARGUMENT', 'DATA_ARGUMENT']);
+
+const codeOf = (error: unknown): string | undefined => {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' ? code : undefined;
+};
+
+export function exitCodeOf(error: unknown): number {
+  const code = codeOf(error);
+  if (code === 'INTERRUPTED') return EXIT.interrupted;
+  return code !== undefined && USAGE_CODES.has(code) ? EXIT.usage : EXIT.failed;
+}
+
+/** An error that has a code speaks for itself; of any other, the stack tells more. */
+export function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return codeOf(error) === undefined ? (error.stack ?? error.message) : `layerwise: ${error.message}`;
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env node
+// The command line: parse, call, print. Commands load what they need when they run, so that `--help` and `doctor` work
+// where the addon is not built.
+import { Command, CommanderError } from 'commander';
+import { packageVersion } from '../version.js';
+import { dataCommand } from './data.js';
+import { doctorCommand } from './doctor.js';
+import { evaluateCommand } from './evaluate.js';
+import { EXIT, exitCodeOf, messageOf } from './exit.js';
+import { exportCommand } from './export.js';
+import { predictCommand } from './predict.js';
+import { reportCommand } from './report.js';
+import { trainCommand } from './train.js';
+
+const program = new Command('layerwise')
+  .description('Greedy layerwise training of convolutional networks on LibTorch')
+  .version(packageVersion)
+  .showHelpAfterError('(add --help for the options)');
+
+for (const command of [
+  trainCommand(),
+  evaluateCommand(),
+  predictCommand(),
+  reportCommand(),
+  exportCommand(),
+  dataCommand(),
+  doctorCommand(),
+]) {
+  program.addCommand(command);
+}
+// Applied to every command: a usage error is thrown, so that its exit code is ours.
+const throwOnExit = (command: Command): void => {
+  command.exitOverride();
+  for (const child of command.commands) throwOnExit(child);
+};
+throwOnExit(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  } else {
+    process.stderr.write(`${messageOf(error)}\n`);
+    process.exitCode = exitCodeOf(error);
+  }
+}

@@ -1,0 +1,49 @@
+import { Command } from 'commander';
+import { device, integer } from './options.js';
+
+interface PredictFlags {
+  run: string;
+  top: number;
+  device?: string;
+  json?: boolean;
+}
+
+export function predictCommand(): Command {
+  return new Command('predict')
+    .description('the likeliest classes of images')
+    .requiredOption('--run <dir>', 'run directory')
+    .option('--top <n>', 'classes to name', integer(1), 5)
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
+    .option('--json', 'one JSON object an image on standard output')
+    .argument('<image...>', 'JPEG or PNG files')
+    .action(run);
+}
+
+async function run(files: string[], flags: PredictFlags): Promise<void> {
+  const { TrainedRun } = await import('../training/index.js');
+  const { readImage } = await import('../data/index.js');
+  const { scope, tensor } = await import('../tensor/index.js');
+  using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
+  const size = trained.recipe.dataset.imageSize;
+  const top = Math.min(flags.top, trained.classes.length);
+  for (const file of files) {
+    const pixels = await readImage(file, size);
+    const predictions = scope(() => {
+      const image = tensor(pixels, { shape: [1, 3, size, size], device: trained.device });
+      const { values, indices } = trained.logits(image).softmax(1).topk(top, { dim: 1 });
+      const probabilities = values.toFloat32Array();
+      return Array.from(indices.to({ dtype: 'float32' }).toFloat32Array(), (label, i) => ({
+        class: trained.classes[label]!,
+        probability: probabilities[i]!,
+      }));
+    });
+    if (flags.json) {
+      process.stdout.write(`${JSON.stringify({ image: file, predictions })}\n`);
+    } else {
+      process.stdout.write(`${file}\n`);
+      for (const { class: name, probability } of predictions) {
+        process.stdout.write(`  ${(100 * probability).toFixed(1).padStart(5)} %  ${name}\n`);
+      }
+    }
+  }
+}

@@ -1,0 +1,124 @@
+import { Command, Option } from 'commander';
+import type { DatasetName, Recipe } from '../training/index.js';
+import { UsageError } from './exit.js';
+import { abortOnInterrupt } from './interrupt.js';
+import { device, integer, positiveNumber } from './options.js';
+import { progressView } from './progress.js';
+
+interface TrainFlags {
+  preset?: string;
+  config?: string;
+  dataset?: DatasetName;
+  dataDir?: string;
+  epochs?: number;
+  batchSize?: number;
+  lr?: number;
+  layers?: number;
+  width?: number;
+  trainLimit?: number;
+  testLimit?: number;
+  seed?: number;
+  device?: string;
+  precision?: Recipe['precision'];
+  out?: string;
+  resume?: string;
+  json?: boolean;
+}
+
+export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
+
+export function trainCommand(): Command {
+  return new Command('train')
+    .description('train a network and write a run directory')
+    .option('--preset <name>', 'recipe to start from: vgg11-layerwise, vgg11-end-to-end (default: vgg11-layerwise)')
+    .option('--config <file>', 'JSON file whose values replace those of the preset')
+    .addOption(new Option('--dataset <name>', 'data set; its preset recipe goes with it').choices(DATASET_CHOICES))
+    .option('--data-dir <dir>', 'where the data set lies')
+    .option('--epochs <n>', 'epochs of each layer', integer(1))
+    .option('--batch-size <n>', 'images in a step', integer(1))
+    .option('--lr <x>', 'initial learning rate', positiveNumber)
+    .option('--layers <n>', 'layers to train', integer(1))
+    .option('--width <n>', 'channels of the first layer (64 is VGG-11)', integer(1))
+    .option('--train-limit <n>', 'use the first n training images', integer(1))
+    .option('--test-limit <n>', 'use the first n test images', integer(1))
+    .option('--seed <n>', 'seed of weights, order and augmentation', integer(0))
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
+    .addOption(new Option('--precision <name>', 'of the forward pass').choices(['auto', 'fp32', 'bf16', 'fp16']))
+    .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
+    .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--json', 'one JSON object a line on standard output')
+    .action(run);
+}
+
+async function run(flags: TrainFlags): Promise<void> {
+  const training = await import('../training/index.js');
+  const view = progressView({ json: flags.json ?? false });
+  const interrupt = abortOnInterrupt(() =>
+    view.note('Stopping after this step, with a checkpoint. Ctrl-C again stops at once.'),
+  );
+  const options = { signal: interrupt.signal, onEvent: view.show.bind(view) };
+  try {
+    if (flags.resume !== undefined) {
+      refuseWithResume(flags);
+      const { result, runDirectory, report } = await training.resume(flags.resume, options);
+      if (result.layers.length > 0 && !flags.json)
+        view.note(`The run ${runDirectory} is finished; its report: ${report}`);
+      return;
+    }
+    const recipe = await resolveRecipe(flags);
+    await training.train({ recipe, out: flags.out ?? defaultOut(recipe), ...options });
+  } finally {
+    view.close();
+    interrupt.release();
+  }
+}
+
+/** A run that goes on keeps its recipe: a flag that would change it is refused. */
+function refuseWithResume(flags: TrainFlags): void {
+  const [other] = Object.keys(flags).filter((name) => name !== 'resume' && name !== 'json');
+  if (other === undefined) return;
+  const flag = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);
+}
+
+async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
+  const { overrideRecipe, presetRecipe } = await import('../training/index.js');
+  const { buildInfo } = await import('../tensor/index.js');
+  const file = flags.config === undefined ? {} : await readConfig(flags.config);
+  const onCuda =
+    flags.device === undefined || flags.device === 'auto' ? buildInfo().cudaAvailable : flags.device !== 'cpu';
+  const preset = flags.preset ?? (typeof file.preset === 'string' ? file.preset : 'vgg11-layerwise');
+  const fileDataset = (file.dataset as { name?: DatasetName } | undefined)?.name;
+  const dataset = flags.dataset ?? fileDataset;
+  const recipe = presetRecipe(preset, { onCuda, ...(dataset === undefined ? {} : { dataset }) });
+  return overrideRecipe(overrideRecipe(recipe, { ...file, preset }), {
+    model: { width: flags.width, layers: flags.layers },
+    dataset: { name: flags.dataset, dataDir: flags.dataDir, trainLimit: flags.trainLimit, testLimit: flags.testLimit },
+    training: { epochs: flags.epochs, batchSize: flags.batchSize, learningRate: flags.lr },
+    seed: flags.seed,
+    device: flags.device,
+    precision: flags.precision,
+  });
+}
+
+async function readConfig(file: string): Promise<Record<string, unknown>> {
+  const { readFile } = await import('node:fs/promises');
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch {
+    throw new UsageError(`--config: ${file} cannot be read`);
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  } catch {
+    // Told below.
+  }
+  throw new UsageError(`--config: expected a JSON object in ${file}`);
+}
+
+function defaultOut(recipe: Recipe): string {
+  const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
+  return `runs/${recipe.preset}-${recipe.dataset.name}-${stamp}`;
+}

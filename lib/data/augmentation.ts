@@ -1,0 +1,100 @@
+// Augmentation of whole batches on the training device. The random draws are made in TypeScript, as a function of
+// (seed, layer, epoch, image) alone, so they are the same on every device and whatever is prefetched.
+import { arange, type Tensor, tensor } from '../tensor/index.js';
+import type { Draws } from './draws.js';
+import { DataError } from './errors.js';
+
+/** The draws for one batch: each is a function of the image, not of its place in the batch. */
+export interface BatchDraws {
+  /** For each image an integer from 0 to bound - 1; `stream` tells independent draws of one image apart. */
+  integers(stream: number, bound: number): Int32Array;
+}
+
+/** The streams of the transforms below. */
+const STREAM = { cropTop: 1, cropLeft: 2, flip: 3 } as const;
+
+/** The draws of one epoch for the images of a batch, by their places in the data set. */
+export function batchDraws(draws: Draws, epoch: number, places: Int32Array): BatchDraws {
+  return {
+    integers(stream, bound) {
+      const out = new Int32Array(places.length);
+      draws.uniformInts(stream, epoch, places, bound, out);
+      return out;
+    },
+  };
+}
+
+/** For transforms that draw nothing, as in evaluation. */
+export const noDraws: BatchDraws = {
+  integers() {
+    throw new DataError('DATA_ARGUMENT', 'a random transform was used where nothing may be drawn');
+  },
+};
+
+/** One step of augmentation: takes and gives [batch, channels, height, width] on one device. */
+export interface Transform {
+  readonly name: string;
+  apply(images: Tensor, draws: BatchDraws): Tensor;
+}
+
+/**
+ * Pads by `padding` zeros on every side and cuts height x width at a random place, of the image's own size
+ * (torchvision's RandomCrop(size, padding)).
+ */
+export function randomCrop(options: { padding: number }): Transform {
+  const { padding } = options;
+  if (!Number.isInteger(padding) || padding < 1) {
+    throw new DataError('DATA_ARGUMENT', `randomCrop: expected an integer of at least 1 for padding, got ${padding}`);
+  }
+  return {
+    name: `pad ${padding}, random crop`,
+    apply(images, draws) {
+      const [batch, , height, width] = images.shape as [number, number, number, number];
+      const { device } = images;
+      const places = (stream: number, shape: number[], size: number, along: number[]) =>
+        tensor(draws.integers(stream, 2 * padding + 1), { shape, device }).add(arange(size, { device }).reshape(along));
+      const rows = places(STREAM.cropTop, [batch, 1, 1], height, [1, height, 1]);
+      const columns = places(STREAM.cropLeft, [batch, 1, 1], width, [1, 1, width]);
+      const each = arange(batch, { device }).reshape([batch, 1, 1]);
+      const padded = images.pad([padding, padding, padding, padding]);
+      // Indexing [batch, height, width] first gathers whole pixels: the result lies channels-last.
+      return padded.permute([0, 2, 3, 1]).index([each, rows, columns]).permute([0, 3, 1, 2]);
+    },
+  };
+}
+
+/** Mirrors each image left to right with probability 1/2. */
+export function randomHorizontalFlip(): Transform {
+  return {
+    name: 'random horizontal flip',
+    apply(images, draws) {
+      const batch = images.shape[0]!;
+      const flipped = tensor(Uint8Array.from(draws.integers(STREAM.flip, 2)), {
+        shape: [batch, 1, 1, 1],
+        dtype: 'bool',
+        device: images.device,
+      });
+      return flipped.where(images.flip([3]), images);
+    },
+  };
+}
+
+/** uint8 0..255 to float32 (value / 255 - mean) / std, channel by channel; the result lies channels-last. */
+export function normalize(options: { mean: readonly number[]; std: readonly number[] }): Transform {
+  const { mean, std } = options;
+  const scale = std.map((s) => 1 / (255 * s));
+  const shift = mean.map((m, c) => -m / std[c]!);
+  return {
+    name: 'normalize',
+    apply(images) {
+      const perChannel = (values: number[]) =>
+        tensor(Float32Array.from(values), { shape: [1, values.length, 1, 1], device: images.device });
+      const channelsLast = images.to({ dtype: 'float32' }).contiguous({ memoryFormat: 'channelsLast' });
+      return channelsLast.mul(perChannel(scale)).add(perChannel(shift));
+    },
+  };
+}
+
+export function applyTransforms(transforms: readonly Transform[], images: Tensor, draws: BatchDraws): Tensor {
+  return transforms.reduce((batch, transform) => transform.apply(batch, draws), images);
+}

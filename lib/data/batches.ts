@@ -1,0 +1,37 @@
+import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import type { LabelledImages } from './dataset.js';
+
+/** Images and labels in the memory of the training device, whole. */
+export class DeviceImages {
+  readonly count: number;
+  readonly #images: Tensor;
+  readonly #labels: Tensor;
+
+  constructor(source: LabelledImages, device: Device) {
+    const { count, channels, height, width } = source;
+    this.count = count;
+    this.#images = keep(tensor(source.images, { shape: [count, channels, height, width], device }));
+    this.#labels = scope(() => keep(tensor(Int32Array.from(source.labels), { device })));
+  }
+
+  get device(): Device {
+    return this.#images.device;
+  }
+
+  /** The images uint8 [n, channels, height, width] and labels int64 [n] of the given places. */
+  batch(indices: Int32Array): { images: Tensor; labels: Tensor } {
+    const index = tensor(indices, { device: this.device });
+    return { images: this.#images.indexSelect(0, index), labels: this.#labels.indexSelect(0, index) };
+  }
+
+  /** The images and labels from `start`, at most `length` of them, in order. */
+  slice(start: number, length: number): { images: Tensor; labels: Tensor } {
+    const taken = Math.min(length, this.count - start);
+    return { images: this.#images.narrow(0, start, taken), labels: this.#labels.narrow(0, start, taken) };
+  }
+
+  dispose(): void {
+    this.#images.dispose();
+    this.#labels.dispose();
+  }
+}

@@ -1,0 +1,48 @@
+import { keep, scope, type Tensor } from '../tensor/index.js';
+
+/** What the ensemble averages: the CIFAR experiments of the paper logits, those on ImageNet softmax outputs. */
+export type EnsembleScores = 'logits' | 'probabilities';
+
+/**
+ * The ensemble over layers, Z = sum_j 2^j z_j / sum_j 2^j with z_j the outputs of head j (paper, section 4.1), on a
+ * fixed list of images. Layers are added in order, from the first.
+ */
+export class LayerEnsemble {
+  readonly #scores: EnsembleScores;
+  #sum: Tensor | null = null;
+  #layers = 0;
+
+  constructor(scores: EnsembleScores) {
+    this.#scores = scores;
+  }
+
+  /** Layers added so far. */
+  get layers(): number {
+    return this.#layers;
+  }
+
+  /** Adds the next layer's logits, [images, classes]. They are copied. */
+  add(logits: Tensor): void {
+    const sum = scope(() => keep(this.#weighted(logits)));
+    this.#sum?.dispose();
+    this.#sum = sum;
+    this.#layers++;
+  }
+
+  /** The averaged scores [images, classes] of the layers added and, as the next layer, of `logits`. */
+  with(logits: Tensor): Tensor {
+    return scope(() => this.#weighted(logits).mul(1 / (2 ** (this.#layers + 1) - 1)));
+  }
+
+  #weighted(logits: Tensor): Tensor {
+    const scores = logits.to({ dtype: 'float32' });
+    const z = this.#scores === 'probabilities' ? scores.softmax(1) : scores;
+    const weighted = z.mul(2 ** this.#layers);
+    return this.#sum === null ? weighted : this.#sum.add(weighted);
+  }
+
+  dispose(): void {
+    this.#sum?.dispose();
+    this.#sum = null;
+  }
+}

@@ -1,0 +1,61 @@
+import type { DeviceImages } from '../data/batches.js';
+import { cat, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
+import { topKCorrect } from './metrics.js';
+
+/** Accuracies are percentages. */
+export interface Accuracy {
+  readonly top1: number;
+  readonly top5: number;
+}
+
+export interface EvaluationResult extends Accuracy {
+  /** Mean cross entropy. */
+  readonly loss: number;
+}
+
+/**
+ * The logits [images, classes], float32, of every image in order. `forward` takes the uint8 images of a batch and must
+ * be in evaluation mode. The tensor belongs to the caller. Between batches `breathe` lets other work run.
+ */
+export async function predictLogits(
+  images: DeviceImages,
+  forward: (images: Tensor) => Tensor,
+  options: { batchSize: number; breathe?: () => Promise<void> },
+): Promise<Tensor> {
+  const parts: Tensor[] = [];
+  try {
+    for (let start = 0; start < images.count; start += options.batchSize) {
+      parts.push(
+        scope(() =>
+          keep(
+            inferenceMode(() => {
+              const batch = images.slice(start, options.batchSize);
+              return forward(batch.images).to({ dtype: 'float32' }).clone();
+            }),
+          ),
+        ),
+      );
+      await options.breathe?.();
+    }
+    return scope(() => keep(inferenceMode(() => cat(parts))));
+  } finally {
+    for (const part of parts) part.dispose();
+  }
+}
+
+/** Loss, top-1 and top-5 of logits [images, classes] against the labels of the same images. */
+export function scoreLogits(logits: Tensor, images: DeviceImages): EvaluationResult {
+  return scope(() => {
+    const { labels } = images.slice(0, images.count);
+    return { loss: logits.crossEntropy(labels).item(), ...scoreRanking(logits, images) };
+  });
+}
+
+/** Top-1 and top-5 of scores of any kind, larger is likelier. */
+export function scoreRanking(scores: Tensor, images: DeviceImages): Accuracy {
+  return scope(() => {
+    const { labels } = images.slice(0, images.count);
+    const [top1, top5] = topKCorrect(scores, labels, [1, 5]).map((hits) => (100 * hits.item()) / images.count);
+    return { top1: top1!, top5: top5! };
+  });
+}

@@ -1,0 +1,4 @@
+export { type EnsembleScores, LayerEnsemble } from './ensemble.js';
+export { type Accuracy, type EvaluationResult, predictLogits, scoreLogits, scoreRanking } from './evaluate.js';
+export { topKCorrect } from './metrics.js';
+export * from './report/index.js';

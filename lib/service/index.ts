@@ -1,0 +1,1 @@
+export { TrainingJob, TrainingJobError } from './training-job.js';

@@ -1,0 +1,21 @@
+// What passes between a training job and its worker thread: plain data, cloned.
+import type { Recipe, TrainingEvent, TrainingOutcome } from '../training/index.js';
+
+export type JobInput =
+  | { readonly kind: 'train'; readonly recipe: Recipe; readonly out: string; readonly checkpointSeconds?: number }
+  | { readonly kind: 'resume'; readonly runDirectory: string; readonly checkpointSeconds?: number };
+
+export type ToWorker = { readonly type: 'cancel' };
+
+export type FromWorker =
+  | { readonly type: 'event'; readonly event: TrainingEvent }
+  | { readonly type: 'finished'; readonly outcome: TrainingOutcome }
+  | {
+      readonly type: 'failed';
+      readonly error: {
+        readonly name: string;
+        readonly message: string;
+        readonly code: string;
+        readonly stack: string;
+      };
+    };

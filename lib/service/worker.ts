@@ -1,0 +1,31 @@
+// The worker thread of a training job: its own addon environment, its own tensors, no event loop of anybody else's.
+import { parentPort, workerData } from 'node:worker_threads';
+import { resume, train } from '../training/index.js';
+import type { FromWorker, JobInput, ToWorker } from './messages.js';
+
+const port = parentPort!;
+const input = workerData as JobInput;
+const send = (message: FromWorker): void => port.postMessage(message);
+
+const controller = new AbortController();
+port.on('message', (message: ToWorker) => {
+  if (message.type === 'cancel') controller.abort();
+});
+
+try {
+  const options = {
+    signal: controller.signal,
+    onEvent: (event: Parameters<NonNullable<Parameters<typeof train>[0]['onEvent']>>[0]) =>
+      send({ type: 'event', event }),
+    ...(input.checkpointSeconds === undefined ? {} : { checkpointSeconds: input.checkpointSeconds }),
+  };
+  const outcome =
+    input.kind === 'train'
+      ? await train({ recipe: input.recipe, out: input.out, ...options })
+      : await resume(input.runDirectory, options);
+  send({ type: 'finished', outcome });
+} catch (error) {
+  const { name, message, stack = '', code = 'INTERNAL' } = error as Error & { code?: string };
+  send({ type: 'failed', error: { name, message, code, stack } });
+}
+port.close();

@@ -1,0 +1,40 @@
+// From a recipe to what it names: the network, its stages, the transforms.
+import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
+import { type Network, placeNetwork, Vgg11 } from '../models/index.js';
+import type { Device } from '../tensor/index.js';
+import type { Recipe } from './recipe.js';
+import { endToEndStages, layerwiseStages, type Stage } from './stage.js';
+
+/** The network of a recipe, with the initial weights of its seed, on the device. */
+export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
+  const network = new Vgg11({
+    classes,
+    imageSize: recipe.dataset.imageSize,
+    width: recipe.model.width,
+    layers: recipe.model.layers,
+    dropout: recipe.model.dropout,
+    seed: recipe.seed,
+  });
+  placeNetwork(network, { device, memoryFormat: 'channelsLast' });
+  return network;
+}
+
+export function buildStages(recipe: Recipe, network: Network): Stage[] {
+  return recipe.training.schedule === 'layerwise' ? layerwiseStages(network) : endToEndStages(network);
+}
+
+export function buildTransforms(
+  recipe: Recipe,
+  normalization: Dataset['normalization'],
+): { trainTransforms: Transform[]; testTransforms: Transform[] } {
+  const { cropPadding, horizontalFlip } = recipe.augmentation;
+  const normalized = normalize(normalization);
+  return {
+    trainTransforms: [
+      ...(cropPadding > 0 ? [randomCrop({ padding: cropPadding })] : []),
+      ...(horizontalFlip ? [randomHorizontalFlip()] : []),
+      normalized,
+    ],
+    testTransforms: [normalized],
+  };
+}

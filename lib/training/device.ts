@@ -1,0 +1,21 @@
+import { buildInfo, type Device } from '../tensor/index.js';
+import { RecipeError } from './errors.js';
+import type { Recipe } from './recipe.js';
+
+/**
+ * auto is the first CUDA device where there is one, else the CPU. A device that was asked for is never exchanged for
+ * another: throws RecipeError, with the reason, when it is not there.
+ */
+export function resolveDevice(requested: Recipe['device']): Device {
+  const { cudaAvailable, cudaDeviceCount, cudaReason } = buildInfo();
+  if (requested === 'auto') return cudaAvailable ? 'cuda:0' : 'cpu';
+  if (requested === 'cpu') return 'cpu';
+  const index = requested === 'cuda' ? 0 : Number(requested.slice('cuda:'.length));
+  if (!cudaAvailable) {
+    throw new RecipeError(`device: ${requested} was asked for, but ${cudaReason}; npm run doctor says more`);
+  }
+  if (index >= cudaDeviceCount) {
+    throw new RecipeError(`device: ${requested} was asked for, but there are ${cudaDeviceCount} CUDA devices`);
+  }
+  return `cuda:${index}`;
+}

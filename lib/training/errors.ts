@@ -1,0 +1,40 @@
+/** The loss became infinite or NaN. The last checkpoint is from before. */
+export class NonFiniteLossError extends Error {
+  override readonly name = 'NonFiniteLossError';
+  readonly code = 'LOSS_NOT_FINITE';
+
+  constructor(
+    readonly at: { layer: number; epoch: number; step: number; learningRate: number; loss: number },
+    lastCheckpoint: string | null,
+  ) {
+    super(
+      `the loss is ${at.loss} at layer ${at.layer + 1}, epoch ${at.epoch + 1}, step ${at.step + 1}, learning rate ${at.learningRate}; ` +
+        'try a smaller learning rate. ' +
+        (lastCheckpoint === null
+          ? 'No checkpoint had been written yet.'
+          : `The last good checkpoint is in ${lastCheckpoint}.`),
+    );
+  }
+}
+
+/** Training was stopped by its AbortSignal; a checkpoint has been written. */
+export class TrainingInterrupted extends Error {
+  override readonly name = 'TrainingInterrupted';
+  readonly code = 'INTERRUPTED';
+
+  constructor(readonly runDirectory: string) {
+    super(`training was interrupted; go on with --resume ${runDirectory}`);
+  }
+}
+
+/** A value of a recipe is unknown or out of range: its name, what was expected, what came. */
+export class RecipeError extends Error {
+  override readonly name = 'RecipeError';
+  readonly code = 'INVALID_RECIPE';
+}
+
+/** A run directory cannot be used: which file, and why. */
+export class RunDirectoryError extends Error {
+  override readonly name = 'RunDirectoryError';
+  readonly code = 'RUN_DIRECTORY';
+}

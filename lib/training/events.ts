@@ -1,0 +1,59 @@
+import type { LayerResult, RunConfig, RunResult } from '../evaluation/report/index.js';
+
+/** One line of metrics.jsonl. Accuracies are percentages, layers and epochs count from 0. */
+export interface EpochRecord {
+  readonly layer: number;
+  readonly epoch: number;
+  readonly lr: number;
+  /** Mean over the epoch's augmented images, as they were trained on. */
+  readonly trainLoss: number;
+  readonly trainTop1: number;
+  readonly testLoss: number;
+  readonly testTop1: number;
+  readonly testTop5: number;
+  /** Of the layers up to this one; null when the network is trained end to end. */
+  readonly ensembleTop1: number | null;
+  readonly ensembleTop5: number | null;
+  /** Of the whole epoch, its evaluation included. */
+  readonly seconds: number;
+  /** Of training alone. */
+  readonly imagesPerSecond: number;
+}
+
+export interface StepProgress {
+  readonly layer: number;
+  readonly epoch: number;
+  /** Steps done in this epoch. */
+  readonly step: number;
+  readonly stepsPerEpoch: number;
+  /** Means over the epoch so far. */
+  readonly loss: number;
+  readonly top1: number;
+  readonly imagesPerSecond: number;
+  /** Steps done and to be done in the whole run. */
+  readonly stepsDone: number;
+  readonly stepsTotal: number;
+}
+
+/** What a run tells while it goes on. */
+export type TrainingEvent =
+  | {
+      readonly type: 'start';
+      readonly runDirectory: string;
+      readonly config: RunConfig;
+      readonly notes: readonly string[];
+      readonly resumedFrom: { layer: number; epoch: number; step: number } | null;
+    }
+  | ({ readonly type: 'step' } & StepProgress)
+  | ({ readonly type: 'epoch' } & EpochRecord)
+  | ({ readonly type: 'layer' } & LayerResult)
+  | { readonly type: 'checkpoint'; readonly layer: number; readonly epoch: number; readonly step: number }
+  | {
+      readonly type: 'scale';
+      readonly layer: number;
+      readonly epoch: number;
+      readonly step: number;
+      readonly scale: number;
+      readonly skipped: number;
+    }
+  | { readonly type: 'done'; readonly runDirectory: string; readonly report: string; readonly result: RunResult };

@@ -1,0 +1,7 @@
+export { NonFiniteLossError, RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
+export type { EpochRecord, StepProgress, TrainingEvent } from './events.js';
+export { type DatasetName, presetNames, presetRecipe } from './presets.js';
+export { overrideRecipe, parseRecipe, type Recipe } from './recipe.js';
+export { endToEndStages, layerwiseStages, type Stage } from './stage.js';
+export { type RunOptions, resume, type TrainingOutcome, type TrainOptions, train } from './train.js';
+export { type LayerSelection, TrainedRun } from './trained-run.js';

@@ -1,0 +1,108 @@
+import { z } from 'zod';
+import { RecipeError } from './errors.js';
+
+const count = z.int().min(1);
+const rate = z.number().positive();
+const fraction = z.number().min(0).lt(1);
+
+/** A recipe: everything that decides a run's result, but for the machine. */
+export const recipeSchema = z.strictObject({
+  preset: z.string(),
+  model: z.strictObject({
+    name: z.enum(['vgg11']),
+    /** Channels of the first layer. */
+    width: count,
+    /** How many layers are trained. */
+    layers: count,
+    /** Dropout of the classifier; the end-to-end baseline has it. */
+    dropout: fraction,
+  }),
+  dataset: z.strictObject({
+    name: z.enum(['shapes', 'cifar10', 'folder', 'imagenet']),
+    dataDir: z.string().nullable(),
+    /** The first so many images of each part, or all of them. */
+    trainLimit: count.nullable(),
+    testLimit: count.nullable(),
+    imageSize: count,
+    /** Filled in when the data is loaded. */
+    title: z.string().optional(),
+    trainCount: count.optional(),
+    testCount: count.optional(),
+  }),
+  augmentation: z.strictObject({
+    /** Zero-pad by so much and crop at random; 0 leaves it out. */
+    cropPadding: z.int().min(0),
+    horizontalFlip: z.boolean(),
+    /** Whether every layer is trained on the same augmented views. */
+    sameViewsForAllLayers: z.boolean(),
+  }),
+  training: z.strictObject({
+    /** Layer by layer (Algorithm 1), or all as one network. */
+    schedule: z.enum(['layerwise', 'end-to-end']),
+    /** Epochs of each layer. */
+    epochs: count,
+    batchSize: count,
+    learningRate: rate,
+    /** Epochs, counted from 0, from which the rate is multiplied by `decay` once more. */
+    milestones: z.array(z.int().min(1)),
+    decay: z.number().positive().max(1),
+    momentum: fraction,
+    weightDecay: z.number().min(0),
+    /** Start the momentum again at each drop of the rate, as the authors' code does by making a new optimiser. */
+    resetMomentumAtDrops: z.boolean(),
+  }),
+  evaluation: z.strictObject({
+    batchSize: count,
+    ensemble: z.enum(['logits', 'probabilities']),
+  }),
+  seed: z.int().min(0),
+  device: z.string().regex(/^(auto|cpu|cuda(:\d+)?)$/, 'expected auto, cpu, cuda or cuda:N'),
+  precision: z.enum(['auto', 'fp32', 'bf16', 'fp16']),
+  /** Threads of the CPU's kernels; null leaves LibTorch's own choice. */
+  threads: count.nullable(),
+});
+
+export type Recipe = z.infer<typeof recipeSchema>;
+
+/** Values that replace those of a recipe, nested like it. */
+export type RecipeOverrides = {
+  readonly [K in keyof Recipe]?: Recipe[K] extends object | null ? Partial<Recipe[K]> : Recipe[K];
+};
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function merge(base: Record<string, unknown>, changes: Record<string, unknown>): Record<string, unknown> {
+  const merged = { ...base };
+  for (const [key, value] of Object.entries(changes)) {
+    if (value === undefined) continue;
+    merged[key] = isObject(value) && isObject(base[key]) ? merge(base[key], value) : value;
+  }
+  return merged;
+}
+
+/** A recipe with some values replaced, checked. Throws RecipeError naming each unknown key and value out of range. */
+export function overrideRecipe(recipe: Recipe, overrides: unknown): Recipe {
+  if (!isObject(overrides))
+    throw new RecipeError(`expected an object of recipe values, got ${JSON.stringify(overrides)}`);
+  return parseRecipe(merge(recipe, overrides));
+}
+
+/** Checks a value of unknown origin, such as a file's. */
+export function parseRecipe(value: unknown): Recipe {
+  const parsed = recipeSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new RecipeError(parsed.error.issues.map((issue) => describeIssue(issue, value)).join('; '));
+}
+
+function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
+  const at = (path: PropertyKey[]): string => path.map(String).join('.');
+  if (issue.code === 'unrecognized_keys') {
+    return `unknown key ${issue.keys.map((key) => at([...issue.path, key])).join(', ')}`;
+  }
+  const got = issue.path.reduce<unknown>(
+    (part, key) => (isObject(part) || Array.isArray(part) ? Reflect.get(part, key) : undefined),
+    value,
+  );
+  return `${at(issue.path)}: ${issue.message.replace(/^Invalid (input|option): /, '').replace(/, received .*$/, '')}, got ${JSON.stringify(got) ?? 'nothing'}`;
+}

@@ -1,0 +1,104 @@
+import { existsSync } from 'node:fs';
+import { appendFile, mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type RunConfig, type RunResult, readRunRecord } from '../evaluation/report/index.js';
+import { RunDirectoryError } from './errors.js';
+import type { EpochRecord } from './events.js';
+
+/** Writes a file that appears whole or not at all, and is on the disk when this returns. */
+export async function writeWhole(file: string, text: string): Promise<void> {
+  const partial = `${file}.partial`;
+  const handle = await open(partial, 'w');
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(partial, file);
+}
+
+/** The directory that holds a run: its recipe, its metrics, its checkpoint, its result. */
+export class RunDirectory {
+  private constructor(readonly path: string) {}
+
+  /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
+  static async create(path: string): Promise<RunDirectory> {
+    await mkdir(path, { recursive: true });
+    const entries = await readdir(path);
+    if (entries.includes('config.json')) {
+      throw new RunDirectoryError(`${path} already holds a run: go on with --resume ${path}, or give another --out`);
+    }
+    if (entries.length > 0)
+      throw new RunDirectoryError(
+        `${path}: expected an empty or new directory for --out, got one with ${entries[0]} in it`,
+      );
+    return new RunDirectory(path);
+  }
+
+  /** Opens an existing one. Throws RunDirectoryError where there is no run. */
+  static open(path: string): RunDirectory {
+    if (!existsSync(join(path, 'config.json'))) {
+      throw new RunDirectoryError(`${path}: expected a run directory, but there is no config.json in it`);
+    }
+    return new RunDirectory(path);
+  }
+
+  get checkpoint(): string {
+    return join(this.path, 'checkpoint');
+  }
+
+  get model(): string {
+    return join(this.path, 'model.safetensors');
+  }
+
+  get auxiliaryHeads(): string {
+    return join(this.path, 'auxiliary-heads.safetensors');
+  }
+
+  async writeConfig(config: RunConfig): Promise<void> {
+    await writeWhole(join(this.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  }
+
+  async readConfig(): Promise<RunConfig> {
+    return (await readRunRecord(this.path)).config;
+  }
+
+  async appendMetrics(record: EpochRecord): Promise<void> {
+    await appendFile(join(this.path, 'metrics.jsonl'), `${JSON.stringify(record)}\n`);
+  }
+
+  /** The records before a position; what was written after it (by a run that was killed) is taken out of the file. */
+  async rewindMetrics(before: { layer: number; epoch: number }): Promise<EpochRecord[]> {
+    const { epochs } = await readRunRecord(this.path);
+    const earlier = (epochs as EpochRecord[]).filter(
+      (e) => e.layer < before.layer || (e.layer === before.layer && e.epoch < before.epoch),
+    );
+    await writeWhole(join(this.path, 'metrics.jsonl'), earlier.map((e) => `${JSON.stringify(e)}\n`).join(''));
+    return earlier;
+  }
+
+  async writeResult(result: RunResult): Promise<void> {
+    await writeWhole(join(this.path, 'result.json'), `${JSON.stringify(result, null, 2)}\n`);
+  }
+
+  /** The result of a finished run, or null. */
+  async readResult(): Promise<RunResult | null> {
+    return (await readRunRecord(this.path)).result ?? null;
+  }
+}
+
+/** Reads a JSON file; throws RunDirectoryError, naming it, when it is not there or not JSON. */
+export async function readJson(file: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch {
+    throw new RunDirectoryError(`${file}: not found`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new RunDirectoryError(`${file}: expected JSON, got something else; the file is corrupted`);
+  }
+}

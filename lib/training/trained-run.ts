@@ -1,0 +1,163 @@
+import {
+  applyTransforms,
+  type Dataset,
+  DeviceImages,
+  type LabelledImages,
+  loadDataset,
+  noDraws,
+  type Transform,
+} from '../data/index.js';
+import {
+  type Accuracy,
+  LayerEnsemble,
+  predictLogits,
+  type RunConfig,
+  scoreLogits,
+  scoreRanking,
+} from '../evaluation/index.js';
+import { disposeNetwork, type Network } from '../models/index.js';
+import { type Device, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
+import { buildNetwork, buildTransforms } from './build.js';
+import { loadNetwork } from './checkpoint.js';
+import { resolveDevice } from './device.js';
+import { RunDirectoryError } from './errors.js';
+import { inPrecision, type Precision, resolvePrecision } from './precision.js';
+import { parseRecipe, type Recipe } from './recipe.js';
+import { RunDirectory } from './run-directory.js';
+
+/** A layer by its index from 0, or the ensemble of all layers. */
+export type LayerSelection = number | 'ensemble';
+
+/** A finished run, loaded for use. Dispose it, or declare it with `using`. */
+export class TrainedRun {
+  private constructor(
+    readonly directory: RunDirectory,
+    readonly config: RunConfig,
+    readonly recipe: Recipe,
+    readonly network: Network,
+    readonly device: Device,
+    readonly precision: Precision,
+    readonly classes: readonly string[],
+    readonly normalization: Dataset['normalization'],
+    readonly transforms: readonly Transform[],
+  ) {}
+
+  /** Throws RunDirectoryError, SafetensorsError or StateDictError for a directory that is not a whole, finished run. */
+  static async open(path: string, options: { device?: Recipe['device'] } = {}): Promise<TrainedRun> {
+    const directory = RunDirectory.open(path);
+    const config = await directory.readConfig();
+    const { classes, normalization } = config;
+    if (classes === undefined || normalization === undefined) {
+      throw new RunDirectoryError(`${path}/config.json: expected classes and normalization, but they are not there`);
+    }
+    const recipe = parseRecipe(config.recipe);
+    const device = resolveDevice(options.device ?? 'auto');
+    const precision = resolvePrecision(recipe.precision, device);
+    const network = buildNetwork(recipe, classes.length, device);
+    for (const module of [...network.blocks, ...network.heads]) module.eval();
+    const run = new TrainedRun(
+      directory,
+      config,
+      recipe,
+      network,
+      device,
+      precision,
+      classes,
+      normalization,
+      buildTransforms(recipe, normalization).testTransforms,
+    );
+    try {
+      await loadNetwork(network, {
+        model: directory.model,
+        auxiliaryHeads: run.hasAuxiliaryHeads ? directory.auxiliaryHeads : null,
+      });
+    } catch (error) {
+      run.dispose();
+      throw error;
+    }
+    return run;
+  }
+
+  /** Whether each layer has a trained head of its own: not so when the network was trained end to end. */
+  get hasAuxiliaryHeads(): boolean {
+    return this.recipe.training.schedule === 'layerwise';
+  }
+
+  get layers(): number {
+    return this.network.blocks.length;
+  }
+
+  /** The logits [batch, classes], float32, of uint8 images [batch, channels, height, width] after a layer. Call it in a scope. */
+  logits(images: Tensor, layer = this.layers - 1): Tensor {
+    return inferenceMode(() => {
+      const inputs = applyTransforms(this.transforms, images, noDraws);
+      return inPrecision(this.precision, this.device, () => {
+        const features = this.network.blocks.slice(0, layer + 1).reduce((x, block) => block.forward(x), inputs);
+        return this.network.heads[layer]!.forward(features);
+      }).to({ dtype: 'float32' });
+    });
+  }
+
+  /** The data set that the run was trained on, or another of the same classes. */
+  async loadDataset(overrides: Partial<Parameters<typeof loadDataset>[0]> = {}): Promise<Dataset> {
+    const { name, dataDir, trainLimit, testLimit, imageSize } = this.recipe.dataset;
+    const own = overrides.name === undefined || overrides.name === name;
+    const dataset = await loadDataset({
+      name,
+      imageSize,
+      ...(own && dataDir !== null ? { dataDir } : {}),
+      ...(own && trainLimit !== null ? { trainLimit } : {}),
+      ...(own && testLimit !== null ? { testLimit } : {}),
+      ...overrides,
+    });
+    if (dataset.classes.length !== this.classes.length) {
+      throw new RunDirectoryError(
+        `the run has ${this.classes.length} classes, but the data set ${dataset.name} has ${dataset.classes.length}`,
+      );
+    }
+    return dataset;
+  }
+
+  /** Loss, top-1 and top-5 of a layer's head, or of the ensemble (which has no loss), on labelled images. */
+  async evaluate(source: LabelledImages, selection: LayerSelection): Promise<Accuracy & { loss: number | null }> {
+    this.#check(selection);
+    const { batchSize, ensemble: scores } = this.recipe.evaluation;
+    const images = new DeviceImages(source, this.device);
+    const ensemble = new LayerEnsemble(scores);
+    const logitsOf = (layer: number) => predictLogits(images, (batch) => this.logits(batch, layer), { batchSize });
+    try {
+      if (selection !== 'ensemble') {
+        using logits = await logitsOf(selection);
+        return scoreLogits(logits, images);
+      }
+      for (let layer = 0; layer < this.layers - 1; layer++) {
+        using logits = await logitsOf(layer);
+        ensemble.add(logits);
+      }
+      using last = await logitsOf(this.layers - 1);
+      using averaged = scope(() => keep(ensemble.with(last)));
+      return { loss: null, ...scoreRanking(averaged, images) };
+    } finally {
+      ensemble.dispose();
+      images.dispose();
+    }
+  }
+
+  #check(selection: LayerSelection): void {
+    const isLast = selection === this.layers - 1;
+    if (!this.hasAuxiliaryHeads && !isLast) {
+      throw new RunDirectoryError('this network was trained end to end: only its last layer has a head');
+    }
+    if (selection !== 'ensemble' && !(Number.isInteger(selection) && selection >= 0 && selection < this.layers)) {
+      throw new RunDirectoryError(`expected a layer from 1 to ${this.layers}, got ${selection + 1}`);
+    }
+  }
+
+  dispose(): void {
+    disposeNetwork(this.network);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

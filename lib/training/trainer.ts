@@ -1,0 +1,306 @@
+// Algorithm 1 of the paper: for each layer, train it with its auxiliary head while the layers below are frozen. End to
+// end training is the same loop over a single stage.
+import { batchDraws, type DeviceImages, Draws } from '../data/index.js';
+import { LayerEnsemble, predictLogits, scoreLogits, scoreRanking } from '../evaluation/index.js';
+import type { LayerResult } from '../evaluation/report/index.js';
+import type { Network } from '../models/index.js';
+import { isCuda, scope, type Tensor } from '../tensor/index.js';
+import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
+import type { CheckpointState, CheckpointStore, Position } from './checkpoint.js';
+import { NonFiniteLossError, TrainingInterrupted } from './errors.js';
+import type { EpochRecord, TrainingEvent } from './events.js';
+import { EpochMeter } from './meter.js';
+import type { RunDirectory } from './run-directory.js';
+import type { Stage } from './stage.js';
+
+/** A read of the loss waits for the device: on CUDA it is done only so often. */
+const CUDA_READ_INTERVAL = 50;
+
+export interface TrainerOptions extends ProblemContext {
+  readonly network: Network;
+  readonly stages: readonly Stage[];
+  readonly trainImages: DeviceImages;
+  readonly testImages: DeviceImages;
+  readonly directory: RunDirectory;
+  readonly checkpoints: CheckpointStore;
+  /** A checkpoint is written this often within an epoch, and after each one. */
+  readonly checkpointSeconds: number;
+  readonly signal: AbortSignal | undefined;
+  readonly onEvent: (event: TrainingEvent) => void;
+}
+
+interface TrainedEpoch {
+  readonly meter: EpochMeter;
+  readonly steps: number;
+  readonly imagesPerSecond: number;
+}
+
+/** Lets timers, signals and input of the event loop be served. */
+const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const seconds = (since: number): number => (performance.now() - since) / 1000;
+
+/** Trains the stages in order, from wherever the checkpoint stands. */
+export class Trainer {
+  readonly #options: TrainerOptions;
+  readonly #layers: LayerResult[] = [];
+  readonly #stageSeconds: number[] = [];
+  readonly #ensemble: LayerEnsemble | null;
+  /** Training time of earlier processes, and the start of this one. */
+  #secondsBefore = 0;
+  readonly #start = performance.now();
+  #lastCheckpoint = performance.now();
+
+  constructor(options: TrainerOptions) {
+    this.#options = options;
+    this.#ensemble = options.stages.length > 1 ? new LayerEnsemble(options.recipe.evaluation.ensemble) : null;
+  }
+
+  get #elapsed(): number {
+    return this.#secondsBefore + seconds(this.#start);
+  }
+
+  /** Runs to the end. `from` is a checkpoint to go on from, with the epochs recorded before it. */
+  async run(
+    from: { state: CheckpointState; records: readonly EpochRecord[] } | null,
+  ): Promise<{ layers: LayerResult[]; seconds: number }> {
+    const { stages } = this.#options;
+    try {
+      if (from !== null) await this.#goBackTo(from.state, from.records);
+      for (let i = from?.state.position.stage ?? 0; i < stages.length; i++) {
+        const here = from !== null && i === from.state.position.stage ? from.state : null;
+        await this.#trainStage(i, here);
+      }
+      return { layers: this.#layers, seconds: this.#elapsed };
+    } finally {
+      this.#ensemble?.dispose();
+    }
+  }
+
+  /** Loads the finished stages and computes again what is not kept: their outputs for the ensemble. */
+  async #goBackTo(state: CheckpointState, records: readonly EpochRecord[]): Promise<void> {
+    const { checkpoints, stages } = this.#options;
+    this.#secondsBefore = state.seconds;
+    this.#stageSeconds.push(...state.stageSeconds);
+    await checkpoints.loadFinished(state, stages);
+    for (const [i, stage] of stages.slice(0, state.position.stage).entries()) {
+      const record = records.findLast((r) => r.layer === stage.layer);
+      if (record !== undefined) this.#layers.push(this.#layerResult(i, record));
+      await this.#addToEnsemble(stage);
+    }
+  }
+
+  async #addToEnsemble(stage: Stage): Promise<void> {
+    if (this.#ensemble === null) return;
+    const problem = new AuxiliaryProblem(stage, this.#options);
+    problem.endEpoch();
+    try {
+      using logits = await this.#testLogits(problem, async () => {
+        // The checkpoint that is being gone back to still stands.
+        if (this.#options.signal?.aborted === true) throw new TrainingInterrupted(this.#options.directory.path);
+      });
+      this.#ensemble.add(logits);
+    } finally {
+      problem.dispose();
+    }
+  }
+
+  async #trainStage(index: number, from: CheckpointState | null): Promise<void> {
+    const { stages, recipe, checkpoints, directory, onEvent } = this.#options;
+    const stage = stages[index]!;
+    const before = from === null ? 0 : from.seconds - from.stageSeconds.reduce((sum, s) => sum + s, 0);
+    const start = performance.now();
+    const problem = new AuxiliaryProblem(stage, this.#options, from?.scaler ?? undefined);
+    try {
+      if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer);
+      let record: EpochRecord | null = null;
+      for (let epoch = from?.position.epoch ?? 0; epoch < recipe.training.epochs; epoch++) {
+        const epochStart = performance.now();
+        const trained = await this.#trainEpoch(index, problem, epoch, from?.position.epoch === epoch ? from : null);
+        using logits = await this.#testLogits(problem, async () => {
+          if (this.#options.signal?.aborted !== true) return;
+          await this.#checkpoint(problem, { stage: index, epoch, step: trained.steps }, trained.meter);
+          throw new TrainingInterrupted(directory.path);
+        });
+        record = this.#score(stage, epoch, problem, trained, logits, epochStart);
+        await directory.appendMetrics(record);
+        onEvent({ type: 'epoch', ...record });
+        if (epoch + 1 < recipe.training.epochs) {
+          await this.#checkpoint(problem, { stage: index, epoch: epoch + 1, step: 0 }, null);
+        } else {
+          this.#ensemble?.add(logits);
+        }
+      }
+      this.#stageSeconds.push(before + seconds(start));
+      const result = this.#layerResult(index, record!);
+      this.#layers.push(result);
+      await checkpoints.saveFinished(stage, {
+        position: { stage: index + 1, epoch: 0, step: 0 },
+        meter: null,
+        seconds: this.#elapsed,
+        stageSeconds: this.#stageSeconds,
+      });
+      onEvent({ type: 'layer', ...result });
+    } finally {
+      problem.dispose();
+    }
+  }
+
+  async #trainEpoch(
+    index: number,
+    problem: AuxiliaryProblem,
+    epoch: number,
+    from: CheckpointState | null,
+  ): Promise<TrainedEpoch> {
+    const { recipe, trainImages, device, onEvent } = this.#options;
+    const { batchSize } = recipe.training;
+    const { layer } = problem.stage;
+    const draws = new Draws({
+      seed: recipe.seed,
+      ...(recipe.augmentation.sameViewsForAllLayers ? {} : { layer }),
+    });
+    const order = draws.permutation(epoch, trainImages.count);
+    const stepsPerEpoch = Math.ceil(trainImages.count / batchSize);
+    const meter = new EpochMeter({
+      interval: isCuda(device) ? CUDA_READ_INTERVAL : 1,
+      ...(from?.meter ? { state: from.meter } : {}),
+    });
+    const firstStep = from?.position.step ?? 0;
+    const epochsDone = index * recipe.training.epochs + epoch;
+    const start = performance.now();
+    const imagesBefore = firstStep * batchSize;
+
+    problem.beginEpoch(epoch, { inItsMiddle: firstStep > 0 });
+    try {
+      for (let step = firstStep; step < stepsPerEpoch; step++) {
+        const places = order.subarray(step * batchSize, (step + 1) * batchSize);
+        scope(() => {
+          const { loss, correct, stepped } = problem.step(trainImages, places, batchDraws(draws, epoch, places));
+          this.#checkLosses(meter.add(step, places.length, loss, correct), problem, epoch);
+          if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
+        });
+        const done = Math.min((step + 1) * batchSize, trainImages.count);
+        onEvent({
+          type: 'step',
+          layer,
+          epoch,
+          step: step + 1,
+          stepsPerEpoch,
+          loss: meter.loss,
+          top1: meter.top1,
+          imagesPerSecond: (done - imagesBefore) / seconds(start),
+          stepsDone: epochsDone * stepsPerEpoch + step + 1,
+          stepsTotal: this.#options.stages.length * recipe.training.epochs * stepsPerEpoch,
+        });
+        await breathe();
+        await this.#pauseForCheckpoint(problem, { stage: index, epoch, step: step + 1 }, meter);
+      }
+      this.#checkLosses(meter.flush(), problem, epoch);
+    } finally {
+      meter.dispose();
+    }
+    problem.endEpoch();
+    return {
+      meter,
+      steps: stepsPerEpoch,
+      imagesPerSecond: (trainImages.count - imagesBefore) / seconds(start),
+    };
+  }
+
+  #checkLosses(losses: readonly { step: number; loss: number }[], problem: AuxiliaryProblem, epoch: number): void {
+    const bad = losses.find(({ loss }) => !Number.isFinite(loss));
+    if (bad === undefined) return;
+    const { checkpoints } = this.#options;
+    throw new NonFiniteLossError(
+      { layer: problem.stage.layer, epoch, ...bad, learningRate: problem.optimizer.learningRate },
+      checkpoints.exists ? checkpoints.directory : null,
+    );
+  }
+
+  /** After a step: writes a checkpoint when it is time, and stops there when the run was told to stop. */
+  async #pauseForCheckpoint(problem: AuxiliaryProblem, position: Position, meter: EpochMeter): Promise<void> {
+    const { signal, checkpointSeconds, directory } = this.#options;
+    const stopping = signal?.aborted === true;
+    if (!stopping && seconds(this.#lastCheckpoint) < checkpointSeconds) return;
+    this.#checkLosses(meter.flush(), problem, position.epoch);
+    await this.#checkpoint(problem, position, meter);
+    if (stopping) throw new TrainingInterrupted(directory.path);
+  }
+
+  async #checkpoint(problem: AuxiliaryProblem, position: Position, meter: EpochMeter | null): Promise<void> {
+    await this.#options.checkpoints.save(problem.stage, problem.optimizer, problem.scaler, {
+      position,
+      meter: meter === null ? null : { ...meter.state },
+      seconds: this.#elapsed,
+      stageSeconds: this.#stageSeconds,
+    });
+    this.#lastCheckpoint = performance.now();
+    this.#options.onEvent({
+      type: 'checkpoint',
+      layer: problem.stage.layer,
+      epoch: position.epoch,
+      step: position.step,
+    });
+  }
+
+  /** The logits of the whole test set; `pause` is called between batches and may stop the run. */
+  #testLogits(problem: AuxiliaryProblem, pause: () => Promise<void>): Promise<Tensor> {
+    return predictLogits(this.#options.testImages, (images) => problem.predict(images), {
+      batchSize: this.#options.recipe.evaluation.batchSize,
+      breathe: async () => {
+        await breathe();
+        await pause();
+      },
+    });
+  }
+
+  #score(
+    stage: Stage,
+    epoch: number,
+    problem: AuxiliaryProblem,
+    trained: TrainedEpoch,
+    logits: Tensor,
+    epochStart: number,
+  ): EpochRecord {
+    const test = scoreLogits(logits, this.#options.testImages);
+    const ensemble =
+      this.#ensemble === null
+        ? null
+        : scope(() => scoreRanking(this.#ensemble!.with(logits), this.#options.testImages));
+    return {
+      layer: stage.layer,
+      epoch,
+      lr: problem.optimizer.learningRate,
+      trainLoss: trained.meter.loss,
+      trainTop1: trained.meter.top1,
+      testLoss: test.loss,
+      testTop1: test.top1,
+      testTop5: test.top5,
+      ensembleTop1: ensemble?.top1 ?? null,
+      ensembleTop5: ensemble?.top5 ?? null,
+      seconds: seconds(epochStart),
+      imagesPerSecond: trained.imagesPerSecond,
+    };
+  }
+
+  /** What is reported of a layer: its last epoch, not its best. */
+  #layerResult(index: number, record: EpochRecord): LayerResult {
+    const stage = this.#options.stages[index]!;
+    const { layer, trainLoss, trainTop1, testLoss, testTop1, testTop5, ensembleTop1, ensembleTop5 } = record;
+    return {
+      layer,
+      trainLoss,
+      trainTop1,
+      testLoss,
+      testTop1,
+      testTop5,
+      ensembleTop1,
+      ensembleTop5,
+      seconds: this.#stageSeconds[index] ?? null,
+      parameters: {
+        block: stage.trained.reduce((sum, module) => sum + module.parameterCount(), 0),
+        head: stage.head.parameterCount(),
+      },
+    };
+  }
+}
