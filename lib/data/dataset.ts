@@ -1,0 +1,142 @@
+import { readCifar10 } from './cifar10.js';
+import { DataError } from './errors.js';
+import { readImageFolder } from './folder.js';
+import { generateShapes, SHAPES_CLASSES } from './shapes.js';
+
+/** Images of one size in memory, each with the number of its class. */
+export interface LabelledImages {
+  /** [count, channels, height, width], row-major, 0 to 255. */
+  readonly images: Uint8Array;
+  /** [count]: places in the data set's list of classes. */
+  readonly labels: Uint8Array | Int32Array;
+  readonly count: number;
+  /** Always 3: red, green, blue. */
+  readonly channels: number;
+  /** Pixels. */
+  readonly height: number;
+  readonly width: number;
+}
+
+/** Per channel, of pixel values scaled to 0..1. */
+export interface Normalization {
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+}
+
+export interface Dataset {
+  /** As in `loadDataset` and `--dataset`. */
+  readonly name: string;
+  /** For people: "CIFAR-10". */
+  readonly title: string;
+  readonly classes: readonly string[];
+  readonly train: LabelledImages;
+  readonly test: LabelledImages;
+  readonly normalization: Normalization;
+}
+
+export const DATASET_NAMES = ['shapes', 'cifar10', 'folder'] as const;
+export type DatasetName = (typeof DATASET_NAMES)[number];
+
+export interface LoadDatasetOptions {
+  /** One of `DATASET_NAMES`. */
+  readonly name: string;
+  /** Where the files are; `cifar10` and `folder` need it. */
+  readonly dataDir?: string;
+  /** At most the first n images of the split. `shapes` makes exactly n (8,000 and 2,000 by default). */
+  readonly trainLimit?: number;
+  readonly testLimit?: number;
+  /** Of `shapes`: another seed gives other images of the same kind. 0 by default. */
+  readonly seed?: number;
+  /** Pixels a side that `folder` makes its images; 32 by default, and the only size of the others. */
+  readonly imageSize?: number;
+  /** Cancels reading. */
+  readonly signal?: AbortSignal;
+}
+
+/** Sizes of `shapes` where no limit is given. */
+export const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
+
+/**
+ * Loads a data set into memory.
+ *
+ * Throws `DataError`: DATA_ARGUMENT for an unknown name or a bad option, DATA_NOT_FOUND for files that are missing,
+ * DATA_CORRUPT and DATA_UNSUPPORTED for files that cannot be read, each with the file's name; DATA_CANCELLED on `signal`.
+ */
+export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset> {
+  const { name, dataDir, trainLimit, testLimit, seed, imageSize, signal } = options;
+  requireLimit('trainLimit', trainLimit);
+  requireLimit('testLimit', testLimit);
+  throwIfCancelled(signal);
+  switch (name) {
+    case 'shapes':
+      requireSide32(name, imageSize);
+      return loadShapes({ trainLimit, testLimit, seed });
+    case 'cifar10':
+      requireSide32(name, imageSize);
+      return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit });
+    case 'folder':
+      return readImageFolder({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit, imageSize, signal });
+    case 'imagenet':
+      throw new DataError(
+        'DATA_UNSUPPORTED',
+        "imagenet is not supported yet: it does not fit in memory, and reading it from disk while training is still to be built; for a part of it at one size, use 'folder'",
+      );
+    default:
+      throw new DataError('DATA_ARGUMENT', `unknown data set '${name}': expected ${DATASET_NAMES.join(', ')}`);
+  }
+}
+
+/** The first `n` images, all of them where there are no more; they share memory with the given ones. Throws `DataError` for n < 1. */
+export function take(images: LabelledImages, n: number): LabelledImages {
+  requireLimit('n', n);
+  if (n >= images.count) return images;
+  const imageLength = images.channels * images.height * images.width;
+  return {
+    ...images,
+    images: images.images.subarray(0, n * imageLength),
+    labels: images.labels.subarray(0, n),
+    count: n,
+  };
+}
+
+interface ShapesLimits {
+  trainLimit?: number | undefined;
+  testLimit?: number | undefined;
+  seed?: number | undefined;
+}
+
+function loadShapes({ trainLimit, testLimit, seed = 0 }: ShapesLimits): Dataset {
+  return {
+    name: 'shapes',
+    title: 'shapes',
+    classes: SHAPES_CLASSES,
+    train: generateShapes({ split: 'train', count: trainLimit ?? SHAPES_DEFAULT_COUNT.train, seed }),
+    test: generateShapes({ split: 'test', count: testLimit ?? SHAPES_DEFAULT_COUNT.test, seed }),
+    normalization: { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
+  };
+}
+
+function requireDataDir(name: string, dataDir: string | undefined): string {
+  if (dataDir === undefined || dataDir === '') {
+    throw new DataError('DATA_ARGUMENT', `${name} is read from a directory: give dataDir (--data-dir DIR)`);
+  }
+  return dataDir;
+}
+
+function requireLimit(option: string, limit: number | undefined): void {
+  if (limit !== undefined && (!Number.isInteger(limit) || limit < 1)) {
+    throw new DataError('DATA_ARGUMENT', `${option} must be an integer from 1, got ${limit}`);
+  }
+}
+
+function requireSide32(name: string, imageSize: number | undefined): void {
+  if (imageSize !== undefined && imageSize !== 32) {
+    throw new DataError('DATA_ARGUMENT', `${name} has images of 32 x 32 only, got imageSize ${imageSize}`);
+  }
+}
+
+function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) {
+    throw new DataError('DATA_CANCELLED', 'loading the data set was cancelled', { cause: signal.reason });
+  }
+}

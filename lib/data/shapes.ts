@@ -1,0 +1,190 @@
+import { Canvas, type Direction, FORMS, type Form, type Rgb, TEXTURES, type Texture } from './canvas.js';
+import type { LabelledImages } from './dataset.js';
+import { DataError } from './errors.js';
+import { KEY_DOMAIN, philox4x32, seedWords } from './philox.js';
+
+/** Pixels along each side of an image of `shapes`. */
+export const SHAPES_SIDE = 32;
+
+/** A class is a texture and a form: neither alone tells it, and both are the same in a mirror. */
+const KINDS: readonly { name: string; form: Form; texture: Texture }[] = Object.entries(TEXTURES).flatMap(
+  ([textureName, texture]) =>
+    Object.entries(FORMS).map(([formName, form]) => ({ name: `${textureName} ${formName}`, form, texture })),
+);
+
+/** "striped disc", "striped square" and so on: the class of label i is the i-th. */
+export const SHAPES_CLASSES: readonly string[] = KINDS.map(({ name }) => name);
+
+const SPLITS = { train: 0, test: 1 } as const;
+const MAX_COUNT = 2 ** 32;
+
+export interface ShapesOptions {
+  readonly split: keyof typeof SPLITS;
+  /** How many images; the first n of a larger set are those of a smaller one. */
+  readonly count: number;
+  /** Any integer from 0 to 2^53 - 1; 0 by default. */
+  readonly seed?: number;
+}
+
+/**
+ * Images of `shapes`: [count, 3, 32, 32] with labels [count], the same bits on every machine. Image i is a pure function of
+ * (seed, split, i) and of class i mod 10, so that the classes are balanced.
+ *
+ * One large figure, whose form and texture are the class, among smaller figures of any form and texture and bars before and
+ * behind it, on a gradient, under noise. Place, size, rotation and colours are random and say nothing about the class.
+ *
+ * Throws `DataError` (DATA_ARGUMENT) for a count below 1 or a bad seed.
+ */
+export function generateShapes({ split, count, seed = 0 }: ShapesOptions): LabelledImages {
+  if (!Number.isInteger(count) || count < 1 || count > MAX_COUNT) {
+    throw new DataError('DATA_ARGUMENT', `shapes: the number of images must be an integer from 1, got ${count}`);
+  }
+  const imageLength = 3 * SHAPES_SIDE * SHAPES_SIDE;
+  const images = new Uint8Array(count * imageLength);
+  const labels = new Uint8Array(count);
+  const canvas = new Canvas(SHAPES_SIDE);
+  const random = new ImageRandom(seed, SPLITS[split]);
+  for (let index = 0; index < count; index++) {
+    const label = index % KINDS.length;
+    labels[index] = label;
+    random.startImage(index);
+    paint(canvas, random, label);
+    expose(canvas, random, images.subarray(index * imageLength, (index + 1) * imageLength));
+  }
+  return { images, labels, count, channels: 3, height: SHAPES_SIDE, width: SHAPES_SIDE };
+}
+
+/** Differences of summed channels that two colours must have to be told apart: of the figure, of the small ones. */
+const FIGURE_CONTRAST = 150;
+const TEXTURE_CONTRAST = 90;
+const DISTRACTOR_CONTRAST = 60;
+
+function paint(canvas: Canvas, random: ImageRandom, label: number): void {
+  const last = SHAPES_SIDE - 1;
+  const background = random.colour();
+  const shift = () => random.between(-50, 50);
+  const otherEnd: Rgb = [background[0] + shift(), background[1] + shift(), background[2] + shift()];
+  canvas.gradient(background, otherEnd, random.direction());
+
+  for (let i = random.integer(1, 4); i > 0; i--) {
+    const { form, texture } = KINDS[random.integer(0, KINDS.length - 1)]!;
+    const first = random.colourAwayFrom([background], DISTRACTOR_CONTRAST);
+    const second = random.colourAwayFrom([first, background], TEXTURE_CONTRAST);
+    const centre = [random.between(0, last), random.between(0, last)] as const;
+    const radius = random.between(3, 6);
+    const period = random.between(3.5, 5.5);
+    canvas.figure({ form, texture, colours: [first, second], centre, radius, period, ...random.pose() });
+  }
+  for (let i = random.integer(0, 2); i > 0; i--) bar(canvas, random, random.between(0.5, 1.2));
+
+  const { form, texture } = KINDS[label]!;
+  const first = random.colourAwayFrom([background], FIGURE_CONTRAST);
+  const second = random.colourAwayFrom([first, background], TEXTURE_CONTRAST);
+  const radius = random.between(9, 15);
+  const margin = 0.85 * radius;
+  const centre = [random.between(margin, last - margin), random.between(margin, last - margin)] as const;
+  const period = random.between(4, 7);
+  canvas.figure({ form, texture, colours: [first, second], centre, radius, period, ...random.pose() });
+
+  for (let i = random.integer(0, 1); i > 0; i--) bar(canvas, random, random.between(0.4, 0.9));
+}
+
+function bar(canvas: Canvas, random: ImageRandom, halfWidth: number): void {
+  const centre = [random.between(0, SHAPES_SIDE - 1), random.between(0, SHAPES_SIDE - 1)] as const;
+  const halfLength = random.between(5, 20);
+  canvas.stroke({ colour: random.colour(), centre, direction: random.direction(), halfLength, halfWidth });
+}
+
+/** Rounds the canvas to bytes under noise whose strength varies from image to image. */
+function expose({ values }: Canvas, random: ImageRandom, out: Uint8Array): void {
+  const plane = SHAPES_SIDE * SHAPES_SIDE;
+  // The sum of two 5-bit integers has standard deviation sqrt(2 * (32^2 - 1) / 12): a triangular density, three to a word.
+  const strength = random.between(4, 16) / Math.sqrt((32 * 32 - 1) / 6);
+  for (let at = 0; at < plane; at++) {
+    const word = random.word();
+    out[at] = toByte(values[at]! + strength * ((word & 31) + ((word >>> 5) & 31) - 31));
+    out[at + plane] = toByte(values[at + plane]! + strength * (((word >>> 10) & 31) + ((word >>> 15) & 31) - 31));
+    out[at + 2 * plane] = toByte(
+      values[at + 2 * plane]! + strength * (((word >>> 20) & 31) + ((word >>> 25) & 31) - 31),
+    );
+  }
+}
+
+function toByte(value: number): number {
+  return value < 0 ? 0 : value > 255 ? 255 : Math.floor(value + 0.5);
+}
+
+/** The random numbers of one image after another, each image its own sequence: counter (block, image, split, 0). */
+class ImageRandom {
+  readonly #key0: number;
+  readonly #key1: number;
+  readonly #split: number;
+  readonly #words = new Uint32Array(4);
+  #next = 4;
+  #block = 0;
+  #image = 0;
+
+  constructor(seed: number, split: number) {
+    const { low, high } = seedWords(seed);
+    this.#key0 = low;
+    this.#key1 = high | KEY_DOMAIN.shapes;
+    this.#split = split;
+  }
+
+  startImage(image: number): void {
+    this.#image = image;
+    this.#block = 0;
+    this.#next = 4;
+  }
+
+  word(): number {
+    if (this.#next === 4) {
+      philox4x32(this.#block++, this.#image, this.#split, 0, this.#key0, this.#key1, this.#words);
+      this.#next = 0;
+    }
+    return this.#words[this.#next++]!;
+  }
+
+  between(low: number, high: number): number {
+    return low + (high - low) * (this.word() * 2 ** -32);
+  }
+
+  /** From `low` to `high`, both included. */
+  integer(low: number, high: number): number {
+    return low + Math.floor((high - low + 1) * (this.word() * 2 ** -32));
+  }
+
+  /** Uniform on the circle, by rejection from the square. */
+  direction(): Direction {
+    for (;;) {
+      const x = this.between(-1, 1);
+      const y = this.between(-1, 1);
+      const squared = x * x + y * y;
+      if (squared > 0.01 && squared <= 1) {
+        const length = Math.sqrt(squared);
+        return [x / length, y / length];
+      }
+    }
+  }
+
+  pose(): { rotation: Direction; grain: Direction; phase: readonly [number, number] } {
+    const unit = () => this.between(0, 1);
+    return { rotation: this.direction(), grain: this.direction(), phase: [unit(), unit()] };
+  }
+
+  colour(): Rgb {
+    return [this.between(20, 235), this.between(20, 235), this.between(20, 235)];
+  }
+
+  /** A colour whose summed channels differ by `contrast` from each of `others`, brighter or darker; the last of 30 tries as it is. */
+  colourAwayFrom(others: readonly Rgb[], contrast: number): Rgb {
+    const sum = (c: Rgb) => c[0] + c[1] + c[2];
+    let candidate = this.colour();
+    for (let tries = 1; tries < 30; tries++) {
+      const brightness = sum(candidate);
+      if (others.every((other) => Math.abs(brightness - sum(other)) >= contrast)) break;
+      candidate = this.colour();
+    }
+    return candidate;
+  }
+}

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+import { loadDataset, take } from '../../lib/data/dataset.js';
+import { generateShapes } from '../../lib/data/shapes.js';
+
+describe('loadDataset', () => {
+  it('makes shapes of the sizes asked for', async () => {
+    const dataset = await loadDataset({ name: 'shapes', trainLimit: 30, testLimit: 20 });
+    expect(dataset).toMatchObject({ name: 'shapes', title: 'shapes', train: { count: 30 }, test: { count: 20 } });
+    expect(dataset.classes).toContain('striped disc');
+    expect(dataset.train.images).toEqual(generateShapes({ split: 'train', count: 30, seed: 0 }).images);
+  });
+
+  it.each([
+    ['mnist', { code: 'DATA_ARGUMENT', message: "unknown data set 'mnist': expected shapes, cifar10, folder" }],
+    ['imagenet', { code: 'DATA_UNSUPPORTED', message: expect.stringContaining('imagenet is not supported yet') }],
+    ['cifar10', { code: 'DATA_ARGUMENT', message: expect.stringContaining('--data-dir') }],
+    ['folder', { code: 'DATA_ARGUMENT', message: expect.stringContaining('--data-dir') }],
+  ])('refuses %s in words', async (name, expected) => {
+    await expect(loadDataset({ name })).rejects.toMatchObject(expected);
+  });
+
+  it('refuses limits below 1, other image sizes and an aborted signal', async () => {
+    await expect(loadDataset({ name: 'shapes', trainLimit: 0 })).rejects.toThrow('trainLimit');
+    await expect(loadDataset({ name: 'shapes', testLimit: 1.5 })).rejects.toThrow('testLimit');
+    await expect(loadDataset({ name: 'shapes', imageSize: 64 })).rejects.toThrow('32 x 32');
+    const cancelled = loadDataset({ name: 'shapes', signal: AbortSignal.abort() });
+    await expect(cancelled).rejects.toMatchObject({ code: 'DATA_CANCELLED' });
+  });
+});
+
+describe('take', () => {
+  const images = generateShapes({ split: 'train', count: 5 });
+
+  it('gives the first n without copying', () => {
+    const two = take(images, 2);
+    expect(two).toMatchObject({ count: 2, channels: 3, height: 32, width: 32 });
+    expect(two.images).toEqual(images.images.subarray(0, 2 * 3072));
+    expect(two.images.buffer).toBe(images.images.buffer);
+    expect(Array.from(two.labels)).toEqual([0, 1]);
+  });
+
+  it('gives all where there are no more', () => {
+    expect(take(images, 6)).toEqual(images);
+  });
+
+  it.each([0, -1, 0.5])('refuses n = %s', (n) => {
+    expect(() => take(images, n)).toThrow('n must be an integer from 1');
+  });
+});
