@@ -33,6 +33,10 @@ at::Tensor convert(const at::Tensor& self, Optional<at::ScalarType> dtype, Optio
 at::Tensor batchNormalize(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                           const at::Tensor& runningMean, const at::Tensor& runningVar, bool training, double momentum,
                           double eps) {
+  // PyTorch's Python checks this, not its C++: the variance of one value would write NaN into the running statistics.
+  if (training && input.dim() >= 2 && input.size(1) > 0 && input.numel() == input.size(1)) {
+    throw CodedError("INVALID_ARGUMENT", "expected more than one value a channel in training");
+  }
   return at::batch_norm(input, weight, bias, runningMean, runningVar, training, momentum, eps,
                         at::globalContext().userEnabledCuDNN());
 }

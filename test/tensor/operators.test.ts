@@ -37,13 +37,16 @@ function at(args: readonly unknown[], place: string): Tensor {
 
 type AnyFunction = (this: unknown, ...args: unknown[]) => unknown;
 
+/** The operators that are no methods. */
+const functions = new Map(Object.entries(library) as [string, AnyFunction][]);
+
 function call(operator: string, args: readonly unknown[], options: object): Tensor[] {
   const given = Object.keys(options).length > 0 ? [options] : [];
   const [first, ...others] = args;
   const result =
     first instanceof Tensor
       ? (first[operator as keyof Tensor] as AnyFunction).call(first, ...others, ...given)
-      : (library[operator as keyof typeof library] as AnyFunction)(...args, ...given);
+      : functions.get(operator)!(...args, ...given);
   return result instanceof Tensor ? [result] : Object.values(result as Record<string, Tensor>);
 }
 

@@ -1,0 +1,424 @@
+// What callers without types, or with the wrong tensors, get: typed errors that name the argument, never a crash.
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  arange,
+  buildInfo,
+  cat,
+  clearGradients,
+  empty,
+  full,
+  getThreads,
+  memoryStats,
+  ones,
+  scope,
+  setThreads,
+  sgdStep,
+  stack,
+  synchronize,
+  type Tensor,
+  TensorError,
+  tensor,
+  zeros,
+} from '../../lib/tensor/index.js';
+
+function errorOf(body: () => unknown): TensorError {
+  try {
+    scope(body);
+  } catch (error) {
+    expect(error).toBeInstanceOf(TensorError);
+    return error as TensorError;
+  }
+  throw new Error('expected a TensorError, nothing was thrown');
+}
+
+// The process goes on after every mistake.
+afterEach(() => {
+  expect(
+    scope(() =>
+      ones([2, 2])
+        .matmul(ones([2, 2]))
+        .sum()
+        .item(),
+    ),
+  ).toBe(8);
+});
+
+/** A value of any type, as a caller without types may pass it. */
+const untyped = <T>(value: unknown): T => value as T;
+
+describe('tensors that do not fit', () => {
+  it('carry operator, shapes, dtypes, devices and a JavaScript stack', () => {
+    const error = errorOf(() => ones([2, 3]).matmul(zeros([4, 5], { dtype: 'float64' })));
+    expect(error.code).toBe('OPERATOR_FAILED');
+    expect(error.operator).toBe('matmul');
+    expect(error.tensors).toEqual([
+      { shape: [2, 3], dtype: 'float32', device: 'cpu' },
+      { shape: [4, 5], dtype: 'float64', device: 'cpu' },
+    ]);
+    expect(error.message).toContain('float32[2, 3] on cpu; float64[4, 5] on cpu');
+    expect(error.message).not.toContain('C++');
+    expect(error.stack).toContain('misuse.test');
+    expect(error.name).toBe('TensorError');
+  });
+
+  it('name the tensors in the order of the arguments, missing ones left out', () => {
+    const error = errorOf(() => ones([1, 2, 5, 5]).conv2d(ones([4, 3, 3, 3]), null));
+    expect(error.tensors.map((t) => t.shape)).toEqual([
+      [1, 2, 5, 5],
+      [4, 3, 3, 3],
+    ]);
+    const listed = errorOf(() => cat([ones([2, 3]), ones([3, 2])], { dim: 1 }));
+    expect(listed.tensors.map((t) => t.shape)).toEqual([
+      [2, 3],
+      [3, 2],
+    ]);
+  });
+
+  it.each<[string, () => unknown]>([
+    ['add', () => ones([2]).add(ones([3]))],
+    ['reshape', () => ones([2, 3]).reshape([4])],
+    ['crossEntropy', () => ones([2, 3]).crossEntropy(ones([5], { dtype: 'int64' }))],
+    ['crossEntropy', () => ones([2, 3]).crossEntropy(tensor([0, 3], { dtype: 'int64' }))],
+    ['where', () => ones([2]).where(ones([2]), ones([3]))],
+    ['gather', () => ones([2, 2]).gather(1, ones([2, 2]))],
+    ['indexSelect', () => ones([2]).indexSelect(0, tensor([2], { dtype: 'int64' }))],
+    ['index', () => ones([2]).index([tensor([5], { dtype: 'int64' })])],
+    ['select', () => ones([2]).select(0, 2)],
+    ['narrow', () => ones([2]).narrow(0, 1, 2)],
+    ['topk', () => ones([2]).topk(3)],
+    ['mean', () => ones([2], { dtype: 'int64' }).mean()],
+    ['batchNorm', () => ones([2, 3, 1, 1]).batchNorm(ones([2]), null, null, null, { training: true })],
+    ['maxPool2d', () => ones([1, 1, 2, 2]).maxPool2d(5)],
+    ['dropout', () => ones([2]).dropout({ p: 2 })],
+    ['normal_', () => ones([2]).normal_({ std: -1 })],
+    ['cat', () => cat([])],
+    ['stack', () => stack([])],
+    ['stack', () => stack([ones([1]), ones([2])])],
+    ['expand', () => ones([2]).expand([3])],
+    ['full', () => full([2], 300, { dtype: 'uint8' })],
+    ['arange', () => arange(-1)],
+  ])('%s: an OPERATOR_FAILED error', (operator, body) => {
+    const error = errorOf(body);
+    expect([error.code, error.operator]).toEqual(['OPERATOR_FAILED', operator]);
+    expect(error.message.length).toBeGreaterThan(operator.length + 2);
+  });
+});
+
+describe('arguments of the wrong kind', () => {
+  const hole = () => {
+    const holey: number[] = [2];
+    holey[2] = 1;
+    return holey;
+  };
+  it.each<[string, RegExp, (x: Tensor) => unknown]>([
+    ['undefined for a tensor', /^add: expected a tensor for other, got undefined/, (x) => x.add(untyped(undefined))],
+    ['null for a tensor', /^matmul: expected a tensor for other, got null/, (x) => x.matmul(untyped(null))],
+    ['text for a tensor', /^matmul: expected a tensor for other, got string/, (x) => x.matmul(untyped('x'))],
+    ['an object for a tensor', /^copy_: expected a tensor for source, got an object/, (x) => x.copy_(untyped({}))],
+    [
+      'a number for an optional tensor',
+      /^linear: expected a tensor or null for bias, got number/,
+      (x) => x.linear(x, untyped(3)),
+    ],
+    [
+      'undefined for an optional tensor',
+      /^linear: expected a tensor or null for bias, got undefined/,
+      (x) => x.linear(x, untyped(undefined)),
+    ],
+    [
+      'no list of tensors',
+      /^cat: expected an array of tensors for tensors, got undefined/,
+      () => cat(untyped(undefined)),
+    ],
+    [
+      'a tensor for a list of tensors',
+      /^cat: expected an array of tensors for tensors, got an object/,
+      (x) => cat(untyped(x)),
+    ],
+    [
+      'a number in a list of tensors',
+      /^stack: expected a tensor for tensors\[1\], got number/,
+      (x) => stack([x, untyped(1)]),
+    ],
+    [
+      'a hole in a list of tensors',
+      /^cat: expected a tensor for tensors\[1\], got undefined/,
+      (x) => {
+        const list = [x];
+        list[2] = x;
+        return cat(list);
+      },
+    ],
+    [
+      'null among parameters',
+      /^clearGradients: expected a tensor for tensors\[0\], got null/,
+      () => clearGradients([untyped(null)]),
+    ],
+    ['undefined for a number', /^pow: expected a number for exponent, got undefined/, (x) => x.pow(untyped(undefined))],
+    ['text for a number', /^fill_: expected a number for value, got a string/, (x) => x.fill_(untyped('1'))],
+    ['a bigint for a number', /^pow: expected a number for exponent, got a bigint/, (x) => x.pow(untyped(2n))],
+    ['NaN for an integer', /^softmax: expected an integer for dim, got nan/, (x) => x.softmax(Number.NaN)],
+    ['a fraction for an integer', /^select: expected an integer for index, got 0\.5/, (x) => x.select(0, 0.5)],
+    [
+      'infinity for an integer',
+      /^narrow: expected an integer for length, got inf/,
+      (x) => x.narrow(0, 0, Number.POSITIVE_INFINITY),
+    ],
+    ['2^60 for an integer', /^select: expected an integer for index/, (x) => x.select(0, 2 ** 60)],
+    ['text for an integer', /^softmax: expected an integer for dim, got a string/, (x) => x.softmax(untyped('0'))],
+    [
+      'text for a boolean',
+      /^sum: expected a boolean for keepDim, got a string/,
+      (x) => x.sum({ keepDim: untyped('yes') }),
+    ],
+    ['a number for a shape', /^reshape: expected an array of integers for shape, got 4/, (x) => x.reshape(untyped(4))],
+    [
+      'a typed array for a shape',
+      /^reshape: expected an array of integers for shape/,
+      (x) => x.reshape(untyped(Int32Array.of(4))),
+    ],
+    [
+      'a sparse array for a shape',
+      /^reshape: expected an integer for shape\[1\], got undefined/,
+      (x) => x.reshape(hole()),
+    ],
+    ['NaN in a shape', /^expand: expected an integer for shape\[0\], got a number/, (x) => x.expand([Number.NaN])],
+    ['a fraction in a shape', /^full: expected an integer for shape\[1\]/, () => zeros([2, 0.5])],
+    ['a negative size', /^full: expected sizes >= 0 in shape, got -2/, () => zeros([-2])],
+    [
+      'three numbers for a pair',
+      /^maxPool2d: expected one integer or \[height, width\] for kernelSize/,
+      (x) => x.maxPool2d(untyped([2, 2, 2])),
+    ],
+    [
+      'text for a stride',
+      /^conv2d: expected an integer for stride, got a string/,
+      (x) => x.conv2d(x, null, { stride: untyped('2') }),
+    ],
+    [
+      'an unknown dtype',
+      /expected one of uint8, .* for dtype, got float13/,
+      () => zeros([1], { dtype: untyped('float13') }),
+    ],
+    ['a dtype that every object has', /for dtype/, () => zeros([1], { dtype: untyped('constructor') })],
+    ['an unknown dtype of to()', /for dtype, got int4/, (x) => x.to({ dtype: untyped('int4') })],
+    ['an unknown memory format', /for memoryFormat, got NHWC/, (x) => x.contiguous({ memoryFormat: untyped('NHWC') })],
+    ['an unknown reduction', /for reduction, got max/, (x) => x.crossEntropy(x, { reduction: untyped('max') })],
+    ['an unknown device', /for device, got gpu/, () => zeros([1], { device: untyped('gpu') })],
+    ['a negative device', /for device, got cuda:-1/, () => zeros([1], { device: 'cuda:-1' })],
+    [
+      'no data',
+      /^tensor: expected an array of numbers or a typed array for data, got undefined/,
+      () => tensor(untyped(undefined)),
+    ],
+    ['null as data', /^tensor: .* for data, got null/, () => tensor(untyped(null))],
+    ['a number as data', /^tensor: .* for data, got number/, () => tensor(untyped(3))],
+    ['a DataView as data', /^tensor: .* for data/, () => tensor(untyped(new DataView(new ArrayBuffer(8))))],
+    ['an ArrayBuffer as data', /^tensor: .* for data/, () => tensor(untyped(new ArrayBuffer(8)))],
+    ['text in data', /^tensor: expected a number for data\[1\], got string/, () => tensor(untyped([1, '2']))],
+    ['a hole in data', /^tensor: expected a number for data\[1\], got undefined/, () => tensor(hole())],
+    ['nested data', /^tensor: expected a number for data\[0\], got object/, () => tensor(untyped([[1], [2]]))],
+    [
+      'NaN for int64',
+      /^tensor: expected an integer .* for data\[0\], got NaN/,
+      () => tensor([Number.NaN], { dtype: 'int64' }),
+    ],
+    [
+      'a fraction for int64',
+      /^tensor: expected an integer .* for data\[1\], got 1.5/,
+      () => tensor([1, 1.5], { dtype: 'int64' }),
+    ],
+    [
+      '256 for uint8',
+      /^tensor: expected an integer from 0 to 255 for data\[0\], got 256/,
+      () => tensor([256], { dtype: 'uint8' }),
+    ],
+    ['a negative number for uint8', /for data\[0\], got -1/, () => tensor(Int32Array.of(-1), { dtype: 'uint8' })],
+    ['numbers for bfloat16', /^tensor: expected a Uint16Array/, () => tensor([1], { dtype: 'bfloat16' })],
+    ['bits without a dtype', /^tensor: expected dtype float16 or bfloat16/, () => tensor(Uint16Array.of(1))],
+    [
+      'data that does not fill the shape',
+      /^tensor: expected 24 bytes .* got 8/,
+      () => tensor([1, 2], { shape: [2, 3] }),
+    ],
+    [
+      'one value a channel to normalise',
+      /^batchNorm: expected more than one value a channel/,
+      () => ones([1, 3, 1, 1]).batchNorm(null, null, null, null, { training: true }),
+    ],
+    ['a tensor of two elements as a number', /^item: expected a tensor of one element, got 2/, () => ones([2]).item()],
+    ['a tensor in arithmetic', /item\(\)/, (x) => untyped<number>(x) * 2],
+    ['zero threads', /^setThreads: expected at least 1 for threads, got 0/, () => setThreads(0)],
+    ['text for threads', /^setThreads: expected an integer for threads, got a string/, () => setThreads(untyped('2'))],
+    [
+      'momentum buffers missing',
+      /one momentum buffer a parameter/,
+      (x) =>
+        sgdStep([x], [], {
+          learningRate: 1,
+          momentum: 0.9,
+          dampening: 0,
+          weightDecay: 0,
+          nesterov: false,
+          isFirstStep: true,
+        }),
+    ],
+    [
+      'a learning rate of text',
+      /^sgdStep: expected a number for learningRate, got a string/,
+      (x) =>
+        sgdStep([x], [], {
+          learningRate: untyped('1'),
+          momentum: 0,
+          dampening: 0,
+          weightDecay: 0,
+          nesterov: false,
+          isFirstStep: true,
+        }),
+    ],
+  ])('%s', (_name, message, body) => {
+    const error = errorOf(() => body(ones([2, 2])));
+    expect(error.message).toMatch(message);
+    expect(error.code).toBe('INVALID_ARGUMENT');
+    expect(error.stack).toContain('misuse.test');
+  });
+
+  it('pass on what a getter in an array throws, and survive what it does', () => {
+    const x = ones([4]);
+    const failing = Object.defineProperty([0], 0, {
+      get: () => {
+        throw new Error('mine');
+      },
+    });
+    expect(() => x.reshape(failing)).toThrow('mine');
+    const crowding = Object.defineProperty([0], 0, {
+      get: () => {
+        // Many tensors, so that the native table of tensors has to grow in the middle of the call.
+        for (let i = 0; i < 5000; i++) ones([1]);
+        return 4;
+      },
+    });
+    expect(scope(() => x.reshape(crowding).toArray())).toEqual([1, 1, 1, 1]);
+    const disposing = Object.defineProperty([0], 0, {
+      get: () => {
+        x.dispose();
+        return 4;
+      },
+    });
+    expect(errorOf(() => x.reshape(disposing)).code).toMatch(/TENSOR_DISPOSED|OPERATOR_FAILED/);
+  });
+});
+
+describe('typed arrays', () => {
+  it('of every kind become tensors of their kind', () => {
+    scope(() => {
+      const made = [
+        tensor([1, -2]),
+        tensor(Float64Array.of(1, 2)),
+        tensor(Int32Array.of(1, -2)),
+        tensor(BigInt64Array.of(1n, -2n)),
+        tensor(Uint8Array.of(1, 2)),
+        tensor(Buffer.from([1, 2])),
+        tensor(Uint16Array.of(0x3c00, 0xc000), { dtype: 'float16' }),
+        tensor(Float32Array.of(0, -2), { dtype: 'bool' }),
+        tensor(Float32Array.of(1, 2), { dtype: 'bfloat16' }),
+        tensor(Uint8Array.of(0, 2), { dtype: 'bool' }),
+        tensor(Int32Array.of(1, 0), { dtype: 'bool' }),
+      ];
+      expect(made.map((t) => [t.dtype, t.toArray()])).toEqual([
+        ['float32', [1, -2]],
+        ['float64', [1, 2]],
+        ['int64', [1, -2]],
+        ['int64', [1, -2]],
+        ['uint8', [1, 2]],
+        ['uint8', [1, 2]],
+        ['float16', [1, -2]],
+        ['bool', [0, 1]],
+        ['bfloat16', [1, 2]],
+        ['bool', [0, 1]],
+        ['bool', [1, 0]],
+      ]);
+    });
+  });
+
+  it('are copied in and out, also from the middle of a buffer and from shared memory', () => {
+    scope(() => {
+      const source = Float32Array.of(0, 1, 2, 3).subarray(1, 3);
+      const copy = tensor(source);
+      source[0] = 9;
+      expect(copy.toArray()).toEqual([1, 2]);
+      const out = copy.toTypedArray();
+      out[0] = 7;
+      expect(copy.toArray()).toEqual([1, 2]);
+      const shared = new Float32Array(new SharedArrayBuffer(8));
+      shared.set([5, 6]);
+      expect(tensor(shared).toArray()).toEqual([5, 6]);
+    });
+  });
+
+  it('come out exactly: float64, large int64, nested and empty shapes', () => {
+    scope(() => {
+      expect(tensor(Float64Array.of(0.1)).toArray()).toEqual([0.1]);
+      expect(tensor(BigInt64Array.of(2n ** 62n + 1n)).toTypedArray()).toEqual(BigInt64Array.of(2n ** 62n + 1n));
+      expect(tensor([1, 2, 3, 4], { shape: [2, 1, 2] }).toArray()).toEqual([[[1, 2]], [[3, 4]]]);
+      expect(tensor([5], { shape: [] }).toArray()).toBe(5);
+      expect(zeros([2, 0]).toArray()).toEqual([[], []]);
+      expect(zeros([0, 2]).toArray()).toEqual([]);
+      expect(arange(3).toArray()).toEqual([0, 1, 2]);
+      expect(ones([2]).add(1).to({ dtype: 'int64' }).toFloat32Array()).toEqual(Float32Array.of(2, 2));
+    });
+  });
+});
+
+describe('devices and memory', () => {
+  it.skipIf(buildInfo().cudaAvailable)(
+    'a request for CUDA where there is none is refused, never served by the CPU',
+    () => {
+      const requests: (() => unknown)[] = [
+        () => zeros([1], { device: 'cuda' }),
+        () => empty([1], { device: 'cuda:1' }),
+        () => tensor([1], { device: 'cuda' }),
+        () => ones([1]).to({ device: 'cuda:0' }),
+        () => synchronize('cuda'),
+      ];
+      for (const request of requests) {
+        const error = errorOf(request);
+        expect(error.code).toBe('DEVICE_UNAVAILABLE');
+        expect(error.message).toMatch(/cuda:[01] was asked for/);
+      }
+      expect(buildInfo().cudaReason).not.toBe('');
+    },
+  );
+
+  it.each<[string, () => unknown]>([
+    ['empty', () => empty([2 ** 45])],
+    ['full', () => ones([2 ** 25, 2 ** 20])],
+    [
+      'clone',
+      () =>
+        ones([1])
+          .expand([2 ** 45])
+          .clone(),
+    ],
+    ['empty', () => empty([2 ** 40, 2 ** 40])],
+    ['pad', () => ones([1]).pad([0, 2 ** 45])],
+  ])('%s beyond the memory is a typed error, and the process goes on', (operator, body) => {
+    const before = memoryStats();
+    const error = errorOf(body);
+    expect([error.code, error.operator]).toEqual(['OUT_OF_MEMORY', operator]);
+    expect(memoryStats()).toEqual(before);
+  });
+
+  it('says which LibTorch is built in and loaded, and how many threads it has', () => {
+    const info = buildInfo();
+    expect(info.libtorchBuilt).toMatch(/^\d+\.\d+\.\d+/);
+    if (info.libtorchLoaded !== '') {
+      expect(info.libtorchLoaded.split('+')[0]).toBe(info.libtorchBuilt.split('+')[0]);
+    }
+    const before = getThreads();
+    setThreads(1);
+    expect([getThreads(), buildInfo().threads]).toEqual([1, 1]);
+    setThreads(before);
+    expect(getThreads()).toBe(before);
+  });
+});

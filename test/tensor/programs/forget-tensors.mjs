@@ -1,0 +1,33 @@
+// Forgets a hundred tensors and prints what is left of them after garbage collection. Arguments: the compiled library.
+import { setTimeout } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+
+const { full, memoryStats, ones, scope } = await import(pathToFileURL(process.argv[2]).href);
+const { native } = await import(new URL('native.js', pathToFileURL(process.argv[2])).href);
+const MIB = 2 ** 20;
+
+/** What V8 has been told of bytes outside its heap. */
+const external = () => native.adjustExternalMemory(0);
+
+const stats = () => ({ tensors: memoryStats().liveTensors, mebibytes: memoryStats().cpuBytes / MIB });
+const before = external();
+const kept = full([MIB / 4], 7);
+(() => {
+  for (let i = 0; i < 50; i++) ones([MIB / 4]);
+  for (let i = 0; i < 50; i++) scope(() => ones([MIB / 4]));
+})();
+const made = stats();
+const externalGrew = external() - before >= 100 * MIB;
+for (let i = 0; i < 50 && memoryStats().liveTensors > 1; i++) {
+  globalThis.gc();
+  await setTimeout(20);
+}
+console.log(
+  JSON.stringify({
+    made,
+    afterCollection: stats(),
+    keptValue: scope(() => kept.select(0, 0).item()),
+    externalGrew,
+    externalCameBack: external() - before < 10 * MIB,
+  }),
+);
