@@ -140,6 +140,21 @@ describe('loadStateDict', () => {
     });
   });
 
+  it.each<[string, (source: Map<string, Tensor>) => unknown]>([
+    ['missing: bn.bias', (source) => source.delete('bn.bias')],
+    ['unexpected: bn.gain', (source) => source.set('bn.gain', ones([4]))],
+    // A copy would broadcast it.
+    ['bn.bias: expected [4], got [1]', (source) => source.set('bn.bias', ones([1]))],
+  ])('refuses one key that does not fit: %s', (problem, spoil) => {
+    withModule(network(), (module) => {
+      const before = valuesOf(module);
+      const source = new Map<string, Tensor>([...module.stateDict()].map(([name, value]) => [name, ones(value.shape)]));
+      spoil(source);
+      expect(() => module.loadStateDict(source)).toThrow(problem);
+      expect(valuesOf(module)).toEqual(before);
+    });
+  });
+
   it('changes nothing when a source tensor has been disposed', () => {
     withModule(network(), (module) => {
       const before = valuesOf(module);
