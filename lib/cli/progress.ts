@@ -87,21 +87,21 @@ function epochLine(event: TrainingEvent & { type: 'epoch' }): string {
 function describeStart(event: TrainingEvent & { type: 'start' }): string {
   const { config, notes, resumedFrom } = event;
   const lines = [
-    `preset      ${config.preset}`,
+    `preset        ${config.preset}`,
     ...Object.entries(config.recipe)
       .filter(([, value]) => typeof value === 'object' && value !== null)
-      .map(([part, values]) => `${part.padEnd(12)}${describeValues(values as Record<string, unknown>)}`),
-    `seed        ${config.seed}`,
-    `device      ${config.device}${config.deviceName ? ` (${config.deviceName})` : ''}, ${config.precision}, ${config.threads} threads`,
-    `versions    ${Object.entries(config.versions)
+      .map(([part, values]) => `${part.padEnd(14)}${describeValues(values as Record<string, unknown>)}`),
+    `seed          ${config.seed}`,
+    `device        ${config.device}${config.deviceName ? ` (${config.deviceName})` : ''}, ${config.precision}, ${config.threads} threads`,
+    `versions      ${Object.entries(config.versions)
       .map(([name, version]) => `${name} ${version}`)
       .join(', ')}`,
-    `run         ${event.runDirectory}`,
-    ...notes.map((note) => `note        ${note}`),
+    `run           ${event.runDirectory}`,
+    ...notes.map((note) => `note          ${note}`),
     ...(resumedFrom === null
       ? []
       : [
-          `resuming    at layer ${resumedFrom.layer + 1}, epoch ${resumedFrom.epoch + 1}, step ${resumedFrom.step + 1}`,
+          `resuming      at layer ${resumedFrom.layer + 1}, epoch ${resumedFrom.epoch + 1}, step ${resumedFrom.step + 1}`,
         ]),
   ];
   return lines.join('\n');

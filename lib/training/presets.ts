@@ -27,11 +27,11 @@ const dataset = (name: DatasetName, imageSize: number): Recipe['dataset'] => ({
 /** The project's own recipe for the embedded data set: minutes on two cores. */
 const shapesTraining: Recipe['training'] = {
   schedule: 'layerwise',
-  epochs: 3,
+  epochs: 6,
   batchSize: 64,
   learningRate: 0.05,
-  milestones: [2],
-  decay: 0.1,
+  milestones: [4, 5],
+  decay: 0.2,
   momentum: 0.9,
   weightDecay: 5e-4,
   resetMomentumAtDrops: true,
