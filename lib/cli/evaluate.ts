@@ -35,6 +35,9 @@ async function run(flags: EvaluateFlags): Promise<void> {
   }
   const { TrainedRun } = await import('../training/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
+  if (flags.layer !== undefined && flags.layer > trained.layers) {
+    throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);
+  }
   const dataset = await trained.loadDataset({
     ...(flags.dataset === undefined ? {} : { name: flags.dataset }),
     ...(flags.dataDir === undefined ? {} : { dataDir: flags.dataDir }),

@@ -35,6 +35,12 @@ const throwOnExit = (command: Command): void => {
 };
 throwOnExit(program);
 
+// Whoever read the output has stopped reading, as in `| head`: there is nobody left to tell.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(EXIT.failed);
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

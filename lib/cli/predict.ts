@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { EXIT, messageOf } from './exit.js';
 import { device, integer } from './options.js';
 
 interface PredictFlags {
@@ -27,7 +28,13 @@ async function run(files: string[], flags: PredictFlags): Promise<void> {
   const size = trained.recipe.dataset.imageSize;
   const top = Math.min(flags.top, trained.classes.length);
   for (const file of files) {
-    const pixels = await readImage(file, size);
+    const pixels = await readImage(file, size).catch((error: unknown) => {
+      // The other images are still answered.
+      process.stderr.write(`${messageOf(error)}\n`);
+      process.exitCode = EXIT.failed;
+      return null;
+    });
+    if (pixels === null) continue;
     const predictions = scope(() => {
       const image = tensor(pixels, { shape: [1, 3, size, size], device: trained.device });
       const { values, indices } = trained.logits(image).softmax(1).topk(top, { dim: 1 });

@@ -60,9 +60,7 @@ async function run(flags: TrainFlags): Promise<void> {
   try {
     if (flags.resume !== undefined) {
       refuseWithResume(flags);
-      const { result, runDirectory, report } = await training.resume(flags.resume, options);
-      if (result.layers.length > 0 && !flags.json)
-        view.note(`The run ${runDirectory} is finished; its report: ${report}`);
+      await training.resume(flags.resume, options);
       return;
     }
     const recipe = await resolveRecipe(flags);
@@ -87,7 +85,8 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
   const file = flags.config === undefined ? {} : await readConfig(flags.config);
   const onCuda =
     flags.device === undefined || flags.device === 'auto' ? buildInfo().cudaAvailable : flags.device !== 'cpu';
-  const preset = flags.preset ?? (typeof file.preset === 'string' ? file.preset : 'vgg11-layerwise');
+  // What a file says may be of any type: the preset's lookup refuses what is no name.
+  const preset = flags.preset ?? (file.preset as string | undefined) ?? 'vgg11-layerwise';
   const fileDataset = (file.dataset as { name?: DatasetName } | undefined)?.name;
   const dataset = flags.dataset ?? fileDataset;
   const recipe = presetRecipe(preset, { onCuda, ...(dataset === undefined ? {} : { dataset }) });

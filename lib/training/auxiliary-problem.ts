@@ -1,6 +1,6 @@
 import { applyTransforms, type BatchDraws, type DeviceImages, noDraws, type Transform } from '../data/index.js';
 import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
-import { type Device, noGrad, type Tensor } from '../tensor/index.js';
+import { type Device, noGrad, scope, type Tensor } from '../tensor/index.js';
 import { inPrecision, type Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 import { type Stage, trainedModules } from './stage.js';
@@ -74,6 +74,13 @@ export class AuxiliaryProblem {
   predict(images: Tensor): Tensor {
     const inputs = applyTransforms(this.#context.testTransforms, images, noDraws);
     return this.#inPrecision(() => this.#forward(inputs));
+  }
+
+  /** Whether every weight is a finite number. Waits for the device. */
+  isFinite(): boolean {
+    return noGrad(() =>
+      scope(() => this.optimizer.parameters.every((weights) => Number.isFinite(weights.mul(0).sum().item()))),
+    );
   }
 
   /** Puts the trained modules into evaluation mode. */

@@ -70,14 +70,22 @@ export class CheckpointStore {
     return existsSync(join(this.directory, STATE_FILE));
   }
 
-  async read(): Promise<CheckpointState> {
+  /** Throws RunDirectoryError, naming the file, for a state that is none or lies outside the run's stages and epochs. */
+  async read(limits: { stages: number; epochs: number }): Promise<CheckpointState> {
     const file = join(this.directory, STATE_FILE);
     const parsed = stateSchema.safeParse(await readJson(file));
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
       throw new RunDirectoryError(`${file}: ${issue!.path.join('.')}: ${issue!.message}`);
     }
-    this.#finished = [...parsed.data.finished];
+    const { position, finished, stageSeconds } = parsed.data;
+    const isOfThisRun =
+      position.stage <= limits.stages &&
+      position.epoch < limits.epochs &&
+      finished.length === position.stage &&
+      stageSeconds.length === position.stage;
+    if (!isOfThisRun) throw new RunDirectoryError(`${file}: its position and its layers do not fit the run's recipe`);
+    this.#finished = [...finished];
     this.#serial = Number(/(\d+)\.safetensors$/.exec(parsed.data.current ?? '')?.[1] ?? 0);
     return parsed.data;
   }
@@ -112,10 +120,14 @@ export class CheckpointStore {
   }
 
   async #withTensors(name: string, use: (tensors: StateDict) => void): Promise<void> {
-    const { tensors } = await readSafetensors(join(this.directory, name));
+    const file = join(this.directory, name);
+    if (!existsSync(file)) throw new RunDirectoryError(`${file}: not found, but ${STATE_FILE} names it`);
+    const { tensors } = await readSafetensors(file);
     const all = [...tensors.values()];
     try {
       use(tensors);
+    } catch (error) {
+      throw new RunDirectoryError(`${file}: ${(error as Error).message}`, { cause: error });
     } finally {
       for (const tensor of all) tensor.dispose();
     }

@@ -4,11 +4,19 @@ export class NonFiniteLossError extends Error {
   readonly code = 'LOSS_NOT_FINITE';
 
   constructor(
-    readonly at: { layer: number; epoch: number; step: number; learningRate: number; loss: number },
+    readonly at: {
+      layer: number;
+      epoch: number;
+      /** The training step, or the last one before the test images were evaluated. */
+      step: number;
+      learningRate: number;
+      loss: number;
+      part?: 'test' | undefined;
+    },
     lastCheckpoint: string | null,
   ) {
     super(
-      `the loss is ${at.loss} at layer ${at.layer + 1}, epoch ${at.epoch + 1}, step ${at.step + 1}, learning rate ${at.learningRate}; ` +
+      `the ${at.part === 'test' ? 'test ' : ''}loss is ${at.loss} at layer ${at.layer + 1}, epoch ${at.epoch + 1}, step ${at.step + 1}, learning rate ${at.learningRate}; ` +
         'try a smaller learning rate. ' +
         (lastCheckpoint === null
           ? 'No checkpoint had been written yet.'

@@ -1,5 +1,5 @@
 import { RecipeError } from './errors.js';
-import type { Recipe } from './recipe.js';
+import { type Recipe, recipeSchema } from './recipe.js';
 
 export type DatasetName = Recipe['dataset']['name'];
 
@@ -125,11 +125,17 @@ const PRESETS: Record<
 
 export const presetNames: readonly string[] = Object.keys(PRESETS);
 
-/** The whole recipe of a preset for its data set, or for another. Throws RecipeError for an unknown preset. */
+const DATASETS: readonly DatasetName[] = recipeSchema.shape.dataset.shape.name.options;
+
+/** The whole recipe of a preset for its data set, or for another. Throws RecipeError for an unknown one of either. */
 export function presetRecipe(preset: string, context: { dataset?: DatasetName; onCuda: boolean }): Recipe {
-  const entry = PRESETS[preset];
+  const entry = Object.hasOwn(PRESETS, preset) ? PRESETS[preset] : undefined;
   if (entry === undefined) {
-    throw new RecipeError(`preset: expected one of ${presetNames.join(', ')}, got ${preset}`);
+    throw new RecipeError(`preset: expected one of ${presetNames.join(', ')}, got ${JSON.stringify(preset)}`);
   }
-  return { preset, ...entry.recipe({ dataset: context.dataset ?? entry.defaultDataset, onCuda: context.onCuda }) };
+  const dataset = context.dataset ?? entry.defaultDataset;
+  if (!DATASETS.includes(dataset)) {
+    throw new RecipeError(`dataset.name: expected one of ${DATASETS.join(', ')}, got ${JSON.stringify(dataset)}`);
+  }
+  return { preset, ...entry.recipe({ dataset, onCuda: context.onCuda }) };
 }

@@ -44,7 +44,9 @@ export const recipeSchema = z.strictObject({
     batchSize: count,
     learningRate: rate,
     /** Epochs, counted from 0, from which the rate is multiplied by `decay` once more. */
-    milestones: z.array(z.int().min(1)),
+    milestones: z
+      .array(z.int().min(1))
+      .refine((epochs) => epochs.every((epoch, i) => i === 0 || epoch > epochs[i - 1]!), 'expected rising epochs'),
     decay: z.number().positive().max(1),
     momentum: fraction,
     weightDecay: z.number().min(0),
@@ -73,12 +75,14 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 function merge(base: Record<string, unknown>, changes: Record<string, unknown>): Record<string, unknown> {
-  const merged = { ...base };
+  const merged = new Map(Object.entries(base));
   for (const [key, value] of Object.entries(changes)) {
     if (value === undefined) continue;
-    merged[key] = isObject(value) && isObject(base[key]) ? merge(base[key], value) : value;
+    const own = merged.get(key);
+    merged.set(key, isObject(value) && isObject(own) ? merge(own, value) : value);
   }
-  return merged;
+  // Every key, also __proto__, is a plain one here, for the schema to refuse.
+  return Object.fromEntries(merged);
 }
 
 /** A recipe with some values replaced, checked. Throws RecipeError naming each unknown key and value out of range. */

@@ -1,7 +1,7 @@
 import { cpus } from 'node:os';
 import { type Dataset, DeviceImages, loadDataset } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
-import { disposeNetwork } from '../models/index.js';
+import { disposeNetwork, type Network } from '../models/index.js';
 import { writeSafetensors } from '../nn/index.js';
 import {
   buildInfo,
@@ -53,7 +53,6 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const device = resolveDevice(recipe.device);
   const precision = resolvePrecision(recipe.precision, device);
   const dataset = await loadRecipeDataset(recipe);
-  const directory = await RunDirectory.create(options.out);
   const resolved: Recipe = {
     ...recipe,
     dataset: {
@@ -64,16 +63,29 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     },
   };
   useThreads(recipe);
-  const config = describeRun(resolved, dataset, device, precision);
-  await directory.writeConfig(config);
-  return runToEnd({ config, recipe: resolved, dataset, device, precision, directory, from: null, options });
+  // Before the run directory is made: a network that cannot be built leaves none behind.
+  const network = buildNetwork(resolved, dataset.classes.length, device);
+  try {
+    const directory = await RunDirectory.create(options.out);
+    const config = describeRun(resolved, dataset, device, precision);
+    await directory.writeConfig(config);
+    const checkpoints = new CheckpointStore(directory.checkpoint);
+    const place = { device, precision, network, directory, checkpoints };
+    return await runToEnd({ config, recipe: resolved, dataset, ...place, from: null, options });
+  } finally {
+    disposeNetwork(network);
+  }
 }
 
 /** Goes on with an interrupted run. A run that is finished already only gives its result. */
 export async function resume(runDirectory: string, options: RunOptions = {}): Promise<TrainingOutcome> {
   const directory = RunDirectory.open(runDirectory);
   const result = await directory.readResult();
-  if (result !== null) return { runDirectory, report: await writeReport(runDirectory), result };
+  const checkpoints = new CheckpointStore(directory.checkpoint);
+  if (result !== null) {
+    await checkpoints.remove();
+    return finish(directory, result, options);
+  }
 
   const config = await directory.readConfig();
   const recipe = parseRecipe(config.recipe);
@@ -91,20 +103,19 @@ export async function resume(runDirectory: string, options: RunOptions = {}): Pr
     }
   }
   useThreads({ ...recipe, threads: config.threads ?? null });
-  const checkpoints = new CheckpointStore(directory.checkpoint);
-  const state = checkpoints.exists ? await checkpoints.read() : null;
-  const stageLayer = recipe.training.schedule === 'layerwise' ? (state?.position.stage ?? 0) : recipe.model.layers - 1;
-  const records = await directory.rewindMetrics({ layer: stageLayer, epoch: state?.position.epoch ?? 0 });
-  return runToEnd({
-    config,
-    recipe,
-    dataset,
-    device,
-    precision,
-    directory,
-    from: state === null ? null : { state, records },
-    options,
-  });
+  const network = buildNetwork(recipe, dataset.classes.length, device);
+  try {
+    const stages = buildStages(recipe, network);
+    const limits = { stages: stages.length, epochs: recipe.training.epochs };
+    const state = checkpoints.exists ? await checkpoints.read(limits) : null;
+    const layer = stages[state?.position.stage ?? 0]?.layer ?? network.blocks.length;
+    const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
+    const from = state === null ? null : { state, records };
+    const place = { device, precision, network, directory, checkpoints };
+    return await runToEnd({ config, recipe, dataset, ...place, from, options });
+  } finally {
+    disposeNetwork(network);
+  }
 }
 
 function loadRecipeDataset({ dataset }: Recipe): Promise<Dataset> {
@@ -150,18 +161,19 @@ interface PreparedRun {
   readonly dataset: Dataset;
   readonly device: Device;
   readonly precision: Precision;
+  readonly network: Network;
   readonly directory: RunDirectory;
+  readonly checkpoints: CheckpointStore;
   readonly from: { state: CheckpointState; records: readonly EpochRecord[] } | null;
   readonly options: RunOptions;
 }
 
 async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
-  const { config, recipe, dataset, device, precision, directory, from, options } = run;
+  const { config, recipe, dataset, device, precision, network, directory, checkpoints, from, options } = run;
   const onEvent = options.onEvent ?? (() => {});
   if (isCuda(device)) setCudnnBenchmark(true);
   manualSeed(recipe.seed); // Dropout draws from the default generator.
 
-  const network = buildNetwork(recipe, dataset.classes.length, device);
   const trainImages = new DeviceImages(dataset.train, device);
   const testImages = new DeviceImages(dataset.test, device);
   try {
@@ -172,8 +184,6 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       notes: network.notes,
       resumedFrom: from === null ? null : { ...from.state.position, layer: from.state.position.stage },
     });
-    const checkpoints = new CheckpointStore(directory.checkpoint);
-    if (from !== null) await checkpoints.read();
     const trainer = new Trainer({
       recipe,
       device,
@@ -200,12 +210,15 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     await directory.writeResult(result);
     // The network has its own files now.
     await checkpoints.remove();
-    const report = await writeReport(directory.path);
-    onEvent({ type: 'done', runDirectory: directory.path, report, result });
-    return { runDirectory: directory.path, report, result };
+    return await finish(directory, result, options);
   } finally {
     trainImages.dispose();
     testImages.dispose();
-    disposeNetwork(network);
   }
+}
+
+async function finish(directory: RunDirectory, result: RunResult, { onEvent }: RunOptions): Promise<TrainingOutcome> {
+  const outcome = { runDirectory: directory.path, report: await writeReport(directory.path), result };
+  onEvent?.({ type: 'done', ...outcome });
+  return outcome;
 }

@@ -9,7 +9,7 @@ import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
 import type { CheckpointState, CheckpointStore, Position } from './checkpoint.js';
 import { NonFiniteLossError, TrainingInterrupted } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
-import { EpochMeter } from './meter.js';
+import { EpochMeter, type StepLoss } from './meter.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 
@@ -118,11 +118,12 @@ export class Trainer {
         const epochStart = performance.now();
         const trained = await this.#trainEpoch(index, problem, epoch, from?.position.epoch === epoch ? from : null);
         using logits = await this.#testLogits(problem, async () => {
-          if (this.#options.signal?.aborted !== true) return;
+          if (this.#options.signal?.aborted !== true || !problem.isFinite()) return;
           await this.#checkpoint(problem, { stage: index, epoch, step: trained.steps }, trained.meter);
           throw new TrainingInterrupted(directory.path);
         });
         record = this.#score(stage, epoch, problem, trained, logits, epochStart);
+        this.#checkLosses([{ step: trained.steps - 1, loss: record.testLoss }], problem, epoch, 'test');
         await directory.appendMetrics(record);
         onEvent({ type: 'epoch', ...record });
         if (epoch + 1 < recipe.training.epochs) {
@@ -168,7 +169,7 @@ export class Trainer {
     const firstStep = from?.position.step ?? 0;
     const epochsDone = index * recipe.training.epochs + epoch;
     const start = performance.now();
-    const imagesBefore = firstStep * batchSize;
+    const imagesBefore = Math.min(firstStep * batchSize, trainImages.count);
 
     problem.beginEpoch(epoch, { inItsMiddle: firstStep > 0 });
     try {
@@ -207,12 +208,12 @@ export class Trainer {
     };
   }
 
-  #checkLosses(losses: readonly { step: number; loss: number }[], problem: AuxiliaryProblem, epoch: number): void {
+  #checkLosses(losses: readonly StepLoss[], problem: AuxiliaryProblem, epoch: number, part?: 'test'): void {
     const bad = losses.find(({ loss }) => !Number.isFinite(loss));
     if (bad === undefined) return;
     const { checkpoints } = this.#options;
     throw new NonFiniteLossError(
-      { layer: problem.stage.layer, epoch, ...bad, learningRate: problem.optimizer.learningRate },
+      { layer: problem.stage.layer, epoch, ...bad, learningRate: problem.optimizer.learningRate, part },
       checkpoints.exists ? checkpoints.directory : null,
     );
   }
@@ -223,6 +224,8 @@ export class Trainer {
     const stopping = signal?.aborted === true;
     if (!stopping && seconds(this.#lastCheckpoint) < checkpointSeconds) return;
     this.#checkLosses(meter.flush(), problem, position.epoch);
+    // Weights that the last step made infinite are no good checkpoint; the next loss tells of them.
+    if (!problem.isFinite()) return;
     await this.#checkpoint(problem, position, meter);
     if (stopping) throw new TrainingInterrupted(directory.path);
   }
