@@ -1,0 +1,52 @@
+import { expect, it } from 'vitest';
+import { DeviceImages } from '../../lib/data/batches.js';
+import { memoryStats, scope } from '../../lib/tensor/index.js';
+
+const source = (labels: Uint8Array | Int32Array) => ({
+  images: Uint8Array.from({ length: labels.length * 12 }, (_, i) => i),
+  labels,
+  count: labels.length,
+  channels: 3,
+  height: 2,
+  width: 2,
+});
+const image = (i: number): number[] => Array.from({ length: 12 }, (_, p) => 12 * i + p);
+
+it('gives the images and labels of the places asked for, in their order', () => {
+  const images = new DeviceImages(source(Int32Array.of(7, 300, 2, 9)), 'cpu');
+  scope(() => {
+    const batch = images.batch(Int32Array.of(3, 1, 1));
+    expect(batch.images.dtype).toBe('uint8');
+    expect(batch.images.shape).toEqual([3, 3, 2, 2]);
+    expect([...batch.images.toTypedArray()]).toEqual([...image(3), ...image(1), ...image(1)]);
+    expect(batch.labels.dtype).toBe('int64');
+    expect([...batch.labels.toTypedArray()]).toEqual([9n, 300n, 300n]);
+  });
+  images.dispose();
+});
+
+it('gives slices in order, the last one shorter', () => {
+  const images = new DeviceImages(source(Uint8Array.of(4, 5, 6)), 'cpu');
+  scope(() => {
+    const last = images.slice(2, 5);
+    expect([...last.images.toTypedArray()]).toEqual(image(2));
+    expect([...last.labels.toTypedArray()]).toEqual([6n]);
+  });
+  images.dispose();
+});
+
+it('does not share memory with what it was made of, and lives until it is disposed', () => {
+  const before = memoryStats();
+  const given = source(Uint8Array.of(1, 2));
+  const images = scope(() => new DeviceImages(given, 'cpu'));
+  given.images.fill(0);
+  scope(() => expect([...images.slice(1, 1).images.toTypedArray()]).toEqual(image(1)));
+  images.dispose();
+  expect(memoryStats()).toEqual(before);
+});
+
+it('refuses a place that is not there', () => {
+  const images = new DeviceImages(source(Uint8Array.of(1, 2)), 'cpu');
+  expect(() => scope(() => images.batch(Int32Array.of(2)))).toThrow(expect.objectContaining({ name: 'TensorError' }));
+  images.dispose();
+});
