@@ -1,0 +1,77 @@
+// The presets against the recipe table of the paper (Belilovsky et al. 2019, section 4 and appendix; the values are
+// copied from there, not from the code).
+import { describe, expect, it } from 'vitest';
+import { presetNames, presetRecipe } from '../../lib/training/index.js';
+
+const SGD = { momentum: 0.9, resetMomentumAtDrops: true };
+
+describe.each(['vgg11-layerwise', 'vgg11-end-to-end'])('%s', (preset) => {
+  const schedule = preset === 'vgg11-layerwise' ? 'layerwise' : 'end-to-end';
+  // The end-to-end network has torchvision's classifier, dropout 0.5; the paper's last auxiliary head has none.
+  const dropout = preset === 'vgg11-layerwise' ? 0 : 0.5;
+
+  it.each([false, true])('has the recipe for CIFAR-10 (on CUDA: %s)', (onCuda) => {
+    expect(presetRecipe(preset, { dataset: 'cifar10', onCuda })).toMatchObject({
+      preset,
+      model: { name: 'vgg11', width: 64, layers: 8, dropout },
+      dataset: { name: 'cifar10', imageSize: 32, trainLimit: null, testLimit: null },
+      augmentation: { cropPadding: 4, horizontalFlip: true, sameViewsForAllLayers: false },
+      training: {
+        ...SGD,
+        schedule,
+        learningRate: 0.1,
+        milestones: [15, 30, 45],
+        decay: 0.2,
+        epochs: 50,
+        batchSize: 128,
+        weightDecay: 5e-4,
+      },
+      evaluation: { ensemble: 'logits' },
+    });
+  });
+
+  it.each([false, true])('has the recipe for ImageNet (on CUDA: %s)', (onCuda) => {
+    expect(presetRecipe(preset, { dataset: 'imagenet', onCuda })).toMatchObject({
+      model: { name: 'vgg11', width: 64, layers: 8, dropout },
+      dataset: { name: 'imagenet', imageSize: 224 },
+      augmentation: { horizontalFlip: true },
+      training: {
+        ...SGD,
+        schedule,
+        learningRate: 0.1,
+        milestones: [20, 40],
+        decay: 0.1,
+        epochs: 45,
+        batchSize: 256,
+        weightDecay: 1e-4,
+      },
+      evaluation: { ensemble: 'probabilities' },
+    });
+  });
+
+  it('trains on shapes unless told: VGG-11 itself on CUDA, narrower on the CPU', () => {
+    expect(presetRecipe(preset, { onCuda: true })).toMatchObject({ dataset: { name: 'shapes' }, model: { width: 64 } });
+    expect(presetRecipe(preset, { onCuda: false }).model.width).toBeLessThan(64);
+  });
+});
+
+it('refuses a preset that there is not, with the names of those that there are', () => {
+  expect(presetNames).toEqual(['vgg11-layerwise', 'vgg11-end-to-end']);
+  for (const name of ['vgg16', '', 'toString', '__proto__', 'constructor']) {
+    expect(() => presetRecipe(name, { onCuda: false })).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_RECIPE',
+        message: `preset: expected one of vgg11-layerwise, vgg11-end-to-end, got "${name}"`,
+      }),
+    );
+  }
+});
+
+it('refuses a data set that there is not', () => {
+  expect(() => presetRecipe('vgg11-layerwise', { dataset: 'mnist' as 'shapes', onCuda: false })).toThrow(
+    expect.objectContaining({
+      code: 'INVALID_RECIPE',
+      message: 'dataset.name: expected one of shapes, cifar10, folder, imagenet, got "mnist"',
+    }),
+  );
+});

@@ -1,0 +1,108 @@
+import { describe, expect, it } from 'vitest';
+import { overrideRecipe, parseRecipe, presetRecipe, type Recipe } from '../../lib/training/index.js';
+
+const base = presetRecipe('vgg11-layerwise', { dataset: 'cifar10', onCuda: false });
+
+/** The message of the RecipeError for these overrides. */
+function refusal(overrides: unknown): string {
+  try {
+    overrideRecipe(base, overrides);
+  } catch (error) {
+    expect(error).toMatchObject({ name: 'RecipeError', code: 'INVALID_RECIPE' });
+    return (error as Error).message;
+  }
+  throw new Error('it was not refused');
+}
+
+describe('overriding a recipe', () => {
+  it('replaces the one value and leaves all others, and the given recipe, as they were', () => {
+    const before = structuredClone(base);
+    const changed = overrideRecipe(base, { training: { epochs: 3 } });
+    expect(changed.training.epochs).toBe(3);
+    expect({ ...changed, training: { ...changed.training, epochs: before.training.epochs } }).toEqual(before);
+    expect(base).toEqual(before);
+  });
+
+  it('replaces lists whole, and takes null where there may be none', () => {
+    const changed = overrideRecipe(overrideRecipe(base, { threads: 2, dataset: { trainLimit: 10 } }), {
+      threads: null,
+      dataset: { trainLimit: null },
+      training: { milestones: [7] },
+    });
+    expect(changed).toEqual({ ...base, training: { ...base.training, milestones: [7] } });
+  });
+
+  it('leaves a value as it is where the override is undefined', () => {
+    expect(overrideRecipe(base, { seed: undefined, model: { width: undefined } })).toEqual(base);
+  });
+});
+
+describe('an unknown key is refused by its whole name', () => {
+  it.each([
+    [{ learningRate: 1 }, 'unknown key learningRate'],
+    [{ training: { lr: 1 } }, 'unknown key training.lr'],
+    [{ model: { depth: 3, hight: 4 } }, 'unknown key model.depth, model.hight'],
+    [{ toString: 1 }, 'unknown key toString'],
+    [JSON.parse('{"__proto__": {"seed": 3}}'), 'unknown key __proto__'],
+    [JSON.parse('{"training": {"__proto__": {"epochs": 3}}}'), 'unknown key training.__proto__'],
+  ])('%j', (overrides, message) => {
+    expect(refusal(overrides)).toBe(message);
+  });
+});
+
+describe('a value out of range is refused with its name, what was expected and what came', () => {
+  it.each<[unknown, string, RegExp]>([
+    [{ training: { epochs: 0 } }, 'training.epochs', />=1, got 0$/],
+    [{ training: { epochs: 2.5 } }, 'training.epochs', /int.*, got 2.5$/],
+    [{ training: { epochs: '3' } }, 'training.epochs', /number, got "3"$/],
+    [{ training: { batchSize: -1 } }, 'training.batchSize', />=1, got -1$/],
+    [{ training: { learningRate: 0 } }, 'training.learningRate', />0, got 0$/],
+    [{ training: { learningRate: Number.NaN } }, 'training.learningRate', /number, got/],
+    [{ training: { learningRate: Number.POSITIVE_INFINITY } }, 'training.learningRate', /number, got/],
+    [{ training: { momentum: 1 } }, 'training.momentum', /<1, got 1$/],
+    [{ training: { weightDecay: -1e-4 } }, 'training.weightDecay', />=0, got -0.0001$/],
+    [{ training: { decay: 1.5 } }, 'training.decay', /<=1, got 1.5$/],
+    [{ training: { milestones: [4, 4] } }, 'training.milestones', /rising epochs, got \[4,4\]$/],
+    [{ training: { milestones: [5, 2] } }, 'training.milestones', /rising epochs, got \[5,2\]$/],
+    [{ training: { milestones: [3, 0] } }, 'training.milestones.1', />=1, got 0/],
+    [{ training: { schedule: 'sideways' } }, 'training.schedule', /"layerwise"\|"end-to-end", got "sideways"$/],
+    [{ training: { resetMomentumAtDrops: 1 } }, 'training.resetMomentumAtDrops', /boolean, got 1$/],
+    [{ training: 3 }, 'training', /object, got 3$/],
+    [{ training: null }, 'training', /object, got null$/],
+    [{ model: { width: 0 } }, 'model.width', />=1, got 0$/],
+    [{ model: { dropout: 1 } }, 'model.dropout', /<1, got 1$/],
+    [{ model: { name: 'resnet' } }, 'model.name', /"vgg11", got "resnet"$/],
+    [{ dataset: { trainLimit: 0 } }, 'dataset.trainLimit', />=1, got 0$/],
+    [{ augmentation: { cropPadding: -1 } }, 'augmentation.cropPadding', />=0, got -1$/],
+    [{ evaluation: { ensemble: 'votes' } }, 'evaluation.ensemble', /"logits"\|"probabilities", got "votes"$/],
+    [{ seed: -1 }, 'seed', />=0, got -1$/],
+    [{ seed: 2 ** 53 }, 'seed', /, got 9007199254740992$/],
+    [{ device: 'gpu' }, 'device', /auto, cpu, cuda or cuda:N, got "gpu"$/],
+    [{ device: 'cuda:x' }, 'device', /got "cuda:x"$/],
+    [{ precision: 'int8' }, 'precision', /"auto"\|"fp32"\|"bf16"\|"fp16", got "int8"$/],
+    [{ threads: 0 }, 'threads', />=1, got 0$/],
+  ])('%j', (overrides, name, rest) => {
+    const message = refusal(overrides);
+    expect(message.split(': ')[0]).toBe(name);
+    expect(message).toMatch(rest);
+  });
+
+  it('names every one of several', () => {
+    expect(refusal({ seed: -1, extra: 1, training: { epochs: 0 } })).toMatch(
+      /^(?=.*seed: )(?=.*training\.epochs: )(?=.*unknown key extra)/,
+    );
+  });
+
+  it.each([[null], [3], ['text'], [[]]])('%j is no recipe', (value) => {
+    expect(() => overrideRecipe(base, value)).toThrow(expect.objectContaining({ code: 'INVALID_RECIPE' }));
+    expect(() => parseRecipe(value)).toThrow(expect.objectContaining({ code: 'INVALID_RECIPE' }));
+  });
+
+  it('a missing value is named', () => {
+    const { seed: _, ...rest } = base;
+    expect(() => parseRecipe(rest)).toThrow('seed: expected number, got nothing');
+    expect(() => parseRecipe({ ...base, training: {} as Recipe['training'] })).toThrow(
+      'training.batchSize: expected number, got nothing',
+    );
+  });
+});
