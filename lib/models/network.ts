@@ -39,3 +39,8 @@ export function joinStateDicts(parts: readonly (readonly [prefix: string, module
   }
   return joined;
 }
+
+/** A seed for each layer, so that a layer's initial weights do not depend on how many layers there are. */
+export function layerSeed(seed: number, layer: number): number {
+  return (seed % 2 ** 40) * 4096 + layer;
+}

@@ -17,7 +17,7 @@ import {
 } from '../nn/index.js';
 import { Generator } from '../tensor/index.js';
 import { ModelError } from './errors.js';
-import { joinStateDicts, type Network } from './network.js';
+import { joinStateDicts, layerSeed, type Network } from './network.js';
 
 /** Output channels of each convolution at full width, and where a max-pooling opens the block. */
 const VGG11_LAYERS = [
@@ -222,9 +222,4 @@ export class Vgg11 implements Network {
   auxiliaryStateDict(): StateDict {
     return joinStateDicts(this.heads.slice(0, -1).map((head, j) => [`auxiliary.${j}.`, head] as const));
   }
-}
-
-/** A seed for each layer, so that a layer's initial weights do not depend on how many layers there are. */
-function layerSeed(seed: number, layer: number): number {
-  return (seed % 2 ** 40) * 4096 + layer;
 }

@@ -1,7 +1,9 @@
+export { InvertibleDownsampling, invertibleDownsample, invertibleUpsample } from './downsampling.js';
 export { ModuleError, SafetensorsError, StateDictError } from './errors.js';
 export { defaultInit, type Initializer, kaimingNormalFanOut, normalInit } from './init.js';
 export {
   AdaptiveAvgPool2d,
+  AvgPool2d,
   BatchNorm2d,
   Conv2d,
   Dropout,

@@ -115,6 +115,21 @@ export class MaxPool2d extends Module {
   }
 }
 
+/** The mean of each kernelSize x kernelSize window, moved by its own size. */
+export class AvgPool2d extends Module {
+  readonly #kernelSize: number;
+
+  constructor(options: { kernelSize: number }) {
+    super();
+    checkSizes('AvgPool2d', options);
+    this.#kernelSize = options.kernelSize;
+  }
+
+  forward(input: Tensor): Tensor {
+    return input.avgPool2d(this.#kernelSize, { stride: this.#kernelSize });
+  }
+}
+
 /** Averages to outputSize x outputSize, whatever the input's size. */
 export class AdaptiveAvgPool2d extends Module {
   readonly #outputSize: number;

@@ -1,0 +1,224 @@
+// SimCNN: the paper's simple network of 3x3 convolutions, with auxiliary heads of k - 1 of them (sections 3 and 4.1).
+import {
+  AdaptiveAvgPool2d,
+  AvgPool2d,
+  BatchNorm2d,
+  Conv2d,
+  defaultInit,
+  Flatten,
+  type Initializer,
+  InvertibleDownsampling,
+  Linear,
+  MaxPool2d,
+  type Module,
+  ReLU,
+  Sequential,
+  type StateDict,
+} from '../nn/index.js';
+import { Generator, noGrad } from '../tensor/index.js';
+import { ModelError } from './errors.js';
+import { joinStateDicts, layerSeed, type Network } from './network.js';
+
+/** How a layer halves its input: the paper's invertible reordering, or one of the ablation's alternatives. */
+export type Downsampling = 'invertible' | 'stride' | 'average' | 'max';
+
+export interface SimCnnOptions {
+  readonly classes: number;
+  /** Height and width of an input image. 32 unless told. */
+  readonly imageSize?: number;
+  /** Layers of an auxiliary problem: the layer that is grown counts as one, so a head has k - 1 convolutions. */
+  readonly k: number;
+  /** J, the number of layers. */
+  readonly layers: number;
+  /** M, the width of the first layer; it doubles at each downsampling after the first layer. */
+  readonly width: number;
+  /** M~, the width of the first head's convolutions; it doubles with M. Not used for k = 1. */
+  readonly auxWidth?: number;
+  /** The layers, from 0, whose input is downsampled. */
+  readonly downsampleAt: readonly number[];
+  /** 'invertible' unless told. */
+  readonly downsampling?: Downsampling;
+  /** What batch norm's weight starts from: 1, or U(0, 1) as in the PyTorch 0.4 that the authors ran. 'ones' unless told. */
+  readonly batchNormInit?: 'ones' | 'uniform';
+  /** For k = 1, which convolutions have a bias: all (the paper's text) or the first (its code). 'all' unless told. */
+  readonly bias?: 'all' | 'first';
+  /** Of the initial weights; layer j's are a function of the seed and j alone. */
+  readonly seed: number;
+}
+
+const DOWNSAMPLINGS: readonly Downsampling[] = ['invertible', 'stride', 'average', 'max'];
+
+function checkOptions(options: SimCnnOptions): void {
+  const {
+    classes,
+    imageSize = 32,
+    k,
+    layers,
+    width,
+    auxWidth,
+    downsampleAt,
+    downsampling = 'invertible',
+    seed,
+  } = options;
+  const check = (holds: boolean, expected: string, name: string, got: unknown) => {
+    if (!holds) throw new ModelError(`simcnn: expected ${expected} for ${name}, got ${String(got)}`);
+  };
+  const atLeast = (minimum: number, name: string, got: number) =>
+    check(Number.isInteger(got) && got >= minimum, `an integer of at least ${minimum}`, name, got);
+  atLeast(2, 'classes', classes);
+  atLeast(2, 'imageSize', imageSize);
+  atLeast(1, 'k', k);
+  atLeast(1, 'layers', layers);
+  atLeast(1, 'width', width);
+  if (k > 1) atLeast(1, 'auxWidth', auxWidth ?? Number.NaN);
+  check(DOWNSAMPLINGS.includes(downsampling), `one of ${DOWNSAMPLINGS.join(', ')}`, 'downsampling', downsampling);
+  check(Number.isSafeInteger(seed) && seed >= 0, 'an integer from 0 to 2^53 - 1', 'seed', seed);
+  let size = imageSize;
+  for (const [i, position] of downsampleAt.entries()) {
+    check(
+      Number.isInteger(position) && position >= 0 && position < layers,
+      `layers from 0 to ${layers - 1}`,
+      'downsampleAt',
+      position,
+    );
+    check(i === 0 || position > downsampleAt[i - 1]!, 'rising layers', 'downsampleAt', downsampleAt.join(', '));
+    check(
+      size % 2 === 0,
+      `an even size at the downsampling of layer ${position}`,
+      'imageSize',
+      `${imageSize}, ${size} there`,
+    );
+    size /= 2;
+  }
+  check(size >= 2, 'a size of at least 2 after every downsampling', 'imageSize', `${imageSize}, ${size} there`);
+}
+
+/** What the layers of one network share. */
+interface Plan {
+  readonly k: number;
+  readonly classes: number;
+  readonly downsampling: Downsampling;
+  readonly bias: 'all' | 'first';
+  readonly normalization: (features: number) => Module[];
+  readonly init: Initializer;
+}
+
+/** [downsampling] -> conv 3x3 -> BN (k > 1) -> ReLU. */
+function block(
+  plan: Plan,
+  layer: { index: number; inChannels: number; outChannels: number; downsampled: boolean },
+): Module {
+  const { index, inChannels, outChannels, downsampled } = layer;
+  const isInvertible = downsampled && plan.downsampling === 'invertible';
+  const pooling: Record<Downsampling, () => [string, Module][]> = {
+    invertible: () => [['downsampling', new InvertibleDownsampling()]],
+    average: () => [['downsampling', new AvgPool2d({ kernelSize: 2 })]],
+    max: () => [['downsampling', new MaxPool2d({ kernelSize: 2 })]],
+    stride: () => [],
+  };
+  const conv = new Conv2d({
+    inChannels: isInvertible ? 4 * inChannels : inChannels,
+    outChannels,
+    kernelSize: 3,
+    padding: 1,
+    stride: downsampled && plan.downsampling === 'stride' ? 2 : 1,
+    bias: plan.k === 1 && (plan.bias === 'all' || index === 0),
+    init: plan.init,
+  });
+  return new Sequential([
+    ...(downsampled ? pooling[plan.downsampling]() : []),
+    ['conv', conv],
+    ...plan.normalization(outChannels).map((bn): [string, Module] => ['bn', bn]),
+    ['relu', new ReLU()],
+  ]);
+}
+
+/** (k - 1) x [conv 3x3 -> BN -> ReLU] -> average to 2x2 -> BN (k > 1) -> linear. */
+function auxiliaryHead(plan: Plan, inChannels: number, auxWidth: number): Module {
+  const modules: [string, Module][] = [];
+  let channels = inChannels;
+  for (let i = 0; i < plan.k - 1; i++) {
+    const conv = {
+      inChannels: channels,
+      outChannels: auxWidth,
+      kernelSize: 3,
+      padding: 1,
+      bias: false,
+      init: plan.init,
+    };
+    modules.push([`conv${i}`, new Conv2d(conv)]);
+    modules.push(...plan.normalization(auxWidth).map((bn): [string, Module] => [`bn${i}`, bn]));
+    modules.push([`relu${i}`, new ReLU()]);
+    channels = auxWidth;
+  }
+  return new Sequential([
+    ...modules,
+    ['average', new AdaptiveAvgPool2d({ outputSize: 2 })],
+    ...plan.normalization(channels).map((bn): [string, Module] => ['bn', bn]),
+    ['flatten', new Flatten()],
+    ['linear', new Linear({ inFeatures: 4 * channels, outFeatures: plan.classes, init: plan.init })],
+  ]);
+}
+
+/** The paper's SimCNN as (block, auxiliary head) pairs. For k = 1 it has no batch norm anywhere. */
+export class SimCnn implements Network {
+  readonly name: string;
+  readonly classes: number;
+  readonly inputShape: readonly [number, number, number];
+  readonly blocks: readonly Module[];
+  readonly heads: readonly Module[];
+  readonly notes: readonly string[];
+
+  constructor(options: SimCnnOptions) {
+    checkOptions(options);
+    const { classes, imageSize = 32, k, layers, width, auxWidth = 0, downsampleAt, seed } = options;
+    const { downsampling = 'invertible', batchNormInit = 'ones', bias = 'all' } = options;
+    this.name = `simcnn-k${k}`;
+    this.classes = classes;
+    this.inputShape = [3, imageSize, imageSize];
+    const blocks: Module[] = [];
+    const heads: Module[] = [];
+    let channels = 3;
+    let doublings = 0;
+    for (let j = 0; j < layers; j++) {
+      using generator = Generator.create({ seed: layerSeed(seed, j) });
+      const plan: Plan = {
+        k,
+        classes,
+        downsampling,
+        bias,
+        init: defaultInit(generator),
+        normalization: (features) => (k === 1 ? [] : [batchNorm(features, batchNormInit, generator)]),
+      };
+      const downsampled = downsampleAt.includes(j);
+      if (downsampled && j > 0) doublings++;
+      const outChannels = width * 2 ** doublings;
+      blocks.push(block(plan, { index: j, inChannels: channels, outChannels, downsampled }));
+      heads.push(auxiliaryHead(plan, outChannels, auxWidth * 2 ** doublings));
+      channels = outChannels;
+    }
+    this.blocks = blocks;
+    this.heads = heads;
+    this.notes =
+      downsampling === 'invertible'
+        ? []
+        : [`Downsampling by ${downsampling}: the paper's is the invertible reordering.`];
+  }
+
+  stateDict(): StateDict {
+    return joinStateDicts([
+      ...this.blocks.map((module, j) => [`blocks.${j}.`, module] as const),
+      ['head.', this.heads.at(-1)!],
+    ]);
+  }
+
+  auxiliaryStateDict(): StateDict {
+    return joinStateDicts(this.heads.slice(0, -1).map((head, j) => [`auxiliary.${j}.`, head] as const));
+  }
+}
+
+function batchNorm(features: number, init: 'ones' | 'uniform', generator: Generator): BatchNorm2d {
+  const bn = new BatchNorm2d({ features });
+  if (init === 'uniform') noGrad(() => bn.weight.uniform_({ generator }));
+  return bn;
+}
