@@ -1,0 +1,263 @@
+// A run that was stopped anywhere, by its signal or by the end of its process, ends with the bits of one that was not.
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { type Recipe, resume, type TrainingEvent, train } from '../../lib/training/index.js';
+import { placeOf, productOf, smallRecipe, temporaryFolder } from './runs.js';
+
+const at = temporaryFolder();
+
+const DROPOUT = { training: { learningRate: 0.01 } };
+const KINDS: readonly [name: string, recipe: Recipe][] = [
+  ['layer by layer', smallRecipe()],
+  ['layer by layer in bfloat16', smallRecipe({ precision: 'bf16', training: { resetMomentumAtDrops: false } })],
+  ['end to end, with dropout', smallRecipe(DROPOUT, 'vgg11-end-to-end')],
+];
+
+const interrupted = expect.objectContaining({ name: 'TrainingInterrupted', code: 'INTERRUPTED' });
+
+describe.each(KINDS)('%s', (name, recipe) => {
+  const file = (part: string): string => at(`${name.replaceAll(/\W+/g, '-')}-${part}`);
+
+  it('gives the same bits again, and others for another seed', async () => {
+    await train({ recipe, out: file('whole') });
+    await train({ recipe, out: file('again') });
+    await train({ recipe: { ...recipe, seed: 2 }, out: file('other') });
+    expect(productOf(file('again'))).toEqual(productOf(file('whole')));
+    expect(productOf(file('other'))).not.toEqual(productOf(file('whole')));
+  });
+
+  it('goes on from each place at which a process can end, also in the middle of an epoch', async () => {
+    // The run's directory as it lies on the disk at each event is what a killed process leaves behind.
+    const left: { place: string; directory: string }[] = [];
+    const out = file('killed');
+    await train({
+      recipe,
+      out,
+      checkpointSeconds: 0,
+      onEvent: (event) => {
+        if (event.type === 'done' || event.type === 'step') return;
+        const directory = file(`killed-${left.length}`);
+        cpSync(out, directory, { recursive: true });
+        left.push({ place: placeOf(event), directory });
+      },
+    });
+    expect(productOf(out), 'checkpoints change nothing').toEqual(productOf(file('whole')));
+    const places = left.map(({ place }) => place);
+    expect(places.filter((place) => place.startsWith('checkpoint')).length).toBeGreaterThan(7);
+    expect(places.some((place) => place.startsWith('layer'))).toBe(true);
+    for (const { place, directory } of left) {
+      const outcome = await resume(directory);
+      expect(outcome.runDirectory).toBe(directory);
+      expect(productOf(directory), `killed at ${place}`).toEqual(productOf(file('whole')));
+      expect(existsSync(join(directory, 'checkpoint')), 'the checkpoint of a finished run').toBe(false);
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it('goes on after being stopped again and again: in every step, in evaluation, at the start of a resumption', async () => {
+    const out = file('stopped');
+    const resumedFrom: unknown[] = [];
+    let runs = 0;
+    for (let finished = false; !finished; runs++) {
+      expect(runs).toBeLessThan(100);
+      const controller = new AbortController();
+      const onEvent = (event: TrainingEvent): void => {
+        if (event.type === 'start') resumedFrom.push(event.resumedFrom);
+        // Every third run starts by evaluating the layers below and is stopped there, if it has any.
+        if (event.type === 'start' && runs % 3 === 1) setImmediate(() => controller.abort());
+        if (event.type !== 'step') return;
+        // Every third run goes on to the end of its epoch and is stopped while it evaluates.
+        if (runs % 3 !== 0) controller.abort();
+        else if (event.step === event.stepsPerEpoch) setImmediate(() => setImmediate(() => controller.abort()));
+      };
+      const options = { onEvent, signal: controller.signal };
+      const run = runs === 0 ? train({ recipe, out, ...options }) : resume(out, options);
+      await run.then(
+        () => {
+          finished = true;
+        },
+        (error: unknown) => expect(error).toEqual(interrupted),
+      );
+    }
+    expect(runs).toBeGreaterThan(4);
+    expect(new Set(resumedFrom.map((place) => JSON.stringify(place))).size).toBeGreaterThan(3);
+    expect(productOf(out)).toEqual(productOf(file('whole')));
+  });
+});
+
+const recipe = smallRecipe();
+
+/** A run that was stopped in its second epoch of its second layer: its checkpoint has a finished layer and one in training. */
+async function stoppedRun(name: string): Promise<string> {
+  const directory = at(name);
+  if (!existsSync(at('stopped-template'))) {
+    const controller = new AbortController();
+    const onEvent = (event: TrainingEvent): void => {
+      if (event.type === 'step' && event.layer === 1 && event.epoch === 1 && event.step === 2) controller.abort();
+    };
+    const run = train({ recipe, out: at('stopped-template'), signal: controller.signal, onEvent });
+    await expect(run).rejects.toEqual(interrupted);
+  }
+  cpSync(at('stopped-template'), directory, { recursive: true });
+  return directory;
+}
+
+const checkpointFile = (directory: string, pattern: RegExp): string =>
+  join(directory, 'checkpoint', readdirSync(join(directory, 'checkpoint')).find((entry) => pattern.test(entry))!);
+
+it('a checkpoint names its place: the next step to do', async () => {
+  const directory = await stoppedRun('place');
+  const state = JSON.parse(readFileSync(join(directory, 'checkpoint', 'state.json'), 'utf8'));
+  expect(state.position).toEqual({ stage: 1, epoch: 1, step: 2 });
+  expect(state.finished).toEqual(['layer-00.safetensors']);
+  expect(state.meter.images).toBe(32);
+  expect(readdirSync(join(directory, 'checkpoint')).sort()).toEqual(
+    ['state.json', 'layer-00.safetensors', state.current].sort(),
+  );
+});
+
+it('a signal that was given before the run stops it after one step, with a checkpoint', async () => {
+  const out = at('at-once');
+  await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toEqual(interrupted);
+  const state = JSON.parse(readFileSync(join(out, 'checkpoint', 'state.json'), 'utf8'));
+  expect(state.position).toEqual({ stage: 0, epoch: 0, step: 1 });
+});
+
+it('what a process left half written does no harm', async () => {
+  const directory = await stoppedRun('half-written');
+  const checkpoint = join(directory, 'checkpoint');
+  writeFileSync(join(checkpoint, 'state.json.partial'), '{"formatV');
+  writeFileSync(join(checkpoint, 'training-9999.safetensors.partial'), 'half');
+  writeFileSync(join(checkpoint, 'training-9999.safetensors'), 'of a checkpoint that was never named');
+  writeFileSync(join(directory, 'model.safetensors.partial'), 'half');
+  writeFileSync(join(directory, 'metrics.jsonl'), '{"layer":1,"epoch":1,"lr":0.0', { flag: 'a' });
+  await resume(directory);
+  await train({ recipe, out: at('for-half-written') });
+  expect(productOf(directory)).toEqual(productOf(at('for-half-written')));
+});
+
+it('a finished run only gives its result again, and changes nothing', async () => {
+  const directory = at('finished');
+  const { result } = await train({ recipe, out: directory });
+  const before = productOf(directory);
+  const events: string[] = [];
+  const again = await resume(directory, { onEvent: (event) => events.push(event.type) });
+  expect(again.result).toEqual(result);
+  expect(events).toEqual(['done']);
+  expect(productOf(directory)).toEqual(before);
+});
+
+describe('a damaged checkpoint is refused by the name of its file, and left as it is', () => {
+  const state = (directory: string): string => join(directory, 'checkpoint', 'state.json');
+  const edit = (change: (value: Record<string, unknown>) => void) => (directory: string) => {
+    const value = JSON.parse(readFileSync(state(directory), 'utf8'));
+    change(value);
+    writeFileSync(state(directory), JSON.stringify(value));
+    return state(directory);
+  };
+  const DAMAGES: Record<string, (directory: string) => string> = {
+    'state.json is cut off': (directory) => {
+      truncateSync(state(directory), 40);
+      return state(directory);
+    },
+    'state.json is empty': (directory) => {
+      truncateSync(state(directory), 0);
+      return state(directory);
+    },
+    'state.json is another version': edit((value) => {
+      value.formatVersion = 2;
+    }),
+    'state.json lacks a value': edit((value) => {
+      delete value.position;
+    }),
+    'state.json has a key too many': edit((value) => {
+      value.extra = 1;
+    }),
+    'a stage that there is not': edit((value) => {
+      value.position = { stage: 7, epoch: 0, step: 0 };
+      value.finished = new Array(7).fill('layer-00.safetensors');
+      value.stageSeconds = new Array(7).fill(1);
+    }),
+    'fewer finished layers than the position says': edit((value) => {
+      value.finished = [];
+    }),
+    'an epoch that there is not': edit((value) => {
+      value.position = { stage: 1, epoch: 2, step: 0 };
+    }),
+    'the tensors in training are cut off': (directory) => {
+      const file = checkpointFile(directory, /^training/);
+      truncateSync(file, readFileSync(file).length - 5);
+      return file;
+    },
+    'the tensors in training are empty': (directory) => {
+      const file = checkpointFile(directory, /^training/);
+      truncateSync(file, 0);
+      return file;
+    },
+    'the tensors in training are gone': (directory) => {
+      const file = checkpointFile(directory, /^training/);
+      rmSync(file);
+      return file;
+    },
+    'the tensors in training are another layer’s': (directory) => {
+      const file = checkpointFile(directory, /^training/);
+      cpSync(checkpointFile(directory, /^layer/), file);
+      return file;
+    },
+    'a finished layer is cut off': (directory) => {
+      const file = checkpointFile(directory, /^layer/);
+      truncateSync(file, 100);
+      return file;
+    },
+    'a finished layer is gone': (directory) => {
+      const file = checkpointFile(directory, /^layer/);
+      rmSync(file);
+      return file;
+    },
+  };
+
+  it.each(Object.keys(DAMAGES))('%s', async (damage) => {
+    const directory = await stoppedRun(`damaged-${Object.keys(DAMAGES).indexOf(damage)}`);
+    const file = DAMAGES[damage]!(directory);
+    const before = existsSync(file) ? readFileSync(file, 'base64') : null;
+    const error = await resume(directory).then(
+      () => expect.fail('it went on'),
+      (e: unknown) => e as Error & { code: string },
+    );
+    expect(error.message).toContain(file);
+    expect(['RUN_DIRECTORY', 'SAFETENSORS_CORRUPT']).toContain(error.code);
+    expect(existsSync(file) ? readFileSync(file, 'base64') : null).toBe(before);
+  });
+
+  it('config.json is damaged', async () => {
+    const directory = await stoppedRun('damaged-config');
+    truncateSync(join(directory, 'config.json'), 30);
+    await expect(resume(directory)).rejects.toThrow(join(directory, 'config.json'));
+  });
+
+  it('metrics.jsonl is damaged in its middle', async () => {
+    const directory = await stoppedRun('damaged-metrics');
+    const file = join(directory, 'metrics.jsonl');
+    writeFileSync(file, `nonsense\n${readFileSync(file, 'utf8')}`);
+    await expect(resume(directory)).rejects.toThrow(`${file}:1`);
+  });
+});
+
+it('a directory that holds no run is refused', async () => {
+  await expect(resume(at('nowhere'))).rejects.toMatchObject({
+    code: 'RUN_DIRECTORY',
+    message: `${at('nowhere')}: expected a run directory, but there is no config.json in it`,
+  });
+});
+
+it('a data set that is no longer what it was is refused', async () => {
+  const directory = await stoppedRun('other-data');
+  const file = join(directory, 'config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8'));
+  config.recipe.dataset.trainCount = 61;
+  writeFileSync(file, JSON.stringify(config));
+  await expect(resume(directory)).rejects.toThrow(
+    `${directory}: the run was started with 61 train images, but the data set now has 60`,
+  );
+});
