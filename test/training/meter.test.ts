@@ -1,0 +1,59 @@
+import { expect, it } from 'vitest';
+import { memoryStats, scope, tensor } from '../../lib/tensor/index.js';
+import { EpochMeter } from '../../lib/training/meter.js';
+
+/** Batches as [images, mean loss, hits]. */
+const BATCHES = [
+  [16, 2, 4],
+  [16, 1.5, 8],
+  [4, 0.25, 3],
+] as const;
+const LOSS = (16 * 2 + 16 * 1.5 + 4 * 0.25) / 36;
+const TOP1 = (100 * 15) / 36;
+
+function add(meter: EpochMeter, step: number): number[] {
+  const [images, loss, correct] = BATCHES[step]!;
+  return scope(() =>
+    meter
+      .add(step, images, tensor([loss], { shape: [] }), tensor([correct], { shape: [], dtype: 'int64' }))
+      .map((read) => read.step),
+  );
+}
+
+it.each([1, 2, 50])('weighs batches by their images, read every %i steps', (interval) => {
+  const meter = new EpochMeter({ interval });
+  const read = [0, 1, 2].flatMap((step) => add(meter, step));
+  expect([...read, ...meter.flush().map(({ step }) => step)]).toEqual([0, 1, 2]);
+  expect(meter.loss).toBeCloseTo(LOSS, 12);
+  expect(meter.top1).toBeCloseTo(TOP1, 12);
+  meter.dispose();
+});
+
+it('reads nothing before its interval', () => {
+  const meter = new EpochMeter({ interval: 3 });
+  expect([add(meter, 0), add(meter, 1)]).toEqual([[], []]);
+  expect(meter.state.images).toBe(0);
+  expect(add(meter, 2)).toEqual([0, 1, 2]);
+  meter.dispose();
+});
+
+it('goes on from a saved state, and does not change it', () => {
+  const first = new EpochMeter({ interval: 1 });
+  add(first, 0);
+  const saved = { ...first.state };
+  const second = new EpochMeter({ interval: 1, state: saved });
+  add(second, 1);
+  add(second, 2);
+  expect(second.loss).toBeCloseTo(LOSS, 12);
+  expect(second.top1).toBeCloseTo(TOP1, 12);
+  expect(saved).toEqual({ lossSum: 32, correct: 4, images: 16 });
+});
+
+it('frees what it has not read', () => {
+  const before = memoryStats();
+  const meter = new EpochMeter({ interval: 50 });
+  add(meter, 0);
+  expect(memoryStats().liveTensors).toBe(before.liveTensors + 2);
+  meter.dispose();
+  expect(memoryStats()).toEqual(before);
+});
