@@ -15,6 +15,8 @@ interface TrainFlags {
   lr?: number;
   layers?: number;
   width?: number;
+  auxWidth?: number;
+  k?: number;
   trainLimit?: number;
   testLimit?: number;
   seed?: number;
@@ -30,7 +32,7 @@ export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
 export function trainCommand(): Command {
   return new Command('train')
     .description('train a network and write a run directory')
-    .option('--preset <name>', 'recipe to start from: vgg11-layerwise, vgg11-end-to-end (default: vgg11-layerwise)')
+    .option('--preset <name>', 'recipe to start from: vgg11-layerwise (default), vgg11-end-to-end, simcnn-k1, -k2, -k3')
     .option('--config <file>', 'JSON file whose values replace those of the preset')
     .addOption(new Option('--dataset <name>', 'data set; its preset recipe goes with it').choices(DATASET_CHOICES))
     .option('--data-dir <dir>', 'where the data set lies')
@@ -39,6 +41,8 @@ export function trainCommand(): Command {
     .option('--lr <x>', 'initial learning rate', positiveNumber)
     .option('--layers <n>', 'layers to train', integer(1))
     .option('--width <n>', 'channels of the first layer (64 is VGG-11)', integer(1))
+    .option('--aux-width <n>', "channels of SimCNN's first auxiliary head", integer(1))
+    .option('--k <n>', "layers of SimCNN's auxiliary problems", integer(1))
     .option('--train-limit <n>', 'use the first n training images', integer(1))
     .option('--test-limit <n>', 'use the first n test images', integer(1))
     .option('--seed <n>', 'seed of weights, order and augmentation', integer(0))
@@ -91,7 +95,7 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
   const dataset = flags.dataset ?? fileDataset;
   const recipe = presetRecipe(preset, { onCuda, ...(dataset === undefined ? {} : { dataset }) });
   return overrideRecipe(overrideRecipe(recipe, { ...file, preset }), {
-    model: { width: flags.width, layers: flags.layers },
+    model: { width: flags.width, auxWidth: flags.auxWidth, k: flags.k, layers: flags.layers },
     dataset: { name: flags.dataset, dataDir: flags.dataDir, trainLimit: flags.trainLimit, testLimit: flags.testLimit },
     training: { epochs: flags.epochs, batchSize: flags.batchSize, learningRate: flags.lr },
     seed: flags.seed,

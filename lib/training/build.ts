@@ -1,20 +1,15 @@
 // From a recipe to what it names: the network, its stages, the transforms.
 import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
-import { type Network, placeNetwork, Vgg11 } from '../models/index.js';
+import { type Network, placeNetwork, SimCnn, Vgg11 } from '../models/index.js';
 import type { Device } from '../tensor/index.js';
 import type { Recipe } from './recipe.js';
 import { endToEndStages, layerwiseStages, type Stage } from './stage.js';
 
 /** The network of a recipe, with the initial weights of its seed, on the device. */
 export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
-  const network = new Vgg11({
-    classes,
-    imageSize: recipe.dataset.imageSize,
-    width: recipe.model.width,
-    layers: recipe.model.layers,
-    dropout: recipe.model.dropout,
-    seed: recipe.seed,
-  });
+  const shared = { classes, imageSize: recipe.dataset.imageSize, seed: recipe.seed };
+  const { model } = recipe;
+  const network = model.name === 'vgg11' ? new Vgg11({ ...shared, ...model }) : new SimCnn({ ...shared, ...model });
   placeNetwork(network, { device, memoryFormat: 'channelsLast' });
   return network;
 }

@@ -70,13 +70,14 @@ const smallImageAugmentation: Recipe['augmentation'] = {
   sameViewsForAllLayers: false,
 };
 
-function vgg11(context: PresetContext): Omit<Recipe, 'preset'> {
-  const model = { name: 'vgg11', width: 64, layers: 8, dropout: 0 } as const;
-  switch (context.dataset) {
+/** All of a recipe but its network. */
+type Protocol = Omit<Recipe, 'preset' | 'model'>;
+
+function protocolOf(name: DatasetName): Protocol {
+  switch (name) {
     case 'shapes':
       return {
         ...common,
-        model: { ...model, width: context.onCuda ? 64 : 16 },
         dataset: dataset('shapes', 32),
         augmentation: smallImageAugmentation,
         training: shapesTraining,
@@ -86,8 +87,7 @@ function vgg11(context: PresetContext): Omit<Recipe, 'preset'> {
     case 'folder':
       return {
         ...common,
-        model,
-        dataset: dataset(context.dataset, 32),
+        dataset: dataset(name, 32),
         augmentation: smallImageAugmentation,
         training: cifarTraining,
         evaluation: { batchSize: 500, ensemble: 'logits' },
@@ -95,7 +95,6 @@ function vgg11(context: PresetContext): Omit<Recipe, 'preset'> {
     case 'imagenet':
       return {
         ...common,
-        model,
         dataset: dataset('imagenet', 224),
         augmentation: { cropPadding: 0, horizontalFlip: true, sameViewsForAllLayers: false },
         training: imagenetTraining,
@@ -104,23 +103,58 @@ function vgg11(context: PresetContext): Omit<Recipe, 'preset'> {
   }
 }
 
-const PRESETS: Record<
-  string,
-  { defaultDataset: DatasetName; recipe: (context: PresetContext) => Omit<Recipe, 'preset'> }
-> = {
-  'vgg11-layerwise': { defaultDataset: 'shapes', recipe: vgg11 },
+/** On the embedded data set and the CPU the networks are narrower, so that a run takes minutes. */
+const isNarrow = (context: PresetContext): boolean => context.dataset === 'shapes' && !context.onCuda;
+
+function vgg11(context: PresetContext): Extract<Recipe['model'], { name: 'vgg11' }> {
+  return { name: 'vgg11', width: isNarrow(context) ? 16 : 64, layers: 8, dropout: 0 };
+}
+
+/** Paper, section 4.1 and appendix; where its text and its code differ, the code. */
+function simcnn(k: number, context: PresetContext): Recipe['model'] {
+  const shared = { name: 'simcnn', k, downsampling: 'invertible', batchNormInit: 'ones', bias: 'all' } as const;
+  if (context.dataset === 'imagenet') {
+    return k === 1
+      ? { ...shared, layers: 8, width: 256, auxWidth: 256, downsampleAt: [0, 2, 3, 4, 6] }
+      : { ...shared, layers: 8, width: 128, auxWidth: 256, downsampleAt: [0, 2, 4, 6] };
+  }
+  const [width, auxWidth] = isNarrow(context) ? [32, 32] : [k === 1 ? 256 : 128, 128];
+  // The text downsamples k = 1 at 1 and 3, and gives k > 1 heads of 256.
+  return k === 1
+    ? { ...shared, layers: 5, width, auxWidth, downsampleAt: [2, 3] }
+    : { ...shared, layers: 4, width, auxWidth, downsampleAt: [2] };
+}
+
+interface Preset {
+  readonly defaultDataset: DatasetName;
+  readonly recipe: (context: PresetContext) => Omit<Recipe, 'preset'>;
+}
+
+const simcnnPreset = (k: number): Preset => ({
+  defaultDataset: 'cifar10',
+  recipe: (context) => ({ ...protocolOf(context.dataset), model: simcnn(k, context) }),
+});
+
+const PRESETS: Record<string, Preset> = {
+  'vgg11-layerwise': {
+    defaultDataset: 'shapes',
+    recipe: (context) => ({ ...protocolOf(context.dataset), model: vgg11(context) }),
+  },
   'vgg11-end-to-end': {
     defaultDataset: 'shapes',
     recipe: (context) => {
-      const layerwise = vgg11(context);
+      const protocol = protocolOf(context.dataset);
       // Paper, section 4.3: the same blocks with torchvision's classifier, dropout 0.5, trained as one network.
       return {
-        ...layerwise,
-        model: { ...layerwise.model, dropout: 0.5 },
-        training: { ...layerwise.training, schedule: 'end-to-end' },
+        ...protocol,
+        model: { ...vgg11(context), dropout: 0.5 },
+        training: { ...protocol.training, schedule: 'end-to-end' },
       };
     },
   },
+  'simcnn-k1': simcnnPreset(1),
+  'simcnn-k2': simcnnPreset(2),
+  'simcnn-k3': simcnnPreset(3),
 };
 
 export const presetNames: readonly string[] = Object.keys(PRESETS);

@@ -5,11 +5,10 @@ const count = z.int().min(1);
 const rate = z.number().positive();
 const fraction = z.number().min(0).lt(1);
 
-/** A recipe: everything that decides a run's result, but for the machine. */
-export const recipeSchema = z.strictObject({
-  preset: z.string(),
-  model: z.strictObject({
-    name: z.enum(['vgg11']),
+/** Which network, with its sizes; `name` decides what else there is. */
+const modelSchema = z.discriminatedUnion('name', [
+  z.strictObject({
+    name: z.literal('vgg11'),
     /** Channels of the first layer. */
     width: count,
     /** How many layers are trained. */
@@ -17,6 +16,29 @@ export const recipeSchema = z.strictObject({
     /** Dropout of the classifier; the end-to-end baseline has it. */
     dropout: fraction,
   }),
+  z.strictObject({
+    name: z.literal('simcnn'),
+    /** Layers of an auxiliary problem. */
+    k: count,
+    /** J. */
+    layers: count,
+    /** M, channels of the first layer. */
+    width: count,
+    /** M~, channels of the first head's convolutions; k = 1 has none. */
+    auxWidth: count,
+    /** Layers, from 0, whose input is downsampled. */
+    downsampleAt: z.array(z.int().min(0)),
+    downsampling: z.enum(['invertible', 'stride', 'average', 'max']),
+    batchNormInit: z.enum(['ones', 'uniform']),
+    /** For k = 1: which convolutions have a bias. */
+    bias: z.enum(['all', 'first']),
+  }),
+]);
+
+/** A recipe: everything that decides a run's result, but for the machine. */
+export const recipeSchema = z.strictObject({
+  preset: z.string(),
+  model: modelSchema,
   dataset: z.strictObject({
     name: z.enum(['shapes', 'cifar10', 'folder', 'imagenet']),
     dataDir: z.string().nullable(),
