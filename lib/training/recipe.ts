@@ -123,12 +123,19 @@ export function parseRecipe(value: unknown): Recipe {
 
 function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
   const at = (path: PropertyKey[]): string => path.map(String).join('.');
-  if (issue.code === 'unrecognized_keys') {
-    return `unknown key ${issue.keys.map((key) => at([...issue.path, key])).join(', ')}`;
-  }
   const got = issue.path.reduce<unknown>(
     (part, key) => (isObject(part) || Array.isArray(part) ? Reflect.get(part, key) : undefined),
     value,
   );
-  return `${at(issue.path)}: ${issue.message.replace(/^Invalid (input|option): /, '').replace(/, received .*$/, '')}, got ${JSON.stringify(got) ?? 'nothing'}`;
+  if (issue.code === 'unrecognized_keys') {
+    // The value was merged over a whole recipe: what else is there are the keys that are known.
+    const known = Object.keys(got as object).filter((key) => !issue.keys.includes(key));
+    const unknown = issue.keys.map((key) => at([...issue.path, key])).join(', ');
+    return `unknown key ${unknown}: expected one of ${known.join(', ')}`;
+  }
+  const expected = issue.message
+    .replace(/^Invalid (input|option): /, '')
+    .replace(/^Invalid discriminator value. Expected /, 'expected one of ')
+    .replace(/, received .*$/, '');
+  return `${at(issue.path)}: ${expected.replace(/, got .*$/, '')}, got ${JSON.stringify(got) ?? 'nothing'}`;
 }

@@ -56,12 +56,12 @@ describe.each(['vgg11-layerwise', 'vgg11-end-to-end'])('%s', (preset) => {
 });
 
 it('refuses a preset that there is not, with the names of those that there are', () => {
-  expect(presetNames).toEqual(['vgg11-layerwise', 'vgg11-end-to-end']);
+  expect(presetNames).toEqual(['vgg11-layerwise', 'vgg11-end-to-end', 'simcnn-k1', 'simcnn-k2', 'simcnn-k3']);
   for (const name of ['vgg16', '', 'toString', '__proto__', 'constructor']) {
     expect(() => presetRecipe(name, { onCuda: false })).toThrow(
       expect.objectContaining({
         code: 'INVALID_RECIPE',
-        message: `preset: expected one of vgg11-layerwise, vgg11-end-to-end, got "${name}"`,
+        message: `preset: expected one of vgg11-layerwise, vgg11-end-to-end, simcnn-k1, simcnn-k2, simcnn-k3, got "${name}"`,
       }),
     );
   }

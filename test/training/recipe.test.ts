@@ -46,7 +46,11 @@ describe('an unknown key is refused by its whole name', () => {
     [JSON.parse('{"__proto__": {"seed": 3}}'), 'unknown key __proto__'],
     [JSON.parse('{"training": {"__proto__": {"epochs": 3}}}'), 'unknown key training.__proto__'],
   ])('%j', (overrides, message) => {
-    expect(refusal(overrides)).toBe(message);
+    expect(refusal(overrides).split(': expected one of ')[0]).toBe(message);
+  });
+
+  it('with the keys that there are, by the kind of network', () => {
+    expect(refusal({ model: { k: 2 } })).toBe('unknown key model.k: expected one of name, width, layers, dropout');
   });
 });
 
@@ -71,7 +75,7 @@ describe('a value out of range is refused with its name, what was expected and w
     [{ training: null }, 'training', /object, got null$/],
     [{ model: { width: 0 } }, 'model.width', />=1, got 0$/],
     [{ model: { dropout: 1 } }, 'model.dropout', /<1, got 1$/],
-    [{ model: { name: 'resnet' } }, 'model.name', /"vgg11", got "resnet"$/],
+    [{ model: { name: 'resnet' } }, 'model.name', /'vgg11' \| 'simcnn', got "resnet"$/],
     [{ dataset: { trainLimit: 0 } }, 'dataset.trainLimit', />=1, got 0$/],
     [{ augmentation: { cropPadding: -1 } }, 'augmentation.cropPadding', />=0, got -1$/],
     [{ evaluation: { ensemble: 'votes' } }, 'evaluation.ensemble', /"logits"\|"probabilities", got "votes"$/],
