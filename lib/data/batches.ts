@@ -1,5 +1,5 @@
 import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
-import type { LabelledImages } from './dataset.js';
+import type { LabelledImages } from './labelled-images.js';
 
 /** Images and labels in the memory of the training device, whole. */
 export class DeviceImages {

@@ -1,7 +1,7 @@
 import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Dataset, LabelledImages } from './dataset.js';
 import { DataError } from './errors.js';
+import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
 
 export const CIFAR10_CLASSES: readonly string[] = [

@@ -1,8 +1,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { extname, join } from 'node:path';
-import type { Dataset, LabelledImages } from './dataset.js';
 import { DataError } from './errors.js';
+import type { Dataset, LabelledImages } from './labelled-images.js';
 
 const EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.png']);
 const DEFAULT_SIDE = 32;

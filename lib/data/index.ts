@@ -9,7 +9,8 @@ export {
   type Transform,
 } from './augmentation.js';
 export { DeviceImages } from './batches.js';
-export { type Dataset, type LabelledImages, loadDataset } from './dataset.js';
+export { loadDataset } from './dataset.js';
 export { Draws } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export { readImage } from './folder.js';
+export type { Dataset, LabelledImages } from './labelled-images.js';

@@ -1,6 +1,6 @@
 import { Canvas, type Direction, FORMS, type Form, type Rgb, TEXTURES, type Texture } from './canvas.js';
-import type { LabelledImages } from './dataset.js';
 import { DataError } from './errors.js';
+import type { LabelledImages } from './labelled-images.js';
 import { KEY_DOMAIN, philox4x32, seedWords } from './philox.js';
 
 /** Pixels along each side of an image of `shapes`. */
