@@ -92,7 +92,7 @@ function describeStart(event: TrainingEvent & { type: 'start' }): string {
       .filter(([, value]) => typeof value === 'object' && value !== null)
       .map(([part, values]) => `${part.padEnd(14)}${describeValues(values as Record<string, unknown>)}`),
     `seed          ${config.seed}`,
-    `device        ${config.device}${config.deviceName ? ` (${config.deviceName})` : ''}, ${config.precision}, ${config.threads} threads`,
+    `device        ${config.device}${config.deviceName ? ` (${config.deviceName})` : ''}, ${config.precision}, ${config.threads} ${config.threads === 1 ? 'thread' : 'threads'}`,
     `versions      ${Object.entries(config.versions)
       .map(([name, version]) => `${name} ${version}`)
       .join(', ')}`,

@@ -13,6 +13,8 @@ export interface Network {
   readonly heads: readonly Module[];
   /** What differs from the paper's model, in a sentence each; shown wherever results are. */
   readonly notes: readonly string[];
+  /** The same of the auxiliary heads below the last. */
+  readonly auxiliaryNotes: readonly string[];
   /** The parameters and buffers of the finished network: all blocks and the last head, by their PyTorch names. */
   stateDict(): StateDict;
   /** Those of the auxiliary heads below the last. */

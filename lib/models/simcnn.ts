@@ -168,6 +168,7 @@ export class SimCnn implements Network {
   readonly blocks: readonly Module[];
   readonly heads: readonly Module[];
   readonly notes: readonly string[];
+  readonly auxiliaryNotes: readonly string[] = [];
 
   constructor(options: SimCnnOptions) {
     checkOptions(options);

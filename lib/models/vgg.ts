@@ -151,7 +151,7 @@ const fitsUnpadded = (size: number): boolean => Math.ceil(size / 2) - 4 >= 2;
  * VGG-11 with batch norm, as (block, auxiliary head) pairs. Block j is [max-pooling] -> conv 3x3 -> BN -> ReLU; the
  * fifth pooling opens the last head. At 224 x 224 and width 64, all blocks and the last head are torchvision's vgg11_bn
  * to the last parameter, and so are their names. At sizes where the paper's unpadded heads would vanish they are padded
- * by 1; `notes` says so.
+ * by 1; `auxiliaryNotes` says so.
  */
 export class Vgg11 implements Network {
   readonly name = 'vgg11';
@@ -160,6 +160,7 @@ export class Vgg11 implements Network {
   readonly blocks: readonly Module[];
   readonly heads: readonly Module[];
   readonly notes: readonly string[];
+  readonly auxiliaryNotes: readonly string[];
 
   constructor(options: VggOptions) {
     const { classes, imageSize, width, layers, seed, dropout } = checkOptions(options);
@@ -202,14 +203,15 @@ export class Vgg11 implements Network {
     this.blocks = blocks;
     this.heads = heads;
     this.notes = [
-      ...(padding === 1
-        ? [
-            `Auxiliary heads padded by 1 for ${imageSize} x ${imageSize} images: this project's own variant, not the paper's.`,
-          ]
-        : []),
       ...(width !== FULL_WIDTH ? [`Width ${width}: VGG-11 itself has ${FULL_WIDTH}.`] : []),
       ...(layers !== VGG11_LAYERS.length ? [`The first ${layers} of VGG-11's ${VGG11_LAYERS.length} layers.`] : []),
     ];
+    this.auxiliaryNotes =
+      padding === 1
+        ? [
+            `Auxiliary heads padded by 1 for ${imageSize} x ${imageSize} images: this project's own variant, not the paper's.`,
+          ]
+        : [];
   }
 
   stateDict(): StateDict {

@@ -18,6 +18,11 @@ export function buildStages(recipe: Recipe, network: Network): Stage[] {
   return recipe.training.schedule === 'layerwise' ? layerwiseStages(network) : endToEndStages(network);
 }
 
+/** What is to be said wherever results of the network are shown; of auxiliary heads only where they are trained. */
+export function notesOf(recipe: Recipe, network: Network): string[] {
+  return recipe.training.schedule === 'layerwise' ? [...network.auxiliaryNotes, ...network.notes] : [...network.notes];
+}
+
 export function buildTransforms(
   recipe: Recipe,
   normalization: Dataset['normalization'],

@@ -13,7 +13,7 @@ import {
   setThreads,
 } from '../tensor/index.js';
 import { packageVersion } from '../version.js';
-import { buildNetwork, buildStages, buildTransforms } from './build.js';
+import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
 import { type CheckpointState, CheckpointStore } from './checkpoint.js';
 import { resolveDevice } from './device.js';
 import { RunDirectoryError } from './errors.js';
@@ -21,6 +21,7 @@ import type { EpochRecord, TrainingEvent } from './events.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { RunDirectory } from './run-directory.js';
+import type { Stage } from './stage.js';
 import { Trainer } from './trainer.js';
 
 export interface RunOptions {
@@ -174,6 +175,8 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
   if (isCuda(device)) setCudnnBenchmark(true);
   manualSeed(recipe.seed); // Dropout draws from the default generator.
 
+  const stages = buildStages(recipe, network);
+  const notes = notesOf(recipe, network);
   const trainImages = new DeviceImages(dataset.train, device);
   const testImages = new DeviceImages(dataset.test, device);
   try {
@@ -181,15 +184,15 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       type: 'start',
       runDirectory: directory.path,
       config,
-      notes: network.notes,
-      resumedFrom: from === null ? null : { ...from.state.position, layer: from.state.position.stage },
+      notes,
+      resumedFrom: from === null ? null : resumedFrom(from.state, stages),
     });
     const trainer = new Trainer({
       recipe,
       device,
       precision,
       network,
-      stages: buildStages(recipe, network),
+      stages,
       ...buildTransforms(recipe, dataset.normalization),
       trainImages,
       testImages,
@@ -200,7 +203,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       onEvent,
     });
     const { layers, seconds } = await trainer.run(from);
-    const result: RunResult = { layers, seconds, notes: [...network.notes] };
+    const result: RunResult = { layers, seconds, notes };
 
     await writeSafetensors(directory.model, network.stateDict(), { format: 'pt' });
     const auxiliary = network.auxiliaryStateDict();
@@ -221,4 +224,13 @@ async function finish(directory: RunDirectory, result: RunResult, { onEvent }: R
   const outcome = { runDirectory: directory.path, report: await writeReport(directory.path), result };
   onEvent?.({ type: 'done', ...outcome });
   return outcome;
+}
+
+/** The layer, epoch and step that a checkpoint goes on with; after the last stage, its end. */
+function resumedFrom(
+  { position }: CheckpointState,
+  stages: readonly Stage[],
+): { layer: number; epoch: number; step: number } {
+  const stage = stages[position.stage] ?? stages.at(-1)!;
+  return { layer: stage.layer, epoch: position.epoch, step: position.step };
 }
