@@ -133,9 +133,14 @@ export class CheckpointStore {
     }
   }
 
+  /** Not recursive: a run directory that was removed while the run went on is not made again. */
+  async #makeDirectory(): Promise<void> {
+    if (!existsSync(this.directory)) await mkdir(this.directory);
+  }
+
   /** Saves a stage in training: its weights, its optimiser, and the generator that dropout draws from. */
   async save(stage: Stage, optimizer: Sgd, scaler: GradScaler | null, state: TrainingState): Promise<void> {
-    await mkdir(this.directory, { recursive: true });
+    await this.#makeDirectory();
     const { momentumBuffers, isFirstStep } = optimizer.state;
     const current = `training-${++this.#serial}.safetensors`;
     using generator = Generator.default(optimizer.parameters[0]!.device);
@@ -151,7 +156,7 @@ export class CheckpointStore {
 
   /** Saves the end of a stage: from here its weights do not change. */
   async saveFinished(stage: Stage, state: TrainingState): Promise<void> {
-    await mkdir(this.directory, { recursive: true });
+    await this.#makeDirectory();
     const file = `layer-${String(stage.layer).padStart(2, '0')}.safetensors`;
     await writeSafetensors(join(this.directory, file), stageTensors(stage));
     this.#finished.push(file);

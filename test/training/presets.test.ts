@@ -55,6 +55,43 @@ describe.each(['vgg11-layerwise', 'vgg11-end-to-end'])('%s', (preset) => {
   });
 });
 
+// J, M, M~ and where the input is downsampled: the table of SimCNN; where text and code of the paper differ, the code.
+const SIMCNN_WIDE = [
+  { layers: 4, width: 128, auxWidth: 128, downsampleAt: [2] },
+  { layers: 8, width: 128, auxWidth: 256, downsampleAt: [0, 2, 4, 6] },
+] as const;
+const SIMCNN = [
+  [1, { layers: 5, width: 256, downsampleAt: [2, 3] }, { layers: 8, width: 256, downsampleAt: [0, 2, 3, 4, 6] }],
+  [2, ...SIMCNN_WIDE],
+  [3, ...SIMCNN_WIDE],
+] as const;
+
+describe.each(SIMCNN)('simcnn-k%i', (k, cifar, imagenet) => {
+  const preset = `simcnn-k${k}`;
+  const LAYERWISE = { ...SGD, schedule: 'layerwise', learningRate: 0.1 };
+
+  it('has the recipe for CIFAR-10, its data set unless told', () => {
+    const recipe = presetRecipe(preset, { onCuda: false });
+    expect(recipe).toMatchObject({
+      model: { name: 'simcnn', k, downsampling: 'invertible', ...cifar },
+      dataset: { name: 'cifar10', imageSize: 32 },
+      augmentation: { cropPadding: 4, horizontalFlip: true },
+      training: { ...LAYERWISE, milestones: [15, 30, 45], decay: 0.2, epochs: 50, batchSize: 128, weightDecay: 5e-4 },
+      evaluation: { ensemble: 'logits' },
+    });
+    expect(presetRecipe(preset, { onCuda: true, dataset: 'cifar10' })).toEqual(recipe);
+  });
+
+  it('has the recipe for ImageNet', () => {
+    expect(presetRecipe(preset, { onCuda: true, dataset: 'imagenet' })).toMatchObject({
+      model: { name: 'simcnn', k, downsampling: 'invertible', ...imagenet },
+      dataset: { name: 'imagenet', imageSize: 224 },
+      training: { ...LAYERWISE, milestones: [20, 40], decay: 0.1, epochs: 45, batchSize: 256, weightDecay: 1e-4 },
+      evaluation: { ensemble: 'probabilities' },
+    });
+  });
+});
+
 it('refuses a preset that there is not, with the names of those that there are', () => {
   expect(presetNames).toEqual(['vgg11-layerwise', 'vgg11-end-to-end', 'simcnn-k1', 'simcnn-k2', 'simcnn-k3']);
   for (const name of ['vgg16', '', 'toString', '__proto__', 'constructor']) {

@@ -12,6 +12,7 @@ const KINDS: readonly [name: string, recipe: Recipe][] = [
   ['layer by layer', smallRecipe()],
   ['layer by layer in bfloat16', smallRecipe({ precision: 'bf16', training: { resetMomentumAtDrops: false } })],
   ['end to end, with dropout', smallRecipe(DROPOUT, 'vgg11-end-to-end')],
+  ['layer by layer, SimCNN', smallRecipe({ model: { auxWidth: 2, downsampleAt: [1] } }, 'simcnn-k2')],
 ];
 
 const interrupted = expect.objectContaining({ name: 'TrainingInterrupted', code: 'INTERRUPTED' });

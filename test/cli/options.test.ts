@@ -1,0 +1,50 @@
+import { expect, it } from 'vitest';
+import { EXIT, exitCodeOf, messageOf, UsageError } from '../../lib/cli/exit.js';
+import { device, integer, positiveNumber } from '../../lib/cli/options.js';
+import { DataError } from '../../lib/data/errors.js';
+import { NonFiniteLossError, RecipeError, RunDirectoryError, TrainingInterrupted } from '../../lib/training/errors.js';
+
+it('an integer is digits, from its minimum, that a number can hold exactly', () => {
+  expect(integer(0)('0')).toBe(0);
+  expect(integer(1)('128')).toBe(128);
+  expect(integer(0)('9007199254740991')).toBe(Number.MAX_SAFE_INTEGER);
+  for (const text of ['0', '-1', '+1', '2.5', '1e3', '0x10', '', ' 1', '1 ', 'abc', 'NaN', '9007199254740992']) {
+    expect(() => integer(1)(text)).toThrow(`Expected an integer of at least 1, got "${text}".`);
+  }
+});
+
+it('a rate is a finite number above 0', () => {
+  expect(positiveNumber('0.05')).toBe(0.05);
+  expect(positiveNumber('5e-4')).toBe(0.0005);
+  for (const text of ['0', '-0.1', '', ' ', 'abc', '0.1x', '0,1', 'Infinity', 'NaN', '1e999']) {
+    expect(() => positiveNumber(text)).toThrow(`Expected a number above 0, got "${text}".`);
+  }
+});
+
+it('a device is auto, cpu, cuda or cuda:N', () => {
+  for (const text of ['auto', 'cpu', 'cuda', 'cuda:0', 'cuda:13']) expect(device(text)).toBe(text);
+  for (const text of ['gpu', 'CUDA', 'cuda:', 'cuda:-1', 'cuda:a', 'cpu:0', '']) {
+    expect(() => device(text)).toThrow(`Expected auto, cpu, cuda or cuda:N, got "${text}".`);
+  }
+});
+
+it('exit codes: 2 for what the user said wrong, 130 for an interruption, 1 for all else', () => {
+  expect(EXIT).toEqual({ done: 0, failed: 1, usage: 2, interrupted: 130 });
+  expect(exitCodeOf(new UsageError('x'))).toBe(2);
+  expect(exitCodeOf(new RecipeError('x'))).toBe(2);
+  expect(exitCodeOf(new DataError('DATA_ARGUMENT', 'x'))).toBe(2);
+  expect(exitCodeOf(new DataError('DATA_NOT_FOUND', 'x'))).toBe(1);
+  expect(exitCodeOf(new RunDirectoryError('x'))).toBe(1);
+  const at = { layer: 0, epoch: 0, step: 0, learningRate: 1, loss: Number.NaN };
+  expect(exitCodeOf(new NonFiniteLossError(at, null))).toBe(1);
+  expect(exitCodeOf(new TrainingInterrupted('x'))).toBe(130);
+  expect(exitCodeOf(new Error('x'))).toBe(1);
+  expect(exitCodeOf('x')).toBe(1);
+  expect(exitCodeOf(null)).toBe(1);
+});
+
+it('an error with a code speaks for itself; of any other the stack is shown', () => {
+  expect(messageOf(new RecipeError('seed: no'))).toBe('layerwise: seed: no');
+  expect(messageOf(new Error('surprise'))).toContain('options.test.ts');
+  expect(messageOf('text')).toBe('text');
+});
