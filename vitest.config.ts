@@ -3,8 +3,9 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    // LibTorch's threads spin while they wait: two test files that train at once would slow each other tenfold.
-    fileParallelism: false,
+    // LibTorch's threads spin while they wait, so that programs which share cores slow each other many times over: one
+    // thread each, in as many files at a time as there are cores.
+    env: { OMP_NUM_THREADS: '1' },
     pool: 'forks',
     setupFiles: ['test/support/leak-check.ts'],
     testTimeout: 60_000,
