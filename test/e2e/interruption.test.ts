@@ -1,0 +1,141 @@
+// Ctrl-C and kill -9 through the command line: whatever happens to the process, the run ends with the same bits.
+import { cpSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { jsonLines, layerwise, type Started, start, temporaryFolder } from '../cli/cli.js';
+import { productOf } from '../training/runs.js';
+
+const at = temporaryFolder();
+
+/** Evaluation in small batches makes it a good part of the time, to be killed in. */
+const CONFIG = at('config.json');
+const flagsOf = (...flags: string[]): string[] => {
+  writeFileSync(CONFIG, '{"evaluation": {"batchSize": 20}, "training": {"milestones": [2]}, "threads": 1}');
+  return [
+    ...['train', '--config', CONFIG, '--width', '8', '--layers', '2', '--epochs', '3', '--batch-size', '16'],
+    ...['--train-limit', '300', '--test-limit', '200', '--device', 'cpu', '--json', ...flags],
+  ];
+};
+
+const KINDS = [
+  ['layer by layer, fp32', flagsOf('--precision', 'fp32')],
+  ['layer by layer, bf16', flagsOf('--precision', 'bf16')],
+  ['end to end with dropout, fp32', flagsOf('--preset', 'vgg11-end-to-end', '--precision', 'fp32')],
+] as const;
+
+const isEpoch = (layer: number, epoch: number) => (event: Record<string, unknown>) =>
+  event.type === 'epoch' && event.layer === layer && event.epoch === epoch;
+
+const resume = (out: string): Started => start(['train', '--resume', out, '--json']);
+
+async function finish(out: string): Promise<Record<string, unknown>[]> {
+  const { code, stdout, stderr } = await resume(out).ended;
+  expect([code, stderr]).toEqual([0, '']);
+  return jsonLines(stdout);
+}
+
+describe.each(KINDS)('%s', (name, flags) => {
+  const path = (part: string): string => at(`${name} ${part}`);
+  const firstLayer = name.startsWith('end') ? 1 : 0;
+
+  it('ends with the same bits after Ctrl-C in the middle of an epoch', async () => {
+    const whole = await layerwise([...flags, '--out', path('whole')]);
+    expect(whole).toMatchObject({ code: 0, stderr: '' });
+
+    const out = path('interrupted');
+    const run = start([...flags, '--out', out]);
+    await run.line(isEpoch(firstLayer, 0));
+    await sleep(30);
+    run.process.kill('SIGINT');
+    const { code, stderr, stdout } = await run.ended;
+    expect(code).toBe(130);
+    expect(stderr).toBe(
+      `Stopping after this step, with a checkpoint. Ctrl-C again stops at once.\nlayerwise: training was interrupted; go on with --resume ${out}\n`,
+    );
+    expect(jsonLines(stdout).at(-1)).toMatchObject({ type: 'checkpoint' });
+    expect(existsSync(`${out}/result.json`)).toBe(false);
+
+    const [started] = await finish(out);
+    expect(started).toMatchObject({ type: 'start' });
+    const { layer: _, ...place } = jsonLines(stdout).at(-1)!;
+    expect(started!.resumedFrom).toMatchObject({ epoch: place.epoch, step: place.step });
+    expect(productOf(out)).toEqual(productOf(path('whole')));
+  });
+
+  it('ends with the same bits after kill -9, again and again', async () => {
+    const out = path('killed');
+    const kill = async (run: Started, when: Promise<unknown>, wait: number): Promise<void> => {
+      await when;
+      await sleep(wait);
+      run.process.kill('SIGKILL');
+      expect((await run.ended).code).toBe('SIGKILL');
+    };
+    // Before anything is recorded; right after a checkpoint; and some time into an epoch or its evaluation.
+    let run = start([...flags, '--out', out]);
+    await kill(
+      run,
+      run.line(({ type }) => type === 'start'),
+      20,
+    );
+    run = resume(out);
+    await kill(
+      run,
+      run.line(({ type }) => type === 'checkpoint'),
+      0,
+    );
+    for (let i = 0; i < 2; i++) {
+      run = resume(out);
+      await kill(
+        run,
+        run.line(({ type }) => type === 'epoch'),
+        Math.random() * 100,
+      );
+    }
+    await finish(out);
+    expect(productOf(out)).toEqual(productOf(path('whole')));
+  });
+});
+
+describe('Ctrl-C', () => {
+  it('as the terminal and npm send it, twice within a moment, is one wish', async () => {
+    const out = at('twice');
+    const run = start([...KINDS[0][1], '--out', out]);
+    await run.line(isEpoch(0, 0));
+    run.process.kill('SIGINT');
+    run.process.kill('SIGINT');
+    const { code, stderr } = await run.ended;
+    expect(code).toBe(130);
+    expect(stderr).toContain('go on with --resume');
+    expect(existsSync(`${out}/checkpoint/state.json`)).toBe(true);
+  });
+});
+
+describe('resuming', () => {
+  it('a finished run tells its result and changes nothing', async () => {
+    const out = at(`${KINDS[0][0]} whole`);
+    const before = productOf(out);
+    const events = await finish(out);
+    expect(events).toHaveLength(1);
+    expect(events[0]).toMatchObject({ type: 'done', runDirectory: out, report: `${out}/report.html` });
+    expect(productOf(out)).toEqual(before);
+    const plain = await layerwise(['train', '--resume', out]);
+    expect(plain).toMatchObject({ code: 0, stderr: '' });
+    expect(plain.stdout).toContain(`Open the report: ${out}/report.html`);
+  });
+
+  it.each([
+    ['state.json', 10],
+    ['training-1.safetensors', 300],
+  ])('a run whose checkpoint/%s is cut off is refused by the name of the file', async (name, size) => {
+    const out = at(`damaged ${name}`);
+    cpSync(at('twice'), out, { recursive: true });
+    const state = JSON.parse(readFileSync(`${out}/checkpoint/state.json`, 'utf8'));
+    const file = `${out}/checkpoint/${name === 'state.json' ? name : state.current}`;
+    truncateSync(file, size);
+    const { code, stdout, stderr } = await resume(out).ended;
+    expect(code).toBe(1);
+    expect(stderr).toContain(`layerwise: ${file}: `);
+    expect(stderr).not.toContain('    at ');
+    for (const { type } of stdout === '' ? [] : jsonLines(stdout)) expect(type).toBe('start');
+  });
+});
