@@ -64,33 +64,17 @@ describe.each(KINDS)('%s', (name, flags) => {
 
   it('ends with the same bits after kill -9, again and again', async () => {
     const out = path('killed');
-    const kill = async (run: Started, when: Promise<unknown>, wait: number): Promise<void> => {
-      await when;
+    const kill = async (run: Started, type: string, wait: number): Promise<void> => {
+      await run.line((event) => event.type === type);
       await sleep(wait);
       run.process.kill('SIGKILL');
-      expect((await run.ended).code).toBe('SIGKILL');
+      // Only what was killed right after its last epoch may have been faster.
+      expect(['SIGKILL', ...(type === 'epoch' ? [0] : [])]).toContain((await run.ended).code);
     };
-    // Before anything is recorded; right after a checkpoint; and some time into an epoch or its evaluation.
-    let run = start([...flags, '--out', out]);
-    await kill(
-      run,
-      run.line(({ type }) => type === 'start'),
-      20,
-    );
-    run = resume(out);
-    await kill(
-      run,
-      run.line(({ type }) => type === 'checkpoint'),
-      0,
-    );
-    for (let i = 0; i < 2; i++) {
-      run = resume(out);
-      await kill(
-        run,
-        run.line(({ type }) => type === 'epoch'),
-        Math.random() * 100,
-      );
-    }
+    // Before anything is recorded; right after a checkpoint; right after an epoch, or some time into what follows it.
+    await kill(start([...flags, '--out', out]), 'start', 20);
+    await kill(resume(out), 'checkpoint', 0);
+    await kill(resume(out), 'epoch', Math.random() * 100);
     await finish(out);
     expect(productOf(out)).toEqual(productOf(path('whole')));
   });
