@@ -183,21 +183,29 @@ describe('a view', () => {
     expect(view(upTo(16))).toEqual(views[3]);
   });
 
-  it('is one of the crops, mirrored or not, each about as often as any other', () => {
-    const count = 400;
+  it('is one of the crops, mirrored or not, each as often as any other and independent of the others', () => {
+    const count = 600;
+    const offsets = 2 * PADDING + 1;
     const flat = view(upTo(count));
-    const tops = new Array<number>(2 * PADDING + 1).fill(0);
-    let mirrored = 0;
-    for (let i = 0; i < count; i++) {
-      const got = flat.slice(i * IMAGE_LENGTH, (i + 1) * IMAGE_LENGTH);
-      const matches = placesOf(i, got);
-      expect(matches.length, `image ${i}`).toBeGreaterThan(0);
-      tops[matches[0]!.top]!++;
-      if (matches[0]!.flipped) mirrored++;
+    const places = Array.from({ length: count }, (_, i) => {
+      const found = placesOf(i, flat.slice(i * IMAGE_LENGTH, (i + 1) * IMAGE_LENGTH));
+      expect(found.length, `image ${i}`).toBeGreaterThan(0);
+      return found[0]!;
+    });
+    /** Within five standard deviations of a binomial distribution. */
+    const expectShare = (hits: number, of: number, share: number, what: string): void => {
+      expect(Math.abs(hits - of * share), what).toBeLessThan(5 * Math.sqrt(of * share * (1 - share)));
+    };
+    expectShare(places.filter(({ flipped }) => flipped).length, count, 1 / 2, 'mirrored');
+    for (let offset = 0; offset < offsets; offset++) {
+      for (const side of ['top', 'left'] as const) {
+        const there = places.filter((place) => place[side] === offset);
+        expectShare(there.length, count, 1 / offsets, `${side} ${offset}`);
+        const mirrored = there.filter(({ flipped }) => flipped).length;
+        expectShare(mirrored, there.length, 1 / 2, `mirrored at ${side} ${offset}`);
+      }
     }
-    // Five standard deviations of a binomial distribution.
-    expect(Math.abs(mirrored - count / 2)).toBeLessThan(5 * Math.sqrt(count / 4));
-    for (const times of tops) expect(Math.abs(times - count / 9)).toBeLessThan(5 * Math.sqrt((count * 8) / 81));
+    expectShare(places.filter(({ top, left }) => top === left).length, count, 1 / offsets, 'on the diagonal');
   });
 
   /** Where in image i a view was cut, found by trying all. */

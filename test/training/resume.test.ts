@@ -125,6 +125,22 @@ it('a signal that was given before the run stops it after one step, with a check
   expect(state.position).toEqual({ stage: 0, epoch: 0, step: 1 });
 });
 
+it('a run that is stopped while it evaluates keeps the whole epoch, and does not train it again', async () => {
+  const out = at('in-evaluation');
+  const controller = new AbortController();
+  const onEvent = (event: TrainingEvent): void => {
+    if (event.type === 'step' && event.step === 4) setImmediate(() => setImmediate(() => controller.abort()));
+  };
+  await expect(train({ recipe, out, signal: controller.signal, onEvent })).rejects.toEqual(interrupted);
+  const state = JSON.parse(readFileSync(join(out, 'checkpoint', 'state.json'), 'utf8'));
+  expect(state.position).toEqual({ stage: 0, epoch: 0, step: 4 });
+  expect(state.meter.images).toBe(60);
+  expect(existsSync(join(out, 'metrics.jsonl'))).toBe(false);
+  const events: string[] = [];
+  await resume(out, { onEvent: ({ type }) => events.push(type) });
+  expect(events.slice(0, 3)).toEqual(['start', 'epoch', 'checkpoint']);
+});
+
 it('what a process left half written does no harm', async () => {
   const directory = await stoppedRun('half-written');
   const checkpoint = join(directory, 'checkpoint');
