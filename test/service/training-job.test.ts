@@ -75,7 +75,8 @@ describe('a training job', () => {
     gaps.sort((a, b) => a - b);
     expect(gaps.length).toBeGreaterThan(5);
     expect(gaps[Math.floor(gaps.length / 2)]).toBeLessThan(20);
-    expect(gaps.at(-1)).toBeLessThan(100);
+    // Not the longest of all: that one another process can be the cause of.
+    expect(gaps[Math.floor(0.9 * gaps.length)]).toBeLessThan(50);
   });
 
   it('stops with a checkpoint when it is cancelled, and goes on to the same bits', async () => {
