@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { appendFile, mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { withLock } from '../../scripts/support/lock.mjs';
 import { type RunConfig, type RunResult, readRunRecord } from '../evaluation/report/index.js';
 import { RunDirectoryError } from './errors.js';
 import type { EpochRecord } from './events.js';
@@ -18,6 +19,8 @@ export async function writeWhole(file: string, text: string): Promise<void> {
   await rename(partial, file);
 }
 
+const LOCK_FILE = 'run.lock';
+
 /** The directory that holds a run: its recipe, its metrics, its checkpoint, its result. */
 export class RunDirectory {
   private constructor(readonly path: string) {}
@@ -25,14 +28,16 @@ export class RunDirectory {
   /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
   static async create(path: string): Promise<RunDirectory> {
     await mkdir(path, { recursive: true });
-    const entries = await readdir(path);
+    // A process that died between making the directory and its first file leaves its lock.
+    const entries = (await readdir(path)).filter((entry) => entry !== LOCK_FILE);
     if (entries.includes('config.json')) {
       throw new RunDirectoryError(`${path} already holds a run: go on with --resume ${path}, or give another --out`);
     }
-    if (entries.length > 0)
+    if (entries.length > 0) {
       throw new RunDirectoryError(
         `${path}: expected an empty or new directory for --out, got one with ${entries[0]} in it`,
       );
+    }
     return new RunDirectory(path);
   }
 
@@ -42,6 +47,19 @@ export class RunDirectory {
       throw new RunDirectoryError(`${path}: expected a run directory, but there is no config.json in it`);
     }
     return new RunDirectory(path);
+  }
+
+  /**
+   * Runs `work` while nobody else writes to this run. Throws RunDirectoryError, at once, where another process (or another
+   * worker of this one) does; the lock of a process that was killed is taken over.
+   */
+  hold<T>(work: () => Promise<T>): Promise<T> {
+    return withLock(join(this.path, LOCK_FILE), work, {
+      onWait: (holder) => {
+        const owner = holder === undefined ? 'another process' : `process ${holder.pid} on ${holder.host}`;
+        throw new RunDirectoryError(`${this.path}: ${owner} is training this run`);
+      },
+    });
   }
 
   get checkpoint(): string {

@@ -68,11 +68,13 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const network = buildNetwork(resolved, dataset.classes.length, device);
   try {
     const directory = await RunDirectory.create(options.out);
-    const config = describeRun(resolved, dataset, device, precision);
-    await directory.writeConfig(config);
-    const checkpoints = new CheckpointStore(directory.checkpoint);
-    const place = { device, precision, network, directory, checkpoints };
-    return await runToEnd({ config, recipe: resolved, dataset, ...place, from: null, options });
+    return await directory.hold(async () => {
+      const config = describeRun(resolved, dataset, device, precision);
+      await directory.writeConfig(config);
+      const checkpoints = new CheckpointStore(directory.checkpoint);
+      const place = { device, precision, network, directory, checkpoints };
+      return runToEnd({ config, recipe: resolved, dataset, ...place, from: null, options });
+    });
   } finally {
     disposeNetwork(network);
   }
@@ -81,6 +83,10 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
 /** Goes on with an interrupted run. A run that is finished already only gives its result. */
 export async function resume(runDirectory: string, options: RunOptions = {}): Promise<TrainingOutcome> {
   const directory = RunDirectory.open(runDirectory);
+  return directory.hold(() => resumeHeld(directory, options));
+}
+
+async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise<TrainingOutcome> {
   const result = await directory.readResult();
   const checkpoints = new CheckpointStore(directory.checkpoint);
   if (result !== null) {
@@ -99,7 +105,7 @@ export async function resume(runDirectory: string, options: RunOptions = {}): Pr
   ] as const) {
     if (recorded !== dataset[part].count) {
       throw new RunDirectoryError(
-        `${runDirectory}: the run was started with ${recorded} ${part} images, but the data set now has ${dataset[part].count}`,
+        `${directory.path}: the run was started with ${recorded} ${part} images, but the data set now has ${dataset[part].count}`,
       );
     }
   }
