@@ -5,6 +5,8 @@
 
 #include <napi.h>
 
+#include <cstdlib>
+
 #include "call.h"
 #include "exports.h"
 #include "versions.h"
@@ -91,6 +93,16 @@ napi_value synchronize(napi_env env, napi_callback_info info) {
   });
 }
 
+/**
+ * Ends the process now, without waiting for any thread. Node's own exit waits for its workers, and a worker can be in the
+ * middle of a long operator.
+ */
+napi_value exitImmediately(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "exitImmediately", [](Call& call) -> napi_value {
+    std::_Exit(static_cast<int>(call.integer(0, "code")));
+  });
+}
+
 /** Takes createError({code, operator, message, tensors}) -> Error. */
 napi_value setErrorFactory(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "setErrorFactory", [](Call& call) {
@@ -103,6 +115,7 @@ napi_value setErrorFactory(napi_env env, napi_callback_info info) {
 const NativeFunction kFunctions[] = {
     {"buildInfo", buildInfo},     {"getThreads", getThreads},           {"setThreads", setThreads},
     {"synchronize", synchronize}, {"setCudnnBenchmark", setCudnnBenchmark}, {"setErrorFactory", setErrorFactory},
+    {"exitImmediately", exitImmediately},
 };
 
 }  // namespace

@@ -24,5 +24,7 @@ export function exitCodeOf(error: unknown): number {
 /** An error that has a code speaks for itself; of any other, the stack tells more. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
+  // A fault of the program's own, in the thread that trains: its stack came along.
+  if (codeOf(error) === 'INTERNAL') return String(error.cause);
   return codeOf(error) === undefined ? (error.stack ?? error.message) : `layerwise: ${error.message}`;
 }

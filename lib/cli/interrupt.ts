@@ -6,8 +6,11 @@ import { EXIT } from './exit.js';
  */
 const ONE_WISH_MILLISECONDS = 500;
 
-/** The first Ctrl-C (or SIGTERM) aborts the signal; a second one stops the process at once. */
-export function abortOnInterrupt(onFirst: () => void): { signal: AbortSignal; release: () => void } {
+/** The first Ctrl-C (or SIGTERM) aborts the signal; a second one ends the process by `exit`, at once. */
+export function abortOnInterrupt(
+  onFirst: () => void,
+  exit: (code: number) => void = process.exit,
+): { signal: AbortSignal; release: () => void } {
   const controller = new AbortController();
   let first: number | null = null;
   const handle = (): void => {
@@ -17,7 +20,7 @@ export function abortOnInterrupt(onFirst: () => void): { signal: AbortSignal; re
       onFirst();
       controller.abort();
     } else if (now - first > ONE_WISH_MILLISECONDS) {
-      process.exit(EXIT.interrupted);
+      exit(EXIT.interrupted);
     }
   };
   process.on('SIGINT', handle).on('SIGTERM', handle);

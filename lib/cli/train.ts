@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import type { TrainingJob } from '../service/index.js';
 import type { DatasetName, Recipe } from '../training/index.js';
 import { UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
@@ -54,25 +55,37 @@ export function trainCommand(): Command {
     .action(run);
 }
 
+/** Training is in a worker thread: here signals and the terminal are served whatever it is doing. */
 async function run(flags: TrainFlags): Promise<void> {
-  const training = await import('../training/index.js');
+  const { exitImmediately } = await import('../tensor/index.js');
   const view = progressView({ json: flags.json ?? false });
-  const interrupt = abortOnInterrupt(() =>
-    view.note('Stopping after this step, with a checkpoint. Ctrl-C again stops at once.'),
+  const interrupt = abortOnInterrupt(
+    () => view.note('Stopping after this step, with a checkpoint. Ctrl-C again stops at once.'),
+    (code) => {
+      view.close();
+      exitImmediately(code);
+    },
   );
-  const options = { signal: interrupt.signal, onEvent: view.show.bind(view) };
   try {
-    if (flags.resume !== undefined) {
-      refuseWithResume(flags);
-      await training.resume(flags.resume, options);
-      return;
-    }
-    const recipe = await resolveRecipe(flags);
-    await training.train({ recipe, out: flags.out ?? defaultOut(recipe), ...options });
+    const job = await startJob(flags);
+    job.on('event', (event) => view.show(event));
+    if (interrupt.signal.aborted) void job.cancel();
+    interrupt.signal.addEventListener('abort', () => void job.cancel());
+    await job.outcome;
   } finally {
     view.close();
     interrupt.release();
   }
+}
+
+async function startJob(flags: TrainFlags): Promise<TrainingJob> {
+  const { TrainingJob } = await import('../service/index.js');
+  if (flags.resume !== undefined) {
+    refuseWithResume(flags);
+    return TrainingJob.resume({ runDirectory: flags.resume });
+  }
+  const recipe = await resolveRecipe(flags);
+  return TrainingJob.train({ recipe, out: flags.out ?? defaultOut(recipe) });
 }
 
 /** A run that goes on keeps its recipe: a flag that would change it is refused. */

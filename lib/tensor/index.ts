@@ -11,6 +11,7 @@ export { Generator, manualSeed } from './random.js';
 export {
   buildInfo,
   cudaMemoryStats,
+  exitImmediately,
   getThreads,
   type MemoryStats,
   measurePeak,

@@ -88,6 +88,7 @@ export interface NativeAddon extends NativeOperators {
   setThreads(threads: number): void;
   setCudnnBenchmark(enabled: boolean): void;
   synchronize(device: number): void;
+  exitImmediately(code: number): void;
   setErrorFactory(createError: (error: NativeError) => Error): void;
 }
 

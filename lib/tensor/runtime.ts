@@ -14,6 +14,9 @@ export const setCudnnBenchmark = (enabled: boolean): void => native.setCudnnBenc
 /** Waits until the device has done all it was given. */
 export const synchronize = (device: Device): void => native.synchronize(deviceCode(device));
 
+/** Ends the process now, also while a worker is in the middle of an operator, for which `process.exit` would wait. */
+export const exitImmediately = (code: number): void => native.exitImmediately(code);
+
 export interface MemoryStats {
   /** Tensors that JavaScript holds. */
   readonly liveTensors: number;
