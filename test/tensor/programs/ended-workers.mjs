@@ -3,14 +3,14 @@ import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
-const library = isMainThread ? process.argv[2] : workerData.library;
+const library = isMainThread ? process.argv[2] : workerData.module;
 const { memoryStats, noGrad, ones, scope, setThreads } = await import(pathToFileURL(library).href);
 setThreads(1);
 
 if (isMainThread) {
   let ended = 0;
   for (let round = 0; round < 6; round++) {
-    const worker = new Worker(new URL(import.meta.url), { workerData: { library, round } });
+    const worker = new Worker(new URL(import.meta.url), { workerData: { module: library, round } });
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     await setTimeout(20 + 7 * round);
     await worker.terminate();

@@ -2,7 +2,7 @@
 import { pathToFileURL } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
-const library = isMainThread ? process.argv[2] : workerData.library;
+const library = isMainThread ? process.argv[2] : workerData.module;
 const { isGradEnabled, memoryStats, noGrad, ones, scope, setThreads, tensor } = await import(
   pathToFileURL(library).href
 );
@@ -13,7 +13,9 @@ if (isMainThread) {
   const report = (worker) => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
   // The mode of this thread is not that of the workers it starts.
   const started = noGrad(() =>
-    Array.from({ length: 4 }, (_, i) => report(new Worker(new URL(import.meta.url), { workerData: { library, i } }))),
+    Array.from({ length: 4 }, (_, i) =>
+      report(new Worker(new URL(import.meta.url), { workerData: { module: library, i } })),
+    ),
   );
   const workers = await Promise.all(started);
   console.log(JSON.stringify({ workers, mainLive: memoryStats().liveTensors, mainGradEnabled: isGradEnabled() }));
