@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { type DatasetName, type Recipe, resume, TrainingInterrupted, type TrainingOutcome, train } from 'layerwise';
 
 export interface ExperimentOptions {
@@ -16,12 +16,23 @@ export interface ExperimentOptions {
   readonly device: string;
 }
 
-/** Reads the command line of an example. */
+/** Reads the command line of an example; from here on an error that speaks for itself ends it in one line. */
 export function experimentOptions(name: string, description: string): ExperimentOptions {
+  process.on('uncaughtException', (error: Error & { code?: string }) => {
+    if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
+    console.error(error.code === undefined ? error.stack : `${name}: ${error.message}`);
+    process.exit(1);
+  });
   const options = new Command(name)
     .description(description)
+    .exitOverride()
     .addOption(new Option('--scale <scale>', 'smoke or paper').choices(['smoke', 'paper']).default('smoke'))
-    .addOption(new Option('--dataset <name>', 'data set').choices(['shapes', 'cifar10']))
+    .addOption(
+      new Option('--dataset <name>', 'data set (default: cifar10 with --data-dir, else shapes)').choices([
+        'shapes',
+        'cifar10',
+      ]),
+    )
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--out <dir>', 'directory of the runs and the table; give it again to go on')
     .option('--seed <n>', 'seed', (text) => Number(text), 1)

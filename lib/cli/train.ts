@@ -28,7 +28,7 @@ interface TrainFlags {
   json?: boolean;
 }
 
-export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
+export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder'];
 
 export function trainCommand(): Command {
   return new Command('train')
@@ -107,6 +107,9 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
   const fileDataset = (file.dataset as { name?: DatasetName } | undefined)?.name;
   const dataset = flags.dataset ?? fileDataset;
   const recipe = presetRecipe(preset, { onCuda, ...(dataset === undefined ? {} : { dataset }) });
+  if (recipe.dataset.name === 'shapes' && flags.dataDir !== undefined) {
+    throw new UsageError('--data-dir: shapes is drawn by the program and takes no directory; is a --dataset missing?');
+  }
   return overrideRecipe(overrideRecipe(recipe, { ...file, preset }), {
     model: { width: flags.width, auxWidth: flags.auxWidth, k: flags.k, layers: flags.layers },
     dataset: { name: flags.dataset, dataDir: flags.dataDir, trainLimit: flags.trainLimit, testLimit: flags.testLimit },

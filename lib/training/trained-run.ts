@@ -110,9 +110,10 @@ export class TrainedRun {
       ...(own && testLimit !== null ? { testLimit } : {}),
       ...overrides,
     });
-    if (dataset.classes.length !== this.classes.length) {
+    if (dataset.classes.join() !== this.classes.join()) {
       throw new RunDirectoryError(
-        `the run has ${this.classes.length} classes, but the data set ${dataset.name} has ${dataset.classes.length}`,
+        `the run's ${this.classes.length} classes (${this.#some(this.classes)}) are not the ${dataset.classes.length} of ` +
+          `the data set ${dataset.name} (${this.#some(dataset.classes)})`,
       );
     }
     return dataset;
@@ -141,6 +142,10 @@ export class TrainedRun {
       ensemble.dispose();
       images.dispose();
     }
+  }
+
+  #some(classes: readonly string[]): string {
+    return `${classes.slice(0, 3).join(', ')}${classes.length > 3 ? ', ...' : ''}`;
   }
 
   #check(selection: LayerSelection): void {
