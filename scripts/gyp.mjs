@@ -21,7 +21,6 @@ const answers = {
   // As system headers: LibTorch's own warnings are not this project's.
   includes: (libtorch) => systemDirs(libtorch).map((folder) => `-isystem${folder}`),
   defines: (libtorch) => [
-    `LAYERWISE_LIBTORCH_VERSION="${libtorch.version}"`,
     `_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`,
     ...(libtorch.cuda === null ? [] : ['LAYERWISE_WITH_CUDA']),
     ...(libtorch.cudaIncludeDir === null ? [] : ['LAYERWISE_CUDA_HEADERS']),
