@@ -1,17 +1,18 @@
 import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 import type { LabelledImages } from './labelled-images.js';
 
 /** Images and labels in the memory of the training device, whole. */
-export class DeviceImages {
+export class DeviceImages implements ImageSource {
   readonly count: number;
+  readonly labels: Tensor;
   readonly #images: Tensor;
-  readonly #labels: Tensor;
 
   constructor(source: LabelledImages, device: Device) {
     const { count, channels, height, width } = source;
     this.count = count;
     this.#images = keep(tensor(source.images, { shape: [count, channels, height, width], device }));
-    this.#labels = scope(() => keep(tensor(Int32Array.from(source.labels), { device })));
+    this.labels = scope(() => keep(tensor(Int32Array.from(source.labels), { device })));
   }
 
   get device(): Device {
@@ -19,19 +20,33 @@ export class DeviceImages {
   }
 
   /** The images uint8 [n, channels, height, width] and labels int64 [n] of the given places. */
-  batch(indices: Int32Array): { images: Tensor; labels: Tensor } {
-    const index = tensor(indices, { device: this.device });
-    return { images: this.#images.indexSelect(0, index), labels: this.#labels.indexSelect(0, index) };
+  batch(places: Int32Array): { images: Tensor; labels: Tensor } {
+    const index = tensor(places, { device: this.device });
+    return { images: this.#images.indexSelect(0, index), labels: this.labels.indexSelect(0, index) };
   }
 
   /** The images and labels from `start`, at most `length` of them, in order. */
   slice(start: number, length: number): { images: Tensor; labels: Tensor } {
     const taken = Math.min(length, this.count - start);
-    return { images: this.#images.narrow(0, start, taken), labels: this.#labels.narrow(0, start, taken) };
+    return { images: this.#images.narrow(0, start, taken), labels: this.labels.narrow(0, start, taken) };
+  }
+
+  async *trainingBatches({ order, batchSize, firstStep }: TrainingPass): AsyncGenerator<ImageBatch> {
+    for (let start = firstStep * batchSize; start < order.length; start += batchSize) {
+      const places = order.subarray(start, start + batchSize);
+      yield { places, tensors: () => this.batch(places) };
+    }
+  }
+
+  async *batches(batchSize: number): AsyncGenerator<ImageBatch> {
+    for (let start = 0; start < this.count; start += batchSize) {
+      const places = Int32Array.from({ length: Math.min(batchSize, this.count - start) }, (_, i) => start + i);
+      yield { places, tensors: () => this.slice(start, batchSize) };
+    }
   }
 
   dispose(): void {
     this.#images.dispose();
-    this.#labels.dispose();
+    this.labels.dispose();
   }
 }

@@ -13,4 +13,5 @@ export { loadDataset } from './dataset.js';
 export { Draws } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export { readImage } from './folder.js';
+export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 export type { Dataset, LabelledImages } from './labelled-images.js';

@@ -1,4 +1,4 @@
-import type { DeviceImages } from '../data/batches.js';
+import type { ImageSource } from '../data/index.js';
 import { cat, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
 import { topKCorrect } from './metrics.js';
 
@@ -18,22 +18,15 @@ export interface EvaluationResult extends Accuracy {
  * be in evaluation mode. The tensor belongs to the caller. Between batches `breathe` lets other work run.
  */
 export async function predictLogits(
-  images: DeviceImages,
+  images: ImageSource,
   forward: (images: Tensor) => Tensor,
   options: { batchSize: number; breathe?: () => Promise<void> },
 ): Promise<Tensor> {
   const parts: Tensor[] = [];
   try {
-    for (let start = 0; start < images.count; start += options.batchSize) {
+    for await (const batch of images.batches(options.batchSize)) {
       parts.push(
-        scope(() =>
-          keep(
-            inferenceMode(() => {
-              const batch = images.slice(start, options.batchSize);
-              return forward(batch.images).to({ dtype: 'float32' }).clone();
-            }),
-          ),
-        ),
+        scope(() => keep(inferenceMode(() => forward(batch.tensors().images).to({ dtype: 'float32' }).clone()))),
       );
       await options.breathe?.();
     }
@@ -44,18 +37,14 @@ export async function predictLogits(
 }
 
 /** Loss, top-1 and top-5 of logits [images, classes] against the labels of the same images. */
-export function scoreLogits(logits: Tensor, images: DeviceImages): EvaluationResult {
-  return scope(() => {
-    const { labels } = images.slice(0, images.count);
-    return { loss: logits.crossEntropy(labels).item(), ...scoreRanking(logits, images) };
-  });
+export function scoreLogits(logits: Tensor, images: ImageSource): EvaluationResult {
+  return scope(() => ({ loss: logits.crossEntropy(images.labels).item(), ...scoreRanking(logits, images) }));
 }
 
 /** Top-1 and top-5 of scores of any kind, larger is likelier. */
-export function scoreRanking(scores: Tensor, images: DeviceImages): Accuracy {
+export function scoreRanking(scores: Tensor, images: ImageSource): Accuracy {
   return scope(() => {
-    const { labels } = images.slice(0, images.count);
-    const [top1, top5] = topKCorrect(scores, labels, [1, 5]).map((hits) => (100 * hits.item()) / images.count);
+    const [top1, top5] = topKCorrect(scores, images.labels, [1, 5]).map((hits) => (100 * hits.item()) / images.count);
     return { top1: top1!, top5: top5! };
   });
 }

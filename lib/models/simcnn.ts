@@ -22,6 +22,12 @@ import { joinStateDicts, layerSeed, type Network } from './network.js';
 /** How a layer halves its input: the paper's invertible reordering, or one of the ablation's alternatives. */
 export type Downsampling = 'invertible' | 'stride' | 'average' | 'max';
 
+export interface LastHead {
+  /** 0 leaves only the linear layer. */
+  readonly convolutions: number;
+  readonly width: number;
+}
+
 export interface SimCnnOptions {
   readonly classes: number;
   /** Height and width of an input image. 32 unless told. */
@@ -34,6 +40,10 @@ export interface SimCnnOptions {
   readonly width: number;
   /** M~, the width of the first head's convolutions; it doubles with M. Not used for k = 1. */
   readonly auxWidth?: number;
+  /** Channels of each layer, for networks that are not as wide as `width` and its doubling say, such as compressed ones. */
+  readonly widths?: readonly number[] | null;
+  /** The last layer's head, where it is another: so many convolutions of `width` channels (M~f in the paper). */
+  readonly lastHead?: LastHead | null;
   /** The layers, from 0, whose input is downsampled. */
   readonly downsampleAt: readonly number[];
   /** 'invertible' unless told. */
@@ -56,6 +66,8 @@ function checkOptions(options: SimCnnOptions): void {
     layers,
     width,
     auxWidth,
+    widths,
+    lastHead,
     downsampleAt,
     downsampling = 'invertible',
     seed,
@@ -71,6 +83,14 @@ function checkOptions(options: SimCnnOptions): void {
   atLeast(1, 'layers', layers);
   atLeast(1, 'width', width);
   if (k > 1) atLeast(1, 'auxWidth', auxWidth ?? Number.NaN);
+  if (widths) {
+    check(widths.length === layers, `${layers} numbers, one a layer,`, 'widths', `${widths.length}`);
+    for (const own of widths) atLeast(1, 'widths', own);
+  }
+  if (lastHead) {
+    atLeast(0, 'lastHead.convolutions', lastHead.convolutions);
+    atLeast(1, 'lastHead.width', lastHead.width);
+  }
   check(DOWNSAMPLINGS.includes(downsampling), `one of ${DOWNSAMPLINGS.join(', ')}`, 'downsampling', downsampling);
   check(Number.isSafeInteger(seed) && seed >= 0, 'an integer from 0 to 2^53 - 1', 'seed', seed);
   let size = imageSize;
@@ -99,7 +119,7 @@ interface Plan {
   readonly classes: number;
   readonly downsampling: Downsampling;
   readonly bias: 'all' | 'first';
-  readonly normalization: (features: number) => Module[];
+  readonly batchNorm: (features: number) => Module;
   readonly init: Initializer;
 }
 
@@ -128,39 +148,39 @@ function block(
   return new Sequential([
     ...(downsampled ? pooling[plan.downsampling]() : []),
     ['conv', conv],
-    ...plan.normalization(outChannels).map((bn): [string, Module] => ['bn', bn]),
+    ...(plan.k > 1 ? [['bn', plan.batchNorm(outChannels)] as const] : []),
     ['relu', new ReLU()],
   ]);
 }
 
-/** (k - 1) x [conv 3x3 -> BN -> ReLU] -> average to 2x2 -> BN (k > 1) -> linear. */
-function auxiliaryHead(plan: Plan, inChannels: number, auxWidth: number): Module {
+/** Convolutions x [conv 3x3 -> BN -> ReLU] -> average to 2x2 -> BN -> linear; with k = 1 and no convolution, no BN. */
+function auxiliaryHead(plan: Plan, inChannels: number, { convolutions, width }: LastHead): Module {
   const modules: [string, Module][] = [];
   let channels = inChannels;
-  for (let i = 0; i < plan.k - 1; i++) {
+  for (let i = 0; i < convolutions; i++) {
     const conv = {
       inChannels: channels,
-      outChannels: auxWidth,
+      outChannels: width,
       kernelSize: 3,
       padding: 1,
       bias: false,
       init: plan.init,
     };
     modules.push([`conv${i}`, new Conv2d(conv)]);
-    modules.push(...plan.normalization(auxWidth).map((bn): [string, Module] => [`bn${i}`, bn]));
+    modules.push([`bn${i}`, plan.batchNorm(width)]);
     modules.push([`relu${i}`, new ReLU()]);
-    channels = auxWidth;
+    channels = width;
   }
   return new Sequential([
     ...modules,
     ['average', new AdaptiveAvgPool2d({ outputSize: 2 })],
-    ...plan.normalization(channels).map((bn): [string, Module] => ['bn', bn]),
+    ...(plan.k > 1 || convolutions > 0 ? [['bn', plan.batchNorm(channels)] as const] : []),
     ['flatten', new Flatten()],
     ['linear', new Linear({ inFeatures: 4 * channels, outFeatures: plan.classes, init: plan.init })],
   ]);
 }
 
-/** The paper's SimCNN as (block, auxiliary head) pairs. For k = 1 it has no batch norm anywhere. */
+/** The paper's SimCNN as (block, auxiliary head) pairs. For k = 1 its blocks and linear heads have no batch norm. */
 export class SimCnn implements Network {
   readonly name: string;
   readonly classes: number;
@@ -173,6 +193,7 @@ export class SimCnn implements Network {
   constructor(options: SimCnnOptions) {
     checkOptions(options);
     const { classes, imageSize = 32, k, layers, width, auxWidth = 0, downsampleAt, seed } = options;
+    const { widths = null, lastHead = null } = options;
     const { downsampling = 'invertible', batchNormInit = 'ones', bias = 'all' } = options;
     this.name = `simcnn-k${k}`;
     this.classes = classes;
@@ -189,13 +210,14 @@ export class SimCnn implements Network {
         downsampling,
         bias,
         init: defaultInit(generator),
-        normalization: (features) => (k === 1 ? [] : [batchNorm(features, batchNormInit, generator)]),
+        batchNorm: (features) => batchNorm(features, batchNormInit, generator),
       };
       const downsampled = downsampleAt.includes(j);
       if (downsampled && j > 0) doublings++;
-      const outChannels = width * 2 ** doublings;
+      const outChannels = widths?.[j] ?? width * 2 ** doublings;
+      const head = { convolutions: k - 1, width: auxWidth * 2 ** doublings };
       blocks.push(block(plan, { index: j, inChannels: channels, outChannels, downsampled }));
-      heads.push(auxiliaryHead(plan, outChannels, auxWidth * 2 ** doublings));
+      heads.push(auxiliaryHead(plan, outChannels, (j === layers - 1 ? lastHead : null) ?? head));
       channels = outChannels;
     }
     this.blocks = blocks;

@@ -1,4 +1,4 @@
-import { applyTransforms, type BatchDraws, type DeviceImages, noDraws, type Transform } from '../data/index.js';
+import { applyTransforms, type BatchDraws, noDraws, type Transform } from '../data/index.js';
 import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
 import { type Device, noGrad, scope, type Tensor } from '../tensor/index.js';
 import { inPrecision, type Precision } from './precision.js';
@@ -59,9 +59,8 @@ export class AuxiliaryProblem {
     for (const module of trainedModules(this.stage)) module.train();
   }
 
-  /** One step of SGD on the images of the given places. Call it in a scope. */
-  step(images: DeviceImages, places: Int32Array, draws: BatchDraws): StepResult {
-    const batch = images.batch(places);
+  /** One step of SGD on uint8 images [batch, channels, height, width] with labels [batch]. Call it in a scope. */
+  step(batch: { readonly images: Tensor; readonly labels: Tensor }, draws: BatchDraws): StepResult {
     const inputs = noGrad(() => applyTransforms(this.#context.trainTransforms, batch.images, draws));
     const logits = this.#inPrecision(() => this.#forward(inputs)).to({ dtype: 'float32' });
     const loss = logits.crossEntropy(batch.labels);

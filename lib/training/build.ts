@@ -9,7 +9,7 @@ import { endToEndStages, layerwiseStages, type Stage } from './stage.js';
 export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
   const shared = { classes, imageSize: recipe.dataset.imageSize, seed: recipe.seed };
   const { model } = recipe;
-  const network = model.name === 'vgg11' ? new Vgg11({ ...shared, ...model }) : new SimCnn({ ...shared, ...model });
+  const network = model.name === 'simcnn' ? new SimCnn({ ...shared, ...model }) : new Vgg11({ ...shared, ...model });
   placeNetwork(network, { device, memoryFormat: 'channelsLast' });
   return network;
 }

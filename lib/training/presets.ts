@@ -22,6 +22,7 @@ const dataset = (name: DatasetName, imageSize: number): Recipe['dataset'] => ({
   trainLimit: null,
   testLimit: null,
   imageSize,
+  testResize: null,
 });
 
 /** The project's own recipe for the embedded data set: minutes on two cores. */
@@ -66,6 +67,7 @@ const imagenetTraining: Recipe['training'] = {
 /** Zero-pad 4 and crop, mirror: the paper's augmentation of small images. */
 const smallImageAugmentation: Recipe['augmentation'] = {
   cropPadding: 4,
+  randomResizedCrop: false,
   horizontalFlip: true,
   sameViewsForAllLayers: false,
 };
@@ -95,8 +97,14 @@ function protocolOf(name: DatasetName): Protocol {
     case 'imagenet':
       return {
         ...common,
-        dataset: dataset('imagenet', 224),
-        augmentation: { cropPadding: 0, horizontalFlip: true, sameViewsForAllLayers: false },
+        // Paper, section 4.2: random resized crops of 224 in training; shorter side to 256, centre crop in evaluation.
+        dataset: { ...dataset('imagenet', 224), testResize: 256 },
+        augmentation: {
+          cropPadding: 0,
+          randomResizedCrop: true,
+          horizontalFlip: true,
+          sameViewsForAllLayers: false,
+        },
         training: imagenetTraining,
         evaluation: { batchSize: 256, ensemble: 'probabilities' },
       };
@@ -106,13 +114,21 @@ function protocolOf(name: DatasetName): Protocol {
 /** On the embedded data set and the CPU the networks are narrower, so that a run takes minutes. */
 const isNarrow = (context: PresetContext): boolean => context.dataset === 'shapes' && !context.onCuda;
 
-function vgg11(context: PresetContext): Extract<Recipe['model'], { name: 'vgg11' }> {
+function vgg11(context: PresetContext): Extract<Recipe['model'], { dropout: number }> {
   return { name: 'vgg11', width: isNarrow(context) ? 16 : 64, layers: 8, dropout: 0 };
 }
 
 /** Paper, section 4.1 and appendix; where its text and its code differ, the code. */
 function simcnn(k: number, context: PresetContext): Recipe['model'] {
-  const shared = { name: 'simcnn', k, downsampling: 'invertible', batchNormInit: 'ones', bias: 'all' } as const;
+  const shared = {
+    name: 'simcnn',
+    k,
+    widths: null,
+    lastHead: null,
+    downsampling: 'invertible',
+    batchNormInit: 'ones',
+    bias: 'all',
+  } as const;
   if (context.dataset === 'imagenet') {
     return k === 1
       ? { ...shared, layers: 8, width: 256, auxWidth: 256, downsampleAt: [0, 2, 3, 4, 6] }

@@ -8,7 +8,7 @@ const fraction = z.number().min(0).lt(1);
 /** Which network, with its sizes; `name` decides what else there is. */
 const modelSchema = z.discriminatedUnion('name', [
   z.strictObject({
-    name: z.literal('vgg11'),
+    name: z.enum(['vgg11', 'vgg13', 'vgg16', 'vgg19']),
     /** Channels of the first layer. */
     width: count,
     /** How many layers are trained. */
@@ -26,6 +26,13 @@ const modelSchema = z.discriminatedUnion('name', [
     width: count,
     /** M~, channels of the first head's convolutions; k = 1 has none. */
     auxWidth: count,
+    /** Channels of each layer, in place of `width` and its doubling. */
+    widths: z.array(count).nullable().default(null),
+    /** The head of the last layer, where it has other convolutions than k - 1 of M~. */
+    lastHead: z
+      .strictObject({ convolutions: z.int().min(0), width: count })
+      .nullable()
+      .default(null),
     /** Layers, from 0, whose input is downsampled. */
     downsampleAt: z.array(z.int().min(0)),
     downsampling: z.enum(['invertible', 'stride', 'average', 'max']),
@@ -46,6 +53,8 @@ export const recipeSchema = z.strictObject({
     trainLimit: count.nullable(),
     testLimit: count.nullable(),
     imageSize: count,
+    /** Pixels that the shorter side of an evaluated image file gets before its centre is cut out; null: `imageSize`. */
+    testResize: count.nullable().default(null),
     /** Filled in when the data is loaded. */
     title: z.string().optional(),
     trainCount: count.optional(),
@@ -54,6 +63,8 @@ export const recipeSchema = z.strictObject({
   augmentation: z.strictObject({
     /** Zero-pad by so much and crop at random; 0 leaves it out. */
     cropPadding: z.int().min(0),
+    /** Cut a part of 8 to 100 % of the image file and scale it (GoogLeNet's crop); for data sets read from disk. */
+    randomResizedCrop: z.boolean().default(false),
     horizontalFlip: z.boolean(),
     /** Whether every layer is trained on the same augmented views. */
     sameViewsForAllLayers: z.boolean(),

@@ -1,6 +1,6 @@
 // Algorithm 1 of the paper: for each layer, train it with its auxiliary head while the layers below are frozen. End to
 // end training is the same loop over a single stage.
-import { batchDraws, type DeviceImages, Draws } from '../data/index.js';
+import { batchDraws, Draws, type ImageSource } from '../data/index.js';
 import { LayerEnsemble, predictLogits, scoreLogits, scoreRanking } from '../evaluation/index.js';
 import type { LayerResult } from '../evaluation/report/index.js';
 import type { Network } from '../models/index.js';
@@ -19,8 +19,8 @@ const CUDA_READ_INTERVAL = 50;
 export interface TrainerOptions extends ProblemContext {
   readonly network: Network;
   readonly stages: readonly Stage[];
-  readonly trainImages: DeviceImages;
-  readonly testImages: DeviceImages;
+  readonly trainImages: ImageSource;
+  readonly testImages: ImageSource;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
   /** A checkpoint is written this often within an epoch, and after each one. */
@@ -173,28 +173,30 @@ export class Trainer {
 
     problem.beginEpoch(epoch, { inItsMiddle: firstStep > 0 });
     try {
-      for (let step = firstStep; step < stepsPerEpoch; step++) {
-        const places = order.subarray(step * batchSize, (step + 1) * batchSize);
+      let step = firstStep;
+      for await (const batch of trainImages.trainingBatches({ epoch, order, batchSize, firstStep, draws })) {
+        const { places } = batch;
         scope(() => {
-          const { loss, correct, stepped } = problem.step(trainImages, places, batchDraws(draws, epoch, places));
+          const { loss, correct, stepped } = problem.step(batch.tensors(), batchDraws(draws, epoch, places));
           this.#checkLosses(meter.add(step, places.length, loss, correct), problem, epoch);
           if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
         });
-        const done = Math.min((step + 1) * batchSize, trainImages.count);
+        step++;
+        const done = Math.min(step * batchSize, trainImages.count);
         onEvent({
           type: 'step',
           layer,
           epoch,
-          step: step + 1,
+          step,
           stepsPerEpoch,
           loss: meter.loss,
           top1: meter.top1,
           imagesPerSecond: (done - imagesBefore) / seconds(start),
-          stepsDone: epochsDone * stepsPerEpoch + step + 1,
+          stepsDone: epochsDone * stepsPerEpoch + step,
           stepsTotal: this.#options.stages.length * recipe.training.epochs * stepsPerEpoch,
         });
         await breathe();
-        await this.#pauseForCheckpoint(problem, { stage: index, epoch, step: step + 1 }, meter);
+        await this.#pauseForCheckpoint(problem, { stage: index, epoch, step }, meter);
       }
       this.#checkLosses(meter.flush(), problem, epoch);
     } finally {

@@ -104,7 +104,7 @@ function withTraining(of: Case, body: (training: Training) => void): void {
       for (let step = 0; step < stepsOfAnEpoch; step++) {
         const first = (epoch * stepsOfAnEpoch + step) * batch;
         const places = Int32Array.from({ length: batch }, (_, i) => first + i);
-        losses.push(scope(() => problem.step(images, places, noDraws).loss.item()));
+        losses.push(scope(() => problem.step(images.batch(places), noDraws).loss.item()));
       }
       problem.endEpoch();
     }

@@ -56,7 +56,9 @@ function withLayers(k: number, body: (progress: Progress) => void): void {
       train: (layer, steps) =>
         inProblem(layer, (problem) => {
           problem.beginEpoch(0, { inItsMiddle: false });
-          return Array.from({ length: steps }, () => scope(() => problem.step(images, places, noDraws).loss.item()));
+          return Array.from({ length: steps }, () =>
+            scope(() => problem.step(images.batch(places), noDraws).loss.item()),
+          );
         }),
       evaluate: (layer) =>
         inProblem(layer, (problem) => {

@@ -82,6 +82,39 @@ describe('SimCnn', () => {
     },
   );
 
+  it('has the channels of `widths` instead of the doubling ones', () => {
+    withSimCnn({ ...small, widths: [3, 5, 2] }, (network) => {
+      const channels = network.blocks.map((block) => block.namedParameters().get('conv.weight')!.shape.slice(0, 2));
+      expect(channels).toEqual([
+        [3, 3],
+        [5, 12],
+        [2, 5],
+      ]);
+      // Of the heads only the inputs change: 6 channels, then 12.
+      expect(network.heads.map((head) => head.namedParameters().get('conv0.weight')!.shape.slice(0, 2))).toEqual([
+        [6, 3],
+        [12, 5],
+        [12, 2],
+      ]);
+    });
+  });
+
+  it.each([
+    ['k = 3, narrower', 3, { convolutions: 2, width: 5 }, ['5,8,3,3', '5,5,3,3', '10,20'], 3],
+    ['k = 3, linear', 3, { convolutions: 0, width: 1 }, ['10,32'], 1],
+    ['k = 1, two convolutions', 1, { convolutions: 2, width: 5 }, ['5,8,3,3', '5,5,3,3', '10,20'], 3],
+    ['k = 1, linear', 1, { convolutions: 0, width: 1 }, ['10,32'], 0],
+  ] as const)('has another last head where asked: %s', (_, k, lastHead, weights, batchNorms) => {
+    withSimCnn({ ...small, k, lastHead }, (network) => {
+      const own = [...network.heads.at(-1)!.stateDict()].map(([name, { shape }]) => [name, shape.join()] as const);
+      const isWeight = (name: string) => /^(conv\d|linear)\.weight$/.test(name);
+      expect(own.filter(([name]) => isWeight(name)).map(([, shape]) => shape)).toEqual(weights);
+      expect(own.filter(([name]) => name.endsWith('running_mean')).length).toBe(batchNorms);
+    });
+    const below = (options: SimCnnOptions) => withSimCnn(options, (network) => counts(network.heads.slice(0, -1)));
+    expect(below({ ...small, k, lastHead })).toEqual(below({ ...small, k }));
+  });
+
   it('does not widen at a downsampling of the input', () => {
     withSimCnn({ ...small, downsampleAt: [0, 2] }, (network) => {
       const channels = network.blocks.map((block) => block.namedParameters().get('conv.weight')!.shape.slice(0, 2));

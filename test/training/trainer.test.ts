@@ -64,7 +64,7 @@ describe('a stage in training', () => {
 
   const places = Int32Array.from({ length: 16 }, (_, i) => i);
   const step = (of: AuxiliaryProblem, epoch = 0): number =>
-    scope(() => of.step(images, places, batchDraws(new Draws({ seed: 1, layer: 0 }), epoch, places)).loss.item());
+    scope(() => of.step(images.batch(places), batchDraws(new Draws({ seed: 1, layer: 0 }), epoch, places)).loss.item());
   const gradients = (module: Module): boolean[] =>
     scope(() => module.parameters().map((parameter) => parameter.grad !== null));
 
@@ -126,7 +126,7 @@ describe('a stage in training', () => {
     });
     const draws = (of: Int32Array) => batchDraws(new Draws({ seed: 1 }), 0, of);
     for (const of of [Int32Array.of(3, 4, 5, 6), Int32Array.of(3, 20)]) {
-      scope(() => void stage.step(images, of, draws(of)));
+      scope(() => void stage.step(images.batch(of), draws(of)));
     }
     outputs[1]!.forEach((value, i) => {
       expect(value).toBeCloseTo(outputs[0]![i]!, 5);

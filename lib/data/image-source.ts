@@ -1,0 +1,34 @@
+import type { Tensor } from '../tensor/index.js';
+import type { Draws } from './draws.js';
+
+/** Images of one batch, ready for the training device. */
+export interface ImageBatch {
+  /** The places of the images in the data set. */
+  readonly places: Int32Array;
+  /** The images uint8 [n, channels, height, width] and labels int64 [n] on the device. Call it in a scope. */
+  tensors(): { readonly images: Tensor; readonly labels: Tensor };
+}
+
+/** What a pass over the training images shows. */
+export interface TrainingPass {
+  readonly epoch: number;
+  /** Places in the order of the epoch. */
+  readonly order: Int32Array;
+  readonly batchSize: number;
+  /** The batch to begin with, from 0. */
+  readonly firstStep: number;
+  /** What random views are drawn from. */
+  readonly draws: Draws;
+}
+
+/** The images of one part of a data set, wherever they are kept, given out in batches. */
+export interface ImageSource {
+  readonly count: number;
+  /** int64 [count] on the device. It belongs to the source. */
+  readonly labels: Tensor;
+  /** The batches of an epoch; the last may be smaller. Leaving the loop early ends whatever was being prepared. */
+  trainingBatches(pass: TrainingPass): AsyncIterable<ImageBatch>;
+  /** All images in order, as they are evaluated. */
+  batches(batchSize: number): AsyncIterable<ImageBatch>;
+  dispose(): void;
+}
