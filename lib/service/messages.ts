@@ -1,8 +1,14 @@
 // What passes between a training job and its worker thread: plain data, cloned.
-import type { Recipe, TrainingEvent, TrainingOutcome } from '../training/index.js';
+import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
 
 export type JobInput =
-  | { readonly kind: 'train'; readonly recipe: Recipe; readonly out: string; readonly checkpointSeconds?: number }
+  | {
+      readonly kind: 'train';
+      readonly recipe: Recipe;
+      readonly out: string;
+      readonly startFrom?: StartFrom;
+      readonly checkpointSeconds?: number;
+    }
   | { readonly kind: 'resume'; readonly runDirectory: string; readonly checkpointSeconds?: number };
 
 export type ToWorker = { readonly type: 'cancel' };

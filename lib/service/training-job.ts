@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import type { Recipe, TrainingEvent, TrainingOutcome } from '../training/index.js';
+import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
 import type { FromWorker, JobInput, ToWorker } from './messages.js';
 
 /** A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE. */
@@ -48,8 +48,13 @@ export class TrainingJob extends EventEmitter<JobEvents> {
     this.outcome.catch(() => {});
   }
 
-  /** Starts a run that makes the run directory `out`. */
-  static train(options: { recipe: Recipe; out: string; checkpointSeconds?: number }): TrainingJob {
+  /** Starts a run that makes the run directory `out`, with layers taken from a finished run where told. */
+  static train(options: {
+    recipe: Recipe;
+    out: string;
+    startFrom?: StartFrom;
+    checkpointSeconds?: number;
+  }): TrainingJob {
     return new TrainingJob({ kind: 'train', ...options });
   }
 

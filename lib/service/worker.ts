@@ -21,7 +21,12 @@ try {
   };
   const outcome =
     input.kind === 'train'
-      ? await train({ recipe: input.recipe, out: input.out, ...options })
+      ? await train({
+          recipe: input.recipe,
+          out: input.out,
+          ...(input.startFrom === undefined ? {} : { startFrom: input.startFrom }),
+          ...options,
+        })
       : await resume(input.runDirectory, options);
   send({ type: 'finished', outcome });
 } catch (error) {

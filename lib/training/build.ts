@@ -1,21 +1,24 @@
 // From a recipe to what it names: the network, its stages, the transforms.
 import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
-import { type Network, placeNetwork, SimCnn, Vgg11 } from '../models/index.js';
+import { type Network, placeNetwork, SimCnn, Vgg } from '../models/index.js';
 import type { Device } from '../tensor/index.js';
 import type { Recipe } from './recipe.js';
-import { endToEndStages, layerwiseStages, type Stage } from './stage.js';
+import { endToEndStages, headStage, layerwiseStages, type Stage } from './stage.js';
 
 /** The network of a recipe, with the initial weights of its seed, on the device. */
 export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
   const shared = { classes, imageSize: recipe.dataset.imageSize, seed: recipe.seed };
   const { model } = recipe;
-  const network = model.name === 'simcnn' ? new SimCnn({ ...shared, ...model }) : new Vgg11({ ...shared, ...model });
+  const network = model.name === 'simcnn' ? new SimCnn({ ...shared, ...model }) : new Vgg({ ...shared, ...model });
   placeNetwork(network, { device, memoryFormat: 'channelsLast' });
   return network;
 }
 
-export function buildStages(recipe: Recipe, network: Network): Stage[] {
-  return recipe.training.schedule === 'layerwise' ? layerwiseStages(network) : endToEndStages(network);
+/** The schedule. Where all layers are taken from another run, `takenLayers` of them, only the last head is left to train. */
+export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): Stage[] {
+  if (recipe.training.schedule === 'end-to-end') return endToEndStages(network);
+  const stages = layerwiseStages(network);
+  return takenLayers === stages.length ? [...stages.slice(0, -1), headStage(network)] : stages;
 }
 
 /** What is to be said wherever results of the network are shown; of auxiliary heads only where they are trained. */

@@ -11,7 +11,7 @@ import { Generator, type Tensor } from '../tensor/index.js';
 import { RunDirectoryError } from './errors.js';
 import type { MeterState } from './meter.js';
 import { readJson, writeWhole } from './run-directory.js';
-import { type Stage, trainedModules } from './stage.js';
+import type { Stage } from './stage.js';
 
 /** Where a run stands: the next step to do. */
 export interface Position {
@@ -52,7 +52,7 @@ const STATE_FILE = 'state.json';
 
 function stageTensors(stage: Stage): StateDict {
   const tensors: StateDict = new Map();
-  trainedModules(stage).forEach((module: Module, i) => {
+  stage.owned.forEach((module: Module, i) => {
     for (const [name, tensor] of module.stateDict()) tensors.set(`${i}.${name}`, tensor);
   });
   return tensors;
@@ -109,7 +109,8 @@ export class CheckpointStore {
       const generatorState = tensors.get('generator');
       tensors.delete('generator');
       loadInto(stageTensors(stage), tensors);
-      optimizer.restore({ momentumBuffers, isFirstStep: state.isFirstStep });
+      // A stage that starts from given weights has not had an optimiser yet.
+      if (momentumBuffers.length > 0) optimizer.restore({ momentumBuffers, isFirstStep: state.isFirstStep });
       if (generatorState !== undefined) {
         using generator = Generator.default(optimizer.parameters[0]!.device);
         generator.setState(generatorState);
@@ -154,6 +155,14 @@ export class CheckpointStore {
     await this.#commit({ ...state, scaler: scaler?.state ?? null, isFirstStep, current });
   }
 
+  /** Saves the weights that a stage starts from, where they are not the initial ones of its seed. */
+  async saveStart(stage: Stage, state: TrainingState): Promise<void> {
+    await this.#makeDirectory();
+    const current = `training-${++this.#serial}.safetensors`;
+    await writeSafetensors(join(this.directory, current), stageTensors(stage));
+    await this.#commit({ ...state, scaler: null, isFirstStep: true, current });
+  }
+
   /** Saves the end of a stage: from here its weights do not change. */
   async saveFinished(stage: Stage, state: TrainingState): Promise<void> {
     await this.#makeDirectory();
@@ -185,6 +194,18 @@ export class CheckpointStore {
   /** Removes the checkpoint of a run that is finished and has its network in files of its own. */
   async remove(): Promise<void> {
     await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Writes a finished network's files; the heads of its layers too, unless it was trained end to end. */
+export async function saveNetwork(
+  network: Network,
+  files: { model: string; auxiliaryHeads: string | null },
+): Promise<void> {
+  await writeSafetensors(files.model, network.stateDict(), { format: 'pt' });
+  const auxiliary = network.auxiliaryStateDict();
+  if (files.auxiliaryHeads !== null && auxiliary.size > 0) {
+    await writeSafetensors(files.auxiliaryHeads, auxiliary, { format: 'pt' });
   }
 }
 

@@ -82,17 +82,22 @@ export class RunDirectory {
     return (await readRunRecord(this.path)).config;
   }
 
+  /** Replaces all metrics that there are. */
+  async writeMetrics(records: readonly EpochRecord[]): Promise<void> {
+    await writeWhole(join(this.path, 'metrics.jsonl'), records.map((record) => `${JSON.stringify(record)}\n`).join(''));
+  }
+
   async appendMetrics(record: EpochRecord): Promise<void> {
     await appendFile(join(this.path, 'metrics.jsonl'), `${JSON.stringify(record)}\n`);
   }
 
   /** The records before a position; what was written after it (by a run that was killed) is taken out of the file. */
   async rewindMetrics(before: { layer: number; epoch: number }): Promise<EpochRecord[]> {
-    const { epochs } = await readRunRecord(this.path);
+    const { epochs, incompleteLine } = await readRunRecord(this.path);
     const earlier = (epochs as EpochRecord[]).filter(
       (e) => e.layer < before.layer || (e.layer === before.layer && e.epoch < before.epoch),
     );
-    await writeWhole(join(this.path, 'metrics.jsonl'), earlier.map((e) => `${JSON.stringify(e)}\n`).join(''));
+    if (earlier.length < epochs.length || incompleteLine !== undefined) await this.writeMetrics(earlier);
     return earlier;
   }
 

@@ -12,21 +12,30 @@ export interface Stage {
   readonly frozen: readonly Module[];
   readonly trained: readonly Module[];
   readonly head: Module;
+  /** What the stage's files hold: all that it trains, and frozen layers that no stage before it holds. */
+  readonly owned: readonly Module[];
 }
 
 /** Algorithm 1: for each layer j, blocks below j are frozen, block j and head j train. */
 export function layerwiseStages(network: Network): Stage[] {
-  return network.blocks.map((block, layer) => ({
-    layer,
-    frozen: network.blocks.slice(0, layer),
-    trained: [block],
-    head: network.heads[layer]!,
-  }));
+  return network.blocks.map((block, layer) => {
+    const head = network.heads[layer]!;
+    return { layer, frozen: network.blocks.slice(0, layer), trained: [block], head, owned: [block, head] };
+  });
 }
 
 /** The baseline: all blocks and the last head train as one network. */
 export function endToEndStages(network: Network): Stage[] {
-  return [{ layer: network.blocks.length - 1, frozen: [], trained: network.blocks, head: network.heads.at(-1)! }];
+  const head = network.heads.at(-1)!;
+  const layer = network.blocks.length - 1;
+  return [{ layer, frozen: [], trained: network.blocks, head, owned: [...network.blocks, head] }];
+}
+
+/** The last head alone, on layers that stay as they are: a new head for a trained network, or a probe of it. */
+export function headStage(network: Network): Stage {
+  const { blocks } = network;
+  const head = network.heads.at(-1)!;
+  return { layer: blocks.length - 1, frozen: blocks, trained: [], head, owned: [blocks.at(-1)!, head] };
 }
 
 /** Everything of the stage that the optimiser changes. */

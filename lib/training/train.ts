@@ -2,7 +2,6 @@ import { cpus } from 'node:os';
 import { type Dataset, DeviceImages, loadDataset } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
-import { writeSafetensors } from '../nn/index.js';
 import {
   buildInfo,
   type Device,
@@ -14,14 +13,15 @@ import {
 } from '../tensor/index.js';
 import { packageVersion } from '../version.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
-import { type CheckpointState, CheckpointStore } from './checkpoint.js';
+import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
 import { resolveDevice } from './device.js';
-import { RunDirectoryError } from './errors.js';
+import { RecipeError, RunDirectoryError } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
+import { recordTakenLayers, type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
 import { Trainer } from './trainer.js';
 
 export interface RunOptions {
@@ -36,6 +36,8 @@ export interface TrainOptions extends RunOptions {
   readonly recipe: Recipe;
   /** The run directory to make: new or empty. */
   readonly out: string;
+  /** Layers to take from a finished run instead of training them. */
+  readonly startFrom?: StartFrom;
 }
 
 export interface TrainingOutcome {
@@ -67,13 +69,16 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   // Before the run directory is made: a network that cannot be built leaves none behind.
   const network = buildNetwork(resolved, dataset.classes.length, device);
   try {
+    const taken = await takeFrom(options.startFrom, resolved, network, dataset);
     const directory = await RunDirectory.create(options.out);
     return await directory.hold(async () => {
-      const config = describeRun(resolved, dataset, device, precision);
+      const config = describeRun(resolved, dataset, device, precision, taken);
       await directory.writeConfig(config);
       const checkpoints = new CheckpointStore(directory.checkpoint);
-      const place = { device, precision, network, directory, checkpoints };
-      return runToEnd({ config, recipe: resolved, dataset, ...place, from: null, options });
+      const stages = buildStages(resolved, network, taken?.from.layers);
+      if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
+      const place = { device, precision, network, stages, directory, checkpoints };
+      return goOn({ config, recipe: resolved, dataset, ...place, options });
     });
   } finally {
     disposeNetwork(network);
@@ -112,17 +117,40 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
   useThreads({ ...recipe, threads: config.threads ?? null });
   const network = buildNetwork(recipe, dataset.classes.length, device);
   try {
-    const stages = buildStages(recipe, network);
-    const limits = { stages: stages.length, epochs: recipe.training.epochs };
-    const state = checkpoints.exists ? await checkpoints.read(limits) : null;
-    const layer = stages[state?.position.stage ?? 0]?.layer ?? network.blocks.length;
-    const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
-    const from = state === null ? null : { state, records };
-    const place = { device, precision, network, directory, checkpoints };
-    return await runToEnd({ config, recipe, dataset, ...place, from, options });
+    const stages = buildStages(recipe, network, config.startedFrom?.layers);
+    if (!checkpoints.exists) {
+      // Stopped before its first checkpoint.
+      const taken = await takeFrom(config.startedFrom, recipe, network, dataset);
+      if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
+    }
+    const place = { device, precision, network, stages, directory, checkpoints };
+    return await goOn({ config, recipe, dataset, ...place, options });
   } finally {
     disposeNetwork(network);
   }
+}
+
+async function takeFrom(
+  start: StartFrom | undefined,
+  recipe: Recipe,
+  network: Network,
+  dataset: Dataset,
+): Promise<TakenLayers | null> {
+  if (start === undefined) return null;
+  if (recipe.training.schedule !== 'layerwise') {
+    throw new RecipeError('training.schedule: expected layerwise for a run that starts from trained layers');
+  }
+  return takeLayers(network, dataset.classes, start);
+}
+
+/** Goes on from the checkpoint, where there is one, else from the first step. */
+async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
+  const { checkpoints, stages, recipe, network, directory } = run;
+  const limits = { stages: stages.length, epochs: recipe.training.epochs };
+  const state = checkpoints.exists ? await checkpoints.read(limits) : null;
+  const layer = stages[state?.position.stage ?? 0]?.layer ?? network.blocks.length;
+  const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
+  return runToEnd({ ...run, from: state === null ? null : { state, records } });
 }
 
 function loadRecipeDataset({ dataset }: Recipe): Promise<Dataset> {
@@ -140,7 +168,13 @@ function useThreads({ threads }: Pick<Recipe, 'threads'>): void {
   if (threads !== null) setThreads(threads);
 }
 
-function describeRun(recipe: Recipe, dataset: Dataset, device: Device, precision: Precision): RunConfig {
+function describeRun(
+  recipe: Recipe,
+  dataset: Dataset,
+  device: Device,
+  precision: Precision,
+  taken: TakenLayers | null,
+): RunConfig {
   return {
     package: 'layerwise',
     formatVersion: 1,
@@ -159,6 +193,7 @@ function describeRun(recipe: Recipe, dataset: Dataset, device: Device, precision
       node: process.version,
     },
     startedAt: new Date().toISOString(),
+    ...(taken === null ? {} : { startedFrom: taken.from }),
   };
 }
 
@@ -169,6 +204,7 @@ interface PreparedRun {
   readonly device: Device;
   readonly precision: Precision;
   readonly network: Network;
+  readonly stages: readonly Stage[];
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
   readonly from: { state: CheckpointState; records: readonly EpochRecord[] } | null;
@@ -176,12 +212,11 @@ interface PreparedRun {
 }
 
 async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
-  const { config, recipe, dataset, device, precision, network, directory, checkpoints, from, options } = run;
+  const { config, recipe, dataset, device, precision, network, stages, directory, checkpoints, from, options } = run;
   const onEvent = options.onEvent ?? (() => {});
   if (isCuda(device)) setCudnnBenchmark(true);
   manualSeed(recipe.seed); // Dropout draws from the default generator.
 
-  const stages = buildStages(recipe, network);
   const notes = notesOf(recipe, network);
   const trainImages = new DeviceImages(dataset.train, device);
   const testImages = new DeviceImages(dataset.test, device);
@@ -211,11 +246,8 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     const { layers, seconds } = await trainer.run(from);
     const result: RunResult = { layers, seconds, notes };
 
-    await writeSafetensors(directory.model, network.stateDict(), { format: 'pt' });
-    const auxiliary = network.auxiliaryStateDict();
-    if (auxiliary.size > 0 && recipe.training.schedule === 'layerwise') {
-      await writeSafetensors(directory.auxiliaryHeads, auxiliary, { format: 'pt' });
-    }
+    const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
+    await saveNetwork(network, { model: directory.model, auxiliaryHeads });
     await directory.writeResult(result);
     // The network has its own files now.
     await checkpoints.remove();

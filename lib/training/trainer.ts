@@ -53,7 +53,8 @@ export class Trainer {
 
   constructor(options: TrainerOptions) {
     this.#options = options;
-    this.#ensemble = options.stages.length > 1 ? new LayerEnsemble(options.recipe.evaluation.ensemble) : null;
+    const { training, evaluation } = options.recipe;
+    this.#ensemble = training.schedule === 'layerwise' ? new LayerEnsemble(evaluation.ensemble) : null;
   }
 
   get #elapsed(): number {
@@ -303,7 +304,7 @@ export class Trainer {
       ensembleTop5,
       seconds: this.#stageSeconds[index] ?? null,
       parameters: {
-        block: stage.trained.reduce((sum, module) => sum + module.parameterCount(), 0),
+        block: stage.owned.reduce((sum, module) => sum + (module === stage.head ? 0 : module.parameterCount()), 0),
         head: stage.head.parameterCount(),
       },
     };

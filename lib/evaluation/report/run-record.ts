@@ -21,8 +21,8 @@ export interface RunConfig {
   versions: Record<string, string>;
   /** ISO 8601. */
   startedAt: string;
-  /** The finished run whose first layers were taken instead of being trained, and how many. */
-  startedFrom?: { runDirectory: string; layers: number };
+  /** The finished run whose first layers were taken instead of being trained, how many, and whether their head was. */
+  startedFrom?: { runDirectory: string; layers: number; head: 'new' | 'taken' };
 }
 
 export interface RecordedRecipe {
@@ -209,7 +209,7 @@ const configSchema: z.ZodType<RunConfig> = z.object({
   threads: index.nullish(),
   versions: z.record(z.string(), z.string()),
   startedAt: z.string(),
-  startedFrom: z.object({ runDirectory: z.string(), layers: index }).optional(),
+  startedFrom: z.object({ runDirectory: z.string(), layers: index, head: z.enum(['new', 'taken']) }).optional(),
 });
 
 const epochSchema: z.ZodType<EpochMetrics> = z.object({

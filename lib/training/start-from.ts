@@ -1,0 +1,105 @@
+// Training that starts from the layers of a finished run instead of from the first layer.
+import { resolve } from 'node:path';
+import { readRunRecord } from '../evaluation/report/index.js';
+import type { Network } from '../models/index.js';
+import { loadInto, type Module } from '../nn/index.js';
+import type { CheckpointStore } from './checkpoint.js';
+import { RunDirectoryError } from './errors.js';
+import type { EpochRecord } from './events.js';
+import type { RunDirectory } from './run-directory.js';
+import type { Stage } from './stage.js';
+import { TrainedRun } from './trained-run.js';
+
+export interface StartFrom {
+  /** A finished run, trained layer by layer on the same classes. */
+  readonly runDirectory: string;
+  /** How many of its layers are taken, from the first, with their heads; all unless told. */
+  readonly layers?: number;
+  /**
+   * Where the run's layers are all that the recipe has, only the last head trains: a new one, or, to fine-tune it, the
+   * run's own. 'new' unless told.
+   */
+  readonly head?: 'new' | 'taken';
+}
+
+/** What was taken, as a new run's files need it. */
+export interface TakenLayers {
+  readonly from: Required<StartFrom>;
+  /** The epochs of the layers that are not trained again. */
+  readonly records: readonly EpochRecord[];
+  /** Training time of those layers. */
+  readonly stageSeconds: readonly number[];
+}
+
+/**
+ * Loads the first layers of a finished run, and their heads, into a network. Throws RunDirectoryError where the run was
+ * trained end to end or on other classes, has fewer layers, or has layers or heads of another shape.
+ */
+export async function takeLayers(
+  network: Network,
+  classes: readonly string[],
+  { runDirectory, layers, head = 'new' }: StartFrom,
+): Promise<TakenLayers> {
+  using source = await TrainedRun.open(runDirectory, { device: 'cpu' });
+  const taken = layers ?? source.layers;
+  const refuse = (problem: string): never => {
+    throw new RunDirectoryError(`${runDirectory}: cannot start from this run: ${problem}`);
+  };
+  const mostLayers = Math.min(source.layers, network.blocks.length);
+  if (!(Number.isInteger(taken) && taken >= 1 && taken <= mostLayers)) {
+    refuse(
+      `expected 1 to ${mostLayers} of its ${source.layers} layers for a network of ${network.blocks.length}, got ${taken}`,
+    );
+  }
+  if (!source.hasAuxiliaryHeads) refuse('it was trained end to end, so its layers have no heads of their own');
+  if (source.classes.join() !== classes.join()) {
+    refuse(`it tells ${source.classes.length} classes apart that are not the ${classes.length} of the data set`);
+  }
+  if (source.network.inputShape.join() !== network.inputShape.join()) {
+    refuse(`its images are ${source.network.inputShape.join(' x ')}, these ${network.inputShape.join(' x ')}`);
+  }
+  const copy = (what: string, from: Module, to: Module): void => {
+    try {
+      loadInto(to.stateDict(), from.stateDict());
+    } catch (error) {
+      refuse(`${what}: ${(error as Error).message}`);
+    }
+  };
+  const isLast = (layer: number): boolean => layer === network.blocks.length - 1;
+  for (let layer = 0; layer < taken; layer++) {
+    copy(`layer ${layer + 1}`, source.network.blocks[layer]!, network.blocks[layer]!);
+    if (isLast(layer) && head === 'new') continue;
+    copy(`the head of layer ${layer + 1}`, source.network.heads[layer]!, network.heads[layer]!);
+  }
+
+  const { epochs, result } = await readRunRecord(runDirectory);
+  const finished = isLast(taken - 1) ? taken - 1 : taken;
+  return {
+    from: { runDirectory: resolve(runDirectory), layers: taken, head },
+    records: (epochs as EpochRecord[]).filter(({ layer }) => layer < finished),
+    stageSeconds: Array.from(
+      { length: finished },
+      (_, layer) => result?.layers.find((one) => one.layer === layer)?.seconds ?? 0,
+    ),
+  };
+}
+
+/** Leaves a new run as if it had trained the taken layers itself: their epochs recorded, a checkpoint after them. */
+export async function recordTakenLayers(
+  { from, records, stageSeconds }: TakenLayers,
+  stages: readonly Stage[],
+  { directory, checkpoints }: { directory: RunDirectory; checkpoints: CheckpointStore },
+): Promise<void> {
+  await directory.writeMetrics(records);
+  const finished = stageSeconds.length;
+  const stateAt = (stage: number) => ({
+    position: { stage, epoch: 0, step: 0 },
+    meter: null,
+    seconds: stageSeconds.slice(0, stage).reduce((sum, seconds) => sum + seconds, 0),
+    stageSeconds: stageSeconds.slice(0, stage),
+  });
+  for (const [i, stage] of stages.slice(0, finished).entries()) {
+    await checkpoints.saveFinished(stage, stateAt(i + 1));
+  }
+  if (from.layers > finished) await checkpoints.saveStart(stages[finished]!, stateAt(finished));
+}
