@@ -1,5 +1,13 @@
-/** A hyper-parameter of an optimiser or schedule is out of range. */
+/** `INVALID_ARGUMENT` is a bad option; `OBJECTIVE_NOT_FINITE` a function that is infinite or NaN where it is minimised. */
+export type OptimizerErrorCode = 'INVALID_ARGUMENT' | 'OBJECTIVE_NOT_FINITE';
+
+/** A hyper-parameter of an optimiser or schedule is out of range, or what is minimised is not finite. */
 export class OptimizerError extends Error {
   override readonly name = 'OptimizerError';
-  readonly code = 'INVALID_ARGUMENT';
+  readonly code: OptimizerErrorCode;
+
+  constructor(message: string, code: OptimizerErrorCode = 'INVALID_ARGUMENT') {
+    super(message);
+    this.code = code;
+  }
 }
