@@ -1,9 +1,21 @@
-// What every example that reproduces a table shares: its options, running or going on with a run, and writing a table.
+// What every example that reproduces a table or figure shares: its options, its recipes, training or going on with a run.
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
-import { type DatasetName, type Recipe, resume, TrainingInterrupted, type TrainingOutcome, train } from 'layerwise';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import {
+  buildInfo,
+  type DatasetName,
+  overrideRecipe,
+  presetRecipe,
+  type Recipe,
+  type RunConfig,
+  readRunRecord,
+  resume,
+  type StartFrom,
+  TrainingInterrupted,
+  type TrainingOutcome,
+  train,
+} from 'layerwise';
 
 export interface ExperimentOptions {
   /** smoke: minutes on two cores, to see that everything works; paper: the full recipe. */
@@ -12,66 +24,95 @@ export interface ExperimentOptions {
   readonly out: string;
   readonly dataset: DatasetName;
   readonly dataDir: string | null;
-  readonly seed: number;
+  /** The data set's name as it is printed, where it is not its own. */
+  readonly title: string | null;
+  readonly seeds: readonly number[];
   readonly device: string;
 }
 
+interface Experiment {
+  /** The example's file, without its ending. */
+  readonly name: string;
+  readonly description: string;
+  /** The paper's data set first. */
+  readonly datasets: readonly DatasetName[];
+  /** How many seeds the paper's figure is of; 1 unless told. */
+  readonly paperSeeds?: number;
+}
+
 /** Reads the command line of an example; from here on an error that speaks for itself ends it in one line. */
-export function experimentOptions(name: string, description: string): ExperimentOptions {
+export function experimentOptions({ name, description, datasets, paperSeeds = 1 }: Experiment): ExperimentOptions {
   process.on('uncaughtException', (error: Error & { code?: string }) => {
     if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
     console.error(error.code === undefined ? error.stack : `${name}: ${error.message}`);
     process.exit(1);
   });
-  const options = new Command(name)
+  const command = new Command(name)
     .description(description)
     .exitOverride()
     .addOption(new Option('--scale <scale>', 'smoke or paper').choices(['smoke', 'paper']).default('smoke'))
     .addOption(
-      new Option('--dataset <name>', 'data set (default: cifar10 with --data-dir, else shapes)').choices([
+      new Option('--dataset <name>', `data set (default: ${datasets[0]} with --data-dir, else shapes)`).choices([
+        ...datasets,
         'shapes',
-        'cifar10',
       ]),
     )
     .option('--data-dir <dir>', 'where the data set lies')
+    .option('--title <text>', "the data set's name as it is printed, such as a variant's")
     .option('--out <dir>', 'directory of the runs and the table; give it again to go on')
-    .option('--seed <n>', 'seed', (text) => Number(text), 1)
+    .option('--seeds <list>', `seeds, such as 1,2,3 (default: 1; at paper scale ${paperSeeds} of them)`, seedList)
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
-    .parse()
-    .opts<{
-      scale: 'smoke' | 'paper';
-      dataset?: DatasetName;
-      dataDir?: string;
-      out?: string;
-      seed: number;
-      device: string;
-    }>();
-  const dataset = options.dataset ?? (options.dataDir === undefined ? 'shapes' : 'cifar10');
+    .parse();
+  const options = command.opts<{
+    scale: 'smoke' | 'paper';
+    dataset?: DatasetName;
+    dataDir?: string;
+    title?: string;
+    out?: string;
+    seeds?: number[];
+    device: string;
+  }>();
+  const dataset = options.dataset ?? (options.dataDir === undefined ? 'shapes' : datasets[0]!);
+  if (options.scale === 'paper' && dataset === 'shapes') {
+    command.error(`error: --scale paper needs real images: give --data-dir with ${datasets.join(' or ')}`);
+  }
+  const seedCount = options.scale === 'paper' ? paperSeeds : 1;
   return {
     ...options,
     dataset,
     dataDir: options.dataDir ?? null,
-    out: options.out ?? join('runs', `${name}-${options.scale}-${dataset}-seed${options.seed}`),
+    title: options.title ?? null,
+    seeds: options.seeds ?? Array.from({ length: seedCount }, (_, i) => i + 1),
+    out: options.out ?? join('runs', `${name}-${options.scale}-${dataset}`),
   };
 }
 
-/** Trains a recipe in a directory of its own, or goes on with the run that is there. Ctrl-C leaves a checkpoint. */
-export async function runOrResume(recipe: Recipe, directory: string): Promise<TrainingOutcome> {
+function seedList(text: string): number[] {
+  const seeds = text.split(',').map(Number);
+  if (!/^\d+(,\d+)*$/.test(text) || new Set(seeds).size < seeds.length) {
+    throw new InvalidArgumentError(`Expected different integers from 0, with commas between, got "${text}".`);
+  }
+  return seeds;
+}
+
+/** A preset's recipe for the experiment's data set, seed and device, with values replaced. */
+export function recipeOf(preset: string, options: ExperimentOptions, seed: number, overrides: object = {}): Recipe {
+  const recipe = presetRecipe(preset, { dataset: options.dataset, onCuda: buildInfo().cudaAvailable });
+  const chosen = overrideRecipe(recipe, {
+    dataset: { dataDir: options.dataDir },
+    seed,
+    device: options.device,
+  });
+  return overrideRecipe(chosen, overrides);
+}
+
+/** Does `work` with a signal that Ctrl-C aborts; a run that stops so has left a checkpoint, and ends the example. */
+async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stop = (): void => controller.abort();
   process.once('SIGINT', stop);
-  const options = {
-    signal: controller.signal,
-    onEvent: (event: { type: string }) => {
-      if (event.type !== 'epoch') return;
-      const { layer, epoch, testTop1 } = event as unknown as { layer: number; epoch: number; testTop1: number };
-      console.log(`${directory}: layer ${layer + 1} epoch ${epoch + 1}: top-1 ${testTop1.toFixed(2)} %`);
-    },
-  };
   try {
-    return existsSync(join(directory, 'config.json'))
-      ? await resume(directory, options)
-      : await train({ recipe, out: directory, ...options });
+    return await work(controller.signal);
   } catch (error) {
     if (!(error instanceof TrainingInterrupted)) throw error;
     console.error('Interrupted; the same command goes on.');
@@ -81,35 +122,48 @@ export async function runOrResume(recipe: Recipe, directory: string): Promise<Tr
   }
 }
 
-export interface Table {
-  readonly title: string;
-  /** What was measured on what: data set, seeds, device, versions, date. */
-  readonly conditions: Readonly<Record<string, string>>;
-  readonly columns: readonly string[];
-  readonly rows: readonly (readonly string[])[];
-  readonly notes: readonly string[];
+/** Trains a recipe in a directory of its own, or goes on with the run that is there. */
+export function runOrResume(recipe: Recipe, directory: string, startFrom?: StartFrom): Promise<TrainingOutcome> {
+  return interruptible((signal) => {
+    const options = {
+      signal,
+      onEvent: (event: { type: string }) => {
+        if (event.type !== 'epoch') return;
+        const { layer, epoch, testTop1 } = event as unknown as { layer: number; epoch: number; testTop1: number };
+        console.log(`${directory}: layer ${layer + 1} epoch ${epoch + 1}: top-1 ${testTop1.toFixed(2)} %`);
+      },
+    };
+    return existsSync(join(directory, 'config.json'))
+      ? resume(directory, options)
+      : train({ recipe, out: directory, ...(startFrom === undefined ? {} : { startFrom }), ...options });
+  });
 }
 
-/** Writes a table as Markdown and its figures as JSON; returns the Markdown. */
-export async function writeTable(out: string, table: Table, figures: unknown): Promise<string> {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  const markdown = [
-    `# ${table.title}`,
-    '',
-    ...Object.entries(table.conditions).map(([name, value]) => `- ${name}: ${value}`),
-    '',
-    line(table.columns),
-    line(table.columns.map(() => '---')),
-    ...table.rows.map(line),
-    '',
-    ...table.notes.map((note) => `${note}\n`),
-  ].join('\n');
-  await mkdir(out, { recursive: true });
-  await writeFile(join(out, 'table.md'), markdown);
-  await writeFile(join(out, 'table.json'), `${JSON.stringify(figures, null, 2)}\n`);
-  return markdown;
+/** What a table says of where its figures come from: data set, seeds, device, versions, date. */
+export async function conditionsOf(options: ExperimentOptions, runDirectory: string): Promise<Record<string, string>> {
+  const { config } = await readRunRecord(runDirectory);
+  const own = (config.recipe.dataset as { title?: string } | undefined)?.title ?? options.dataset;
+  return {
+    'data set': options.title ?? (options.dataset === 'shapes' ? 'shapes (drawn by the program)' : own),
+    scale: options.scale,
+    [options.seeds.length === 1 ? 'seed' : 'seeds']: options.seeds.join(', '),
+    device: deviceOf(config),
+    precision: config.precision,
+    versions: `layerwise ${config.versions.layerwise}, LibTorch ${config.versions.libtorch}, Node ${config.versions.node}`,
+    date: new Date().toISOString().slice(0, 10),
+  };
 }
 
-/** An accuracy with its ensemble in parentheses, as the paper prints it. */
-export const accuracy = (top1: number | null | undefined, ensemble: number | null | undefined): string =>
-  `${top1 == null ? '-' : top1.toFixed(1)} (${ensemble == null ? '-' : ensemble.toFixed(1)})`;
+const deviceOf = ({ device, deviceName, threads }: RunConfig): string =>
+  device === 'cpu' ? `${deviceName ?? 'CPU'}, ${threads} threads` : `${device}${deviceName ? ` (${deviceName})` : ''}`;
+
+/** What has to be said below every table of a scale and data set. */
+export function notesOf(options: ExperimentOptions): string[] {
+  return [
+    ...(options.dataset === 'shapes' ? ['The data set is not the paper’s: not to be compared with its figures.'] : []),
+    ...(options.scale === 'smoke'
+      ? ['Smoke scale: narrow networks, few images, few epochs; it shows that everything works.']
+      : []),
+    'Reported is the last epoch, not the best.',
+  ];
+}

@@ -14,10 +14,10 @@ export interface EvaluationResult extends Accuracy {
 }
 
 /**
- * The logits [images, classes], float32, of every image in order. `forward` takes the uint8 images of a batch and must
- * be in evaluation mode. The tensor belongs to the caller. Between batches `breathe` lets other work run.
+ * What `forward` makes of every image, in order: float32 [images, ...], logits or features. It takes the uint8 images of
+ * a batch and must be in evaluation mode. The tensor belongs to the caller. Between batches `breathe` lets other work run.
  */
-export async function predictLogits(
+export async function predictAll(
   images: ImageSource,
   forward: (images: Tensor) => Tensor,
   options: { batchSize: number; breathe?: () => Promise<void> },

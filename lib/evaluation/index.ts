@@ -1,5 +1,6 @@
 export { type EnsembleScores, LayerEnsemble } from './ensemble.js';
-export { type Accuracy, type EvaluationResult, predictLogits, scoreLogits, scoreRanking } from './evaluate.js';
+export { type Accuracy, type EvaluationResult, predictAll, scoreLogits, scoreRanking } from './evaluate.js';
+export { filterImportance } from './filter-importance.js';
 export {
   fitOneVersusRest,
   LogisticRegressionError,
@@ -7,5 +8,6 @@ export {
   type OneVersusRestFit,
   type OneVersusRestOptions,
 } from './logistic-regression.js';
-export { topKCorrect } from './metrics.js';
+export { confusionMatrix, perClassAccuracy, topKCorrect } from './metrics.js';
 export * from './report/index.js';
+export { type LabelledFeatures, type LinearSeparability, linearSeparability } from './separability.js';

@@ -185,6 +185,8 @@ export class SimCnn implements Network {
   readonly name: string;
   readonly classes: number;
   readonly inputShape: readonly [number, number, number];
+  /** Output channels of each layer. */
+  readonly widths: readonly number[];
   readonly blocks: readonly Module[];
   readonly heads: readonly Module[];
   readonly notes: readonly string[];
@@ -200,6 +202,7 @@ export class SimCnn implements Network {
     this.inputShape = [3, imageSize, imageSize];
     const blocks: Module[] = [];
     const heads: Module[] = [];
+    const ownWidths: number[] = [];
     let channels = 3;
     let doublings = 0;
     for (let j = 0; j < layers; j++) {
@@ -218,8 +221,10 @@ export class SimCnn implements Network {
       const head = { convolutions: k - 1, width: auxWidth * 2 ** doublings };
       blocks.push(block(plan, { index: j, inChannels: channels, outChannels, downsampled }));
       heads.push(auxiliaryHead(plan, outChannels, (j === layers - 1 ? lastHead : null) ?? head));
+      ownWidths.push(outChannels);
       channels = outChannels;
     }
+    this.widths = ownWidths;
     this.blocks = blocks;
     this.heads = heads;
     this.notes =

@@ -1,5 +1,5 @@
 import { cpus } from 'node:os';
-import { type Dataset, DeviceImages, loadDataset } from '../data/index.js';
+import { type Dataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
 import {
@@ -153,15 +153,19 @@ async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
   return runToEnd({ ...run, from: state === null ? null : { state, records } });
 }
 
-function loadRecipeDataset({ dataset }: Recipe): Promise<Dataset> {
-  const { name, dataDir, trainLimit, testLimit, imageSize } = dataset;
-  return loadDataset({
+async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dataset> {
+  const { name, dataDir, trainLimit, testLimit, imageSize, testResize } = dataset;
+  const loaded = await loadDataset({
     name,
     imageSize,
     ...(dataDir === null ? {} : { dataDir }),
     ...(trainLimit === null ? {} : { trainLimit }),
     ...(testLimit === null ? {} : { testLimit }),
+    ...(testResize === null ? {} : { testResize }),
   });
+  // Before the run directory is made, too.
+  if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
+  return loaded;
 }
 
 function useThreads({ threads }: Pick<Recipe, 'threads'>): void {
@@ -218,8 +222,9 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
   manualSeed(recipe.seed); // Dropout draws from the default generator.
 
   const notes = notesOf(recipe, network);
-  const trainImages = new DeviceImages(dataset.train, device);
-  const testImages = new DeviceImages(dataset.test, device);
+  const { randomResizedCrop } = recipe.augmentation;
+  const trainImages = openImages(dataset.train, { device, randomResizedCrop });
+  const testImages = openImages(dataset.test, { device });
   try {
     onEvent({
       type: 'start',
@@ -243,8 +248,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       signal: options.signal,
       onEvent,
     });
-    const { layers, seconds } = await trainer.run(from);
-    const result: RunResult = { layers, seconds, notes };
+    const result: RunResult = { ...(await trainer.run(from)), notes };
 
     const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });

@@ -1,16 +1,17 @@
 import {
   applyTransforms,
   type Dataset,
-  DeviceImages,
-  type LabelledImages,
+  type DatasetPart,
   loadDataset,
   noDraws,
+  openImages,
   type Transform,
 } from '../data/index.js';
 import {
   type Accuracy,
+  confusionMatrix,
   LayerEnsemble,
-  predictLogits,
+  predictAll,
   type RunConfig,
   scoreLogits,
   scoreRanking,
@@ -24,6 +25,13 @@ import { RunDirectoryError } from './errors.js';
 import { inPrecision, type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { RunDirectory } from './run-directory.js';
+
+export interface RunEvaluation extends Accuracy {
+  /** Mean cross entropy; an ensemble has none. */
+  readonly loss: number | null;
+  /** How often each class was taken for each: a row a true class, a column a predicted one. */
+  readonly confusion: number[][];
+}
 
 /** A layer by its index from 0, or the ensemble of all layers. */
 export type LayerSelection = number | 'ensemble';
@@ -98,19 +106,37 @@ export class TrainedRun {
     });
   }
 
-  /** The data set that the run was trained on, or another of the same classes. */
-  async loadDataset(overrides: Partial<Parameters<typeof loadDataset>[0]> = {}): Promise<Dataset> {
-    const { name, dataDir, trainLimit, testLimit, imageSize } = this.recipe.dataset;
+  /**
+   * The features of a layer, averaged to 2x2: float32 [batch, 4 * channels] of uint8 images [batch, channels, height, width].
+   * Call it in a scope.
+   */
+  features(images: Tensor, layer = this.layers - 1): Tensor {
+    return inferenceMode(() => {
+      const inputs = applyTransforms(this.transforms, images, noDraws);
+      const features = inPrecision(this.precision, this.device, () =>
+        this.network.blocks.slice(0, layer + 1).reduce((x, block) => block.forward(x), inputs),
+      );
+      return features.to({ dtype: 'float32' }).adaptiveAvgPool2d(2).flatten({ startDim: 1 });
+    });
+  }
+
+  /** The data set that the run was trained on, or another of the same classes; of other ones where `anyClasses` is told. */
+  async loadDataset(
+    overrides: Partial<Parameters<typeof loadDataset>[0]> = {},
+    { anyClasses = false }: { anyClasses?: boolean } = {},
+  ): Promise<Dataset> {
+    const { name, dataDir, trainLimit, testLimit, imageSize, testResize } = this.recipe.dataset;
     const own = overrides.name === undefined || overrides.name === name;
     const dataset = await loadDataset({
       name,
       imageSize,
+      ...(testResize === null ? {} : { testResize }),
       ...(own && dataDir !== null ? { dataDir } : {}),
       ...(own && trainLimit !== null ? { trainLimit } : {}),
       ...(own && testLimit !== null ? { testLimit } : {}),
       ...overrides,
     });
-    if (dataset.classes.join() !== this.classes.join()) {
+    if (!anyClasses && dataset.classes.join() !== this.classes.join()) {
       throw new RunDirectoryError(
         `the run's ${this.classes.length} classes (${this.#some(this.classes)}) are not the ${dataset.classes.length} of ` +
           `the data set ${dataset.name} (${this.#some(dataset.classes)})`,
@@ -119,17 +145,18 @@ export class TrainedRun {
     return dataset;
   }
 
-  /** Loss, top-1 and top-5 of a layer's head, or of the ensemble (which has no loss), on labelled images. */
-  async evaluate(source: LabelledImages, selection: LayerSelection): Promise<Accuracy & { loss: number | null }> {
+  /** Loss, top-1, top-5 and confusions of a layer's head, or of the ensemble (which has no loss), on labelled images. */
+  async evaluate(source: DatasetPart, selection: LayerSelection): Promise<RunEvaluation> {
     this.#check(selection);
     const { batchSize, ensemble: scores } = this.recipe.evaluation;
-    const images = new DeviceImages(source, this.device);
+    const images = openImages(source, { device: this.device });
     const ensemble = new LayerEnsemble(scores);
-    const logitsOf = (layer: number) => predictLogits(images, (batch) => this.logits(batch, layer), { batchSize });
+    const confusionOf = (scores: Tensor) => confusionMatrix(scores, images.labels, this.classes.length);
+    const logitsOf = (layer: number) => predictAll(images, (batch) => this.logits(batch, layer), { batchSize });
     try {
       if (selection !== 'ensemble') {
         using logits = await logitsOf(selection);
-        return scoreLogits(logits, images);
+        return { ...scoreLogits(logits, images), confusion: confusionOf(logits) };
       }
       for (let layer = 0; layer < this.layers - 1; layer++) {
         using logits = await logitsOf(layer);
@@ -137,7 +164,7 @@ export class TrainedRun {
       }
       using last = await logitsOf(this.layers - 1);
       using averaged = scope(() => keep(ensemble.with(last)));
-      return { loss: null, ...scoreRanking(averaged, images) };
+      return { loss: null, ...scoreRanking(averaged, images), confusion: confusionOf(averaged) };
     } finally {
       ensemble.dispose();
       images.dispose();
@@ -153,8 +180,13 @@ export class TrainedRun {
     if (!this.hasAuxiliaryHeads && !isLast) {
       throw new RunDirectoryError('this network was trained end to end: only its last layer has a head');
     }
-    if (selection !== 'ensemble' && !(Number.isInteger(selection) && selection >= 0 && selection < this.layers)) {
-      throw new RunDirectoryError(`expected a layer from 1 to ${this.layers}, got ${selection + 1}`);
+    if (selection !== 'ensemble') this.checkLayer(selection);
+  }
+
+  /** Throws RunDirectoryError for a layer, from 0, that is not there. */
+  checkLayer(layer: number): void {
+    if (!(Number.isInteger(layer) && layer >= 0 && layer < this.layers)) {
+      throw new RunDirectoryError(`expected a layer from 1 to ${this.layers}, got ${layer + 1}`);
     }
   }
 

@@ -1,8 +1,8 @@
 // Algorithm 1 of the paper: for each layer, train it with its auxiliary head while the layers below are frozen. End to
 // end training is the same loop over a single stage.
 import { batchDraws, Draws, type ImageSource } from '../data/index.js';
-import { LayerEnsemble, predictLogits, scoreLogits, scoreRanking } from '../evaluation/index.js';
-import type { LayerResult } from '../evaluation/report/index.js';
+import { confusionMatrix, LayerEnsemble, predictAll, scoreLogits, scoreRanking } from '../evaluation/index.js';
+import type { LayerResult, RunResult } from '../evaluation/report/index.js';
 import type { Network } from '../models/index.js';
 import { isCuda, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
@@ -45,6 +45,8 @@ export class Trainer {
   readonly #options: TrainerOptions;
   readonly #layers: LayerResult[] = [];
   readonly #stageSeconds: number[] = [];
+  /** Of the stage that was trained last. */
+  #confusion: number[][] | null = null;
   readonly #ensemble: LayerEnsemble | null;
   /** Training time of earlier processes, and the start of this one. */
   #secondsBefore = 0;
@@ -64,7 +66,7 @@ export class Trainer {
   /** Runs to the end. `from` is a checkpoint to go on from, with the epochs recorded before it. */
   async run(
     from: { state: CheckpointState; records: readonly EpochRecord[] } | null,
-  ): Promise<{ layers: LayerResult[]; seconds: number }> {
+  ): Promise<Pick<RunResult, 'layers' | 'seconds' | 'confusion'>> {
     const { stages } = this.#options;
     try {
       if (from !== null) await this.#goBackTo(from.state, from.records);
@@ -72,7 +74,8 @@ export class Trainer {
         const here = from !== null && i === from.state.position.stage ? from.state : null;
         await this.#trainStage(i, here);
       }
-      return { layers: this.#layers, seconds: this.#elapsed };
+      const confusion = this.#confusion === null ? {} : { confusion: this.#confusion };
+      return { layers: this.#layers, seconds: this.#elapsed, ...confusion };
     } finally {
       this.#ensemble?.dispose();
     }
@@ -131,6 +134,7 @@ export class Trainer {
           await this.#checkpoint(problem, { stage: index, epoch: epoch + 1, step: 0 }, null);
         } else {
           this.#ensemble?.add(logits);
+          this.#confusion = confusionMatrix(logits, this.#options.testImages.labels, this.#options.network.classes);
         }
       }
       this.#stageSeconds.push(before + seconds(start));
@@ -251,7 +255,7 @@ export class Trainer {
 
   /** The logits of the whole test set; `pause` is called between batches and may stop the run. */
   #testLogits(problem: AuxiliaryProblem, pause: () => Promise<void>): Promise<Tensor> {
-    return predictLogits(this.#options.testImages, (images) => problem.predict(images), {
+    return predictAll(this.#options.testImages, (images) => problem.predict(images), {
       batchSize: this.#options.recipe.evaluation.batchSize,
       breathe: async () => {
         await breathe();

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { DeviceImages } from '../../lib/data/batches.js';
-import { predictLogits, scoreLogits, scoreRanking } from '../../lib/evaluation/index.js';
+import { predictAll, scoreLogits, scoreRanking } from '../../lib/evaluation/index.js';
 import { memoryStats, scope, type Tensor, tensor } from '../../lib/tensor/index.js';
 
 /** Image i is one pixel of value i in each channel. */
@@ -58,7 +58,7 @@ it('predicts every image in order, whatever the batch size, and lets other work 
   ] as const) {
     let breaths = 0;
     shapes.length = 0;
-    using logits = await predictLogits(images, forward, {
+    using logits = await predictAll(images, forward, {
       batchSize,
       breathe: async () => {
         breaths++;
@@ -77,7 +77,7 @@ it('frees what it had when a batch fails or is stopped', async () => {
   const forward = (batch: Tensor): Tensor => batch.to({ dtype: 'float32' }).reshape([-1, 3]);
   let batches = 0;
   await expect(
-    predictLogits(
+    predictAll(
       images,
       (batch) => {
         if (++batches === 3) throw new Error('third');
@@ -87,7 +87,7 @@ it('frees what it had when a batch fails or is stopped', async () => {
     ),
   ).rejects.toThrow('third');
   await expect(
-    predictLogits(images, forward, {
+    predictAll(images, forward, {
       batchSize: 2,
       breathe: async () => {
         throw new Error('stopped');

@@ -92,13 +92,80 @@ describe.each(SIMCNN)('simcnn-k%i', (k, cifar, imagenet) => {
   });
 });
 
+// Layers before the classifier: Simonyan and Zisserman 2015, table 1.
+describe.each([
+  ['vgg13', 10],
+  ['vgg16', 13],
+  ['vgg19', 16],
+] as const)('the presets of %s', (model, layers) => {
+  it.each(['layerwise', 'end-to-end'] as const)('differ from those of vgg11 in the network only: %s', (schedule) => {
+    for (const dataset of ['shapes', 'cifar10', 'imagenet'] as const) {
+      const preset = `${model}-${schedule}`;
+      const { model: network, ...protocol } = presetRecipe(`vgg11-${schedule}`, { dataset, onCuda: true });
+      const expected = { ...protocol, preset, model: { ...network, name: model, layers } };
+      expect(presetRecipe(preset, { dataset, onCuda: true })).toEqual(expected);
+      // By the preset of another VGG, as --model asks for it.
+      expect(presetRecipe(`vgg11-${schedule}`, { dataset, model, onCuda: true })).toEqual(expected);
+    }
+  });
+});
+
+describe('another schedule', () => {
+  it('than that of a VGG preset is the other preset, with its dropout', () => {
+    for (const onCuda of [false, true]) {
+      const [layerwise, endToEnd] = ['vgg16-layerwise', 'vgg16-end-to-end'].map((name) =>
+        presetRecipe(name, { onCuda }),
+      );
+      expect(presetRecipe('vgg16-layerwise', { schedule: 'end-to-end', onCuda })).toEqual(endToEnd);
+      expect(presetRecipe('vgg16-end-to-end', { schedule: 'layerwise', onCuda })).toEqual(layerwise);
+      expect(presetRecipe('vgg11-end-to-end', { model: 'vgg16', schedule: 'layerwise', onCuda })).toEqual(layerwise);
+    }
+  });
+
+  it('of a SimCNN trains its blocks and its last head as one network, all else as before', () => {
+    const { training, ...rest } = presetRecipe('simcnn-k3', { onCuda: false });
+    expect(presetRecipe('simcnn-k3', { schedule: 'end-to-end', model: 'simcnn', onCuda: false })).toEqual({
+      ...rest,
+      training: { ...training, schedule: 'end-to-end' },
+    });
+  });
+});
+
+it.each([
+  [
+    'vgg11-layerwise',
+    { schedule: 'sideways' },
+    'training.schedule: expected one of layerwise, end-to-end, got "sideways"',
+  ],
+  ['simcnn-k2', { schedule: null }, 'training.schedule: expected one of layerwise, end-to-end, got null'],
+  ['simcnn-k2', { model: 'vgg16' }, 'model.name: expected simcnn for the preset simcnn-k2, got "vgg16"'],
+  [
+    'vgg16-end-to-end',
+    { model: 'simcnn' },
+    'model.name: expected one of vgg11, vgg13, vgg16, vgg19 for the preset vgg16-end-to-end, got "simcnn"',
+  ],
+  [
+    'vgg11-layerwise',
+    { model: 'vgg12' },
+    'model.name: expected one of vgg11, vgg13, vgg16, vgg19 for the preset vgg11-layerwise, got "vgg12"',
+  ],
+])('refuses for %s what does not go with it: %o', (preset, options, message) => {
+  expect(() => presetRecipe(preset, { onCuda: false, ...(options as object) })).toThrow(
+    expect.objectContaining({ code: 'INVALID_RECIPE', message }),
+  );
+});
+
 it('refuses a preset that there is not, with the names of those that there are', () => {
-  expect(presetNames).toEqual(['vgg11-layerwise', 'vgg11-end-to-end', 'simcnn-k1', 'simcnn-k2', 'simcnn-k3']);
+  const names = [
+    ...['vgg11', 'vgg13', 'vgg16', 'vgg19'].flatMap((model) => [`${model}-layerwise`, `${model}-end-to-end`]),
+    ...['simcnn-k1', 'simcnn-k2', 'simcnn-k3'],
+  ];
+  expect(presetNames).toEqual(names);
   for (const name of ['vgg16', '', 'toString', '__proto__', 'constructor']) {
     expect(() => presetRecipe(name, { onCuda: false })).toThrow(
       expect.objectContaining({
         code: 'INVALID_RECIPE',
-        message: `preset: expected one of vgg11-layerwise, vgg11-end-to-end, simcnn-k1, simcnn-k2, simcnn-k3, got "${name}"`,
+        message: `preset: expected one of ${names.join(', ')}, got "${name}"`,
       }),
     );
   }

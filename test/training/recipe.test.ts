@@ -75,7 +75,11 @@ describe('a value out of range is refused with its name, what was expected and w
     [{ training: null }, 'training', /object, got null$/],
     [{ model: { width: 0 } }, 'model.width', />=1, got 0$/],
     [{ model: { dropout: 1 } }, 'model.dropout', /<1, got 1$/],
-    [{ model: { name: 'resnet' } }, 'model.name', /'vgg11' \| 'vgg13' \| 'vgg16' \| 'vgg19' \| 'simcnn', got "resnet"$/],
+    [
+      { model: { name: 'resnet' } },
+      'model.name',
+      /'vgg11' \| 'vgg13' \| 'vgg16' \| 'vgg19' \| 'simcnn', got "resnet"$/,
+    ],
     [{ dataset: { trainLimit: 0 } }, 'dataset.trainLimit', />=1, got 0$/],
     [{ augmentation: { cropPadding: -1 } }, 'augmentation.cropPadding', />=0, got -1$/],
     [{ evaluation: { ensemble: 'votes' } }, 'evaluation.ensemble', /"logits"\|"probabilities", got "votes"$/],

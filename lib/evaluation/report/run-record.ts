@@ -72,6 +72,8 @@ export interface RunResult {
   layers: LayerResult[];
   seconds: number;
   notes?: string[];
+  /** Of the last layer's head on the test images: a row a true class, a column a predicted one. */
+  confusion?: number[][];
 }
 
 /** A run directory, read and checked. */
@@ -234,4 +236,5 @@ const resultSchema: z.ZodType<RunResult> = z.object({
     .min(1),
   seconds,
   notes: z.array(z.string()).optional(),
+  confusion: z.array(z.array(index)).optional(),
 });
