@@ -1,4 +1,11 @@
-export { DataError, type Dataset, type LabelledImages, loadDataset } from './data/index.js';
+export {
+  DataError,
+  type Dataset,
+  type DatasetPart,
+  type ImageFiles,
+  type LabelledImages,
+  loadDataset,
+} from './data/index.js';
 export * from './evaluation/index.js';
 export * from './models/index.js';
 export * from './nn/index.js';

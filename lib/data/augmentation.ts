@@ -10,8 +10,16 @@ export interface BatchDraws {
   integers(stream: number, bound: number): Int32Array;
 }
 
-/** The streams of the transforms below. */
-const STREAM = { cropTop: 1, cropLeft: 2, flip: 3 } as const;
+/** The streams of all that is drawn for an image; area and ratio have ten each, one an attempt. */
+export const STREAM = {
+  cropTop: 1,
+  cropLeft: 2,
+  flip: 3,
+  resizedCropTop: 4,
+  resizedCropLeft: 5,
+  resizedCropArea: 16,
+  resizedCropRatio: 32,
+} as const;
 
 /** The draws of one epoch for the images of a batch, by their places in the data set. */
 export function batchDraws(draws: Draws, epoch: number, places: Int32Array): BatchDraws {

@@ -44,7 +44,7 @@ export interface ReadCifar10Options {
  * Throws `DataError` naming the file: DATA_NOT_FOUND for a missing folder or batch, DATA_CORRUPT for a wrong size or a label
  * over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind.
  */
-export async function readCifar10(options: ReadCifar10Options): Promise<Dataset> {
+export async function readCifar10(options: ReadCifar10Options): Promise<Dataset<LabelledImages>> {
   const { dataDir, trainLimit, testLimit, recordsPerBatch = RECORDS_PER_BATCH } = options;
   const layout = await findLayout(dataDir);
   await requireBatches(layout, recordsPerBatch);

@@ -1,24 +1,32 @@
 import { readCifar10 } from './cifar10.js';
+import { throwIfCancelled } from './class-folders.js';
 import { DataError } from './errors.js';
 import { readImageFolder } from './folder.js';
-import type { Dataset, LabelledImages } from './labelled-images.js';
+import { listImageNet } from './imagenet.js';
+import type { Dataset, ImageFiles, LabelledImages } from './labelled-images.js';
 import { generateShapes, SHAPES_CLASSES } from './shapes.js';
 
-export const DATASET_NAMES = ['shapes', 'cifar10', 'folder'] as const;
+export const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
 export type DatasetName = (typeof DATASET_NAMES)[number];
+type InMemory = Exclude<DatasetName, 'imagenet'>;
 
 export interface LoadDatasetOptions {
   /** One of `DATASET_NAMES`. */
   readonly name: string;
-  /** Where the files are; `cifar10` and `folder` need it. */
+  /** Where the files are; all but `shapes` need it. */
   readonly dataDir?: string;
   /** At most the first n images of the split. `shapes` makes exactly n (8,000 and 2,000 by default). */
   readonly trainLimit?: number;
   readonly testLimit?: number;
   /** Of `shapes`: another seed gives other images of the same kind. 0 by default. */
   readonly seed?: number;
-  /** Pixels a side that `folder` makes its images; 32 by default, and the only size of the others. */
+  /** Pixels a side that image files are made into: 32 by default for `folder`, 224 for `imagenet`. The others have 32. */
   readonly imageSize?: number;
+  /**
+   * Pixels that the shorter side of a test image is scaled to before its centre is cut out, for `folder` and `imagenet`;
+   * `imageSize` by default.
+   */
+  readonly testResize?: number;
   /** Cancels reading. */
   readonly signal?: AbortSignal;
 }
@@ -27,30 +35,31 @@ export interface LoadDatasetOptions {
 export const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
 
 /**
- * Loads a data set into memory.
+ * Loads a data set: into memory, or, of `imagenet`, the names of its files, which are read while they are used.
  *
  * Throws `DataError`: DATA_ARGUMENT for an unknown name or a bad option, DATA_NOT_FOUND for files that are missing,
  * DATA_CORRUPT and DATA_UNSUPPORTED for files that cannot be read, each with the file's name; DATA_CANCELLED on `signal`.
  */
+export function loadDataset(options: LoadDatasetOptions & { name: InMemory }): Promise<Dataset<LabelledImages>>;
+export function loadDataset(options: LoadDatasetOptions & { name: 'imagenet' }): Promise<Dataset<ImageFiles>>;
+export function loadDataset(options: LoadDatasetOptions): Promise<Dataset>;
 export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset> {
-  const { name, dataDir, trainLimit, testLimit, seed, imageSize, signal } = options;
+  const { name, dataDir, trainLimit, testLimit, seed, imageSize, testResize, signal } = options;
   requireLimit('trainLimit', trainLimit);
   requireLimit('testLimit', testLimit);
   throwIfCancelled(signal);
+  const sizes = { trainLimit, testLimit, imageSize, testResize, signal };
   switch (name) {
     case 'shapes':
-      requireSide32(name, imageSize);
+      requireSide32(name, imageSize, testResize);
       return loadShapes({ trainLimit, testLimit, seed });
     case 'cifar10':
-      requireSide32(name, imageSize);
+      requireSide32(name, imageSize, testResize);
       return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit });
     case 'folder':
-      return readImageFolder({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit, imageSize, signal });
+      return readImageFolder({ dataDir: requireDataDir(name, dataDir), ...sizes });
     case 'imagenet':
-      throw new DataError(
-        'DATA_UNSUPPORTED',
-        "imagenet is not supported yet: it does not fit in memory, and reading it from disk while training is still to be built; for a part of it at one size, use 'folder'",
-      );
+      return listImageNet({ dataDir: requireDataDir(name, dataDir), ...sizes });
     default:
       throw new DataError('DATA_ARGUMENT', `unknown data set '${name}': expected ${DATASET_NAMES.join(', ')}`);
   }
@@ -75,7 +84,7 @@ interface ShapesLimits {
   seed?: number | undefined;
 }
 
-function loadShapes({ trainLimit, testLimit, seed = 0 }: ShapesLimits): Dataset {
+function loadShapes({ trainLimit, testLimit, seed = 0 }: ShapesLimits): Dataset<LabelledImages> {
   return {
     name: 'shapes',
     title: 'shapes',
@@ -99,14 +108,14 @@ function requireLimit(option: string, limit: number | undefined): void {
   }
 }
 
-function requireSide32(name: string, imageSize: number | undefined): void {
+function requireSide32(name: string, imageSize: number | undefined, testResize: number | undefined): void {
   if (imageSize !== undefined && imageSize !== 32) {
     throw new DataError('DATA_ARGUMENT', `${name} has images of 32 x 32 only, got imageSize ${imageSize}`);
   }
-}
-
-function throwIfCancelled(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) {
-    throw new DataError('DATA_CANCELLED', 'loading the data set was cancelled', { cause: signal.reason });
+  if (testResize !== undefined) {
+    throw new DataError(
+      'DATA_ARGUMENT',
+      `${name} has images of 32 x 32 only: expected no testResize, got ${testResize}`,
+    );
   }
 }

@@ -11,8 +11,11 @@ describe('loadDataset', () => {
   });
 
   it.each([
-    ['mnist', { code: 'DATA_ARGUMENT', message: "unknown data set 'mnist': expected shapes, cifar10, folder" }],
-    ['imagenet', { code: 'DATA_UNSUPPORTED', message: expect.stringContaining('imagenet is not supported yet') }],
+    [
+      'mnist',
+      { code: 'DATA_ARGUMENT', message: "unknown data set 'mnist': expected shapes, cifar10, folder, imagenet" },
+    ],
+    ['imagenet', { code: 'DATA_ARGUMENT', message: expect.stringContaining('--data-dir') }],
     ['cifar10', { code: 'DATA_ARGUMENT', message: expect.stringContaining('--data-dir') }],
     ['folder', { code: 'DATA_ARGUMENT', message: expect.stringContaining('--data-dir') }],
   ])('refuses %s in words', async (name, expected) => {
@@ -23,6 +26,11 @@ describe('loadDataset', () => {
     await expect(loadDataset({ name: 'shapes', trainLimit: 0 })).rejects.toThrow('trainLimit');
     await expect(loadDataset({ name: 'shapes', testLimit: 1.5 })).rejects.toThrow('testLimit');
     await expect(loadDataset({ name: 'shapes', imageSize: 64 })).rejects.toThrow('32 x 32');
+    for (const name of ['shapes', 'cifar10'] as const) {
+      await expect(loadDataset({ name, testResize: 36 })).rejects.toThrow(
+        `${name} has images of 32 x 32 only: expected no testResize, got 36`,
+      );
+    }
     const cancelled = loadDataset({ name: 'shapes', signal: AbortSignal.abort() });
     await expect(cancelled).rejects.toMatchObject({ code: 'DATA_CANCELLED' });
   });

@@ -1,10 +1,10 @@
 import { mkdir, mkdtemp, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import sharp, { type Sharp } from 'sharp';
+import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadDataset } from '../../lib/data/dataset.js';
-import { readImage } from '../../lib/data/folder.js';
+import { plain, save } from './images.js';
 
 let dir: string;
 beforeEach(async () => {
@@ -12,35 +12,19 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true }));
 
-interface Picture {
-  width?: number;
-  height?: number;
-  colour: { r: number; g: number; b: number };
-}
-
-const plain = ({ width = 40, height = 40, colour }: Picture) =>
-  sharp({ create: { width, height, channels: 3, background: colour } });
-
-async function save(path: string, image: Sharp): Promise<string> {
-  const file = join(dir, path);
-  await mkdir(dirname(file), { recursive: true });
-  await image.toFile(file);
-  return file;
-}
-
 const RED = { r: 200, g: 10, b: 30 };
 const BLUE = { r: 5, g: 60, b: 220 };
 
 /** train/{apple,pear} with two and one images, test/ with one each. */
 async function saveSet(test = 'test'): Promise<void> {
-  await save('train/pear/1.png', plain({ colour: BLUE }));
-  await save('train/apple/1.png', plain({ colour: RED }));
-  await save('train/apple/2.PNG', plain({ colour: BLUE }));
-  await save(`${test}/pear/x.png`, plain({ colour: RED }));
-  await save(`${test}/apple/x.png`, plain({ colour: BLUE }));
+  await save(dir, 'train/pear/1.png', plain({ colour: BLUE }));
+  await save(dir, 'train/apple/1.png', plain({ colour: RED }));
+  await save(dir, 'train/apple/2.PNG', plain({ colour: BLUE }));
+  await save(dir, `${test}/pear/x.png`, plain({ colour: RED }));
+  await save(dir, `${test}/apple/x.png`, plain({ colour: BLUE }));
 }
 
-const load = (options: { imageSize?: number; trainLimit?: number; signal?: AbortSignal } = {}) =>
+const load = (options: { imageSize?: number; testResize?: number; trainLimit?: number; signal?: AbortSignal } = {}) =>
   loadDataset({ name: 'folder', dataDir: dir, ...options });
 
 describe('a folder of images', () => {
@@ -79,6 +63,7 @@ describe('a folder of images', () => {
   it('refuses a damaged image by its path', async () => {
     await saveSet();
     const file = await save(
+      dir,
       'train/pear/2.jpg',
       sharp({
         create: {
@@ -136,47 +121,23 @@ describe('a folder of images', () => {
     await expect(load()).rejects.toThrow(/apple holds no images/);
   });
 
+  it('scales the shorter side of test images to testResize before their centre is cut out', async () => {
+    await saveSet();
+    // Of 40 pixels the outer 10 on each side are white: at 20 the cut of 8 shows none of them, at 8 it does.
+    const framed = plain({ width: 20, height: 20, colour: RED }).extend({
+      ...{ top: 10, bottom: 10, left: 10, right: 10 },
+      background: { r: 255, g: 255, b: 255 },
+    });
+    for (const part of ['train', 'test']) await save(dir, `${part}/apple/0.png`, framed.clone());
+    const { train, test } = await load({ imageSize: 8, testResize: 20 });
+    expect([train.images[0], test.images[0]]).toEqual([255, RED.r]);
+    expect(test).toMatchObject({ height: 8, width: 8 });
+  });
+
   it('refuses image sizes out of range', async () => {
     await expect(load({ imageSize: 0 })).rejects.toMatchObject({ code: 'DATA_ARGUMENT' });
-  });
-});
-
-describe('readImage', () => {
-  it('scales the shorter side and cuts out the centre', async () => {
-    // Thirds of red, green and blue across 90 x 30: the centre is green.
-    const third = (colour: Picture['colour']) => plain({ width: 30, height: 30, colour }).png().toBuffer();
-    const file = await save(
-      'thirds.png',
-      plain({ width: 90, height: 30, colour: { r: 0, g: 255, b: 0 } }).composite([
-        { input: await third({ r: 255, g: 0, b: 0 }), left: 0, top: 0 },
-        { input: await third({ r: 0, g: 0, b: 255 }), left: 60, top: 0 },
-      ]),
+    await expect(load({ imageSize: 32, testResize: 31 })).rejects.toThrow(
+      'testResize must be at least the image size, 32 pixels, got 31',
     );
-    const pixels = await readImage(file, 10);
-    expect(pixels).toHaveLength(300);
-    const at = (channel: number, x: number) => pixels[channel * 100 + 50 + x];
-    expect([at(0, 5), at(1, 5), at(2, 5)]).toEqual([0, 255, 0]);
-    expect([at(0, 2), at(1, 2), at(2, 7)]).toEqual([0, 255, 0]);
-  });
-
-  it.each([
-    ['greyscale PNG', 'g.png', (image: Sharp) => image.toColourspace('b-w')],
-    ['greyscale JPEG', 'g.jpg', (image: Sharp) => image.toColourspace('b-w')],
-    ['RGBA PNG', 'a.png', (image: Sharp) => image.ensureAlpha(0.5)],
-    ['greyscale PNG with alpha', 'ga.png', (image: Sharp) => image.toColourspace('b-w').ensureAlpha(0.5)],
-    ['16-bit PNG', 'deep.png', (image: Sharp) => image.toColourspace('rgb16')],
-    ['palette PNG', 'p.png', (image: Sharp) => image.png({ palette: true })],
-    ['CMYK JPEG', 'c.jpg', (image: Sharp) => image.toColourspace('cmyk')],
-  ])('makes RGB of a %s', async (_kind, name, convert) => {
-    const grey = { r: 128, g: 128, b: 128 };
-    const file = await save(name, convert(plain({ colour: grey })));
-    const pixels = await readImage(file, 8);
-    expect(pixels).toHaveLength(192);
-    // Inks have no exact inverse: CMYK comes back a little lighter.
-    for (const value of pixels) expect(Math.abs(value - 128)).toBeLessThanOrEqual(name === 'c.jpg' ? 16 : 6);
-  });
-
-  it('refuses a file that is not there', async () => {
-    await expect(readImage(join(dir, 'none.png'), 8)).rejects.toMatchObject({ code: 'DATA_NOT_FOUND' });
   });
 });

@@ -2,7 +2,7 @@
 // identity kernel for its weights and the previous head for its own has exactly the previous loss, for ReLU of ReLU is
 // ReLU. Greedy training that starts there cannot start worse than the layer below ended.
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type Dataset, DeviceImages, loadDataset, noDraws } from '../../lib/data/index.js';
+import { type Dataset, DeviceImages, type LabelledImages, loadDataset, noDraws } from '../../lib/data/index.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
 import type { BatchNorm2d, Conv2d, Module } from '../../lib/nn/index.js';
 import { noGrad, scope, tensor } from '../../lib/tensor/index.js';
@@ -15,7 +15,7 @@ const COUNT = 16;
 const WIDTH = 6;
 const EPS = 1e-5; // of batch norm
 
-let dataset: Dataset;
+let dataset: Dataset<LabelledImages>;
 beforeAll(async () => {
   dataset = await loadDataset({ name: 'shapes', trainLimit: COUNT, testLimit: 1 });
 });

@@ -1,0 +1,146 @@
+import { DataError } from './errors.js';
+
+export interface DecodingPassOptions {
+  /** Places of the images of a batch, by its number; empty after the last. */
+  readonly placesOf: (batch: number) => Int32Array;
+  /** The number of the batch to begin with. */
+  readonly first: number;
+  /** The bytes of an image, by its place. */
+  readonly decode: (place: number) => Promise<Uint8Array>;
+  /** Bytes of an image. */
+  readonly imageLength: number;
+  /** Batches that are decoded beyond the one that was asked for last. */
+  readonly ahead: number;
+  /** Images decoded at once. */
+  readonly concurrency: number;
+}
+
+/** Images of a batch, one after the other. */
+export interface DecodedBatch {
+  readonly places: Int32Array;
+  readonly pixels: Uint8Array;
+}
+
+/**
+ * Decodes the images of one pass in order, some at once, ahead of their use. What comes out depends neither on how far
+ * ahead nor on how many at once: a batch has its images in order, and fails with the first of them that cannot be decoded.
+ */
+export class DecodingPass {
+  readonly #options: DecodingPassOptions;
+  /** Batches that were begun and not yet given out. */
+  readonly #begun: BatchInProgress[] = [];
+  /** The one whose images are being started. */
+  #current: BatchInProgress | null = null;
+  #next: number;
+  #asked: number;
+  #running = 0;
+  #stopped = false;
+  #whenIdle: (() => void)[] = [];
+
+  /** Nothing is decoded before the first batch is asked for. */
+  constructor(options: DecodingPassOptions) {
+    this.#options = options;
+    this.#next = options.first;
+    this.#asked = options.first - 1;
+  }
+
+  /** The next batch; null after the last. Rejects with what `decode` rejected with, or DATA_CANCELLED after `stop`. */
+  async next(): Promise<DecodedBatch | null> {
+    this.#asked++;
+    this.#start();
+    if (this.#stopped) throw stopped();
+    // A batch is begun only after the one before it was started whole, so this is the one asked for.
+    const batch = this.#begun[0];
+    if (batch === undefined) return null;
+    await batch.done;
+    this.#begun.shift();
+    return batch;
+  }
+
+  /** Starts no further image; resolves when those being decoded are done. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const batch of this.#begun) batch.settle(stopped());
+    if (this.#running > 0) await new Promise<void>((idle) => this.#whenIdle.push(idle));
+  }
+
+  #start(): void {
+    while (!this.#stopped && this.#running < this.#options.concurrency) {
+      if (this.#current === null || this.#current.isStarted) {
+        this.#current = this.#begin();
+        if (this.#current === null) return;
+      }
+      void this.#decodeNext(this.#current);
+    }
+  }
+
+  #begin(): BatchInProgress | null {
+    if (this.#next > this.#asked + this.#options.ahead) return null;
+    const places = this.#options.placesOf(this.#next);
+    if (places.length === 0) return null;
+    this.#next++;
+    const batch = new BatchInProgress(places, this.#options.imageLength);
+    this.#begun.push(batch);
+    return batch;
+  }
+
+  async #decodeNext(batch: BatchInProgress): Promise<void> {
+    const at = batch.takeNext();
+    this.#running++;
+    try {
+      batch.put(at, await this.#options.decode(batch.places[at]!));
+    } catch (error) {
+      batch.fail(at, error);
+    }
+    this.#running--;
+    this.#start();
+    if (this.#running === 0) for (const idle of this.#whenIdle.splice(0)) idle();
+  }
+}
+
+class BatchInProgress implements DecodedBatch {
+  readonly places: Int32Array;
+  readonly pixels: Uint8Array;
+  readonly done: Promise<void>;
+  /** Ends it, with an error or without; the first call counts. */
+  settle!: (error?: unknown) => void;
+  #started = 0;
+  #finished = 0;
+  #failure: { readonly at: number; readonly error: unknown } | null = null;
+
+  constructor(places: Int32Array, imageLength: number) {
+    this.places = places;
+    this.pixels = Buffer.allocUnsafeSlow(places.length * imageLength);
+    this.done = new Promise((resolve, reject) => {
+      this.settle = (error) => (error === undefined ? resolve() : reject(error));
+    });
+    // It may fail long before it is asked for, or never be asked for.
+    this.done.catch(() => {});
+  }
+
+  get isStarted(): boolean {
+    return this.#started === this.places.length;
+  }
+
+  takeNext(): number {
+    return this.#started++;
+  }
+
+  put(at: number, pixels: Uint8Array): void {
+    this.pixels.set(pixels, at * pixels.length);
+    this.#finishOne();
+  }
+
+  fail(at: number, error: unknown): void {
+    if (this.#failure === null || at < this.#failure.at) this.#failure = { at, error };
+    this.#finishOne();
+  }
+
+  #finishOne(): void {
+    if (++this.#finished === this.places.length) this.settle(this.#failure?.error);
+  }
+}
+
+function stopped(): DataError {
+  return new DataError('DATA_CANCELLED', 'decoding images was stopped');
+}

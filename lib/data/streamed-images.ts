@@ -1,0 +1,147 @@
+import { join } from 'node:path';
+import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
+import { DataError } from './errors.js';
+import { decodeCentre, decodeRegion } from './image-file.js';
+import type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
+import type { ImageFiles } from './labelled-images.js';
+import { drawResizedCrop } from './resized-crop.js';
+
+export interface StreamedImagesOptions {
+  readonly device: Device;
+  /** Whether training shows parts of the images, drawn as in `drawResizedCrop`; else it shows what evaluation shows. */
+  readonly randomResizedCrop: boolean;
+  /** Batches decoded ahead of the one in use; 4 unless told, or fewer (but 1) where they would take more than 256 MiB. */
+  readonly ahead?: number;
+  /** Files decoded at once; four for each thread of Node's pool (UV_THREADPOOL_SIZE) unless told. */
+  readonly concurrency?: number;
+}
+
+const AHEAD = 4;
+const AHEAD_BYTES = 256 * 2 ** 20;
+
+/**
+ * Image files, decoded in the threads of Node's pool while they are used. Only labels are kept. A file that cannot be
+ * decoded fails the batch that it is in, with a `DataError` that names it.
+ *
+ * In evaluation an image has its shorter side scaled to `testResize` and its centre cut out (torchvision's Resize and
+ * CenterCrop), as `readImage` does.
+ */
+export class StreamedImages implements ImageSource {
+  readonly count: number;
+  readonly labels: Tensor;
+  readonly #files: ImageFiles;
+  readonly #options: StreamedImagesOptions;
+  readonly #passes = new Set<DecodingPass>();
+  #disposed = false;
+
+  constructor(files: ImageFiles, options: StreamedImagesOptions) {
+    requireCount('ahead', options.ahead, 0);
+    requireCount('concurrency', options.concurrency, 1);
+    this.count = files.count;
+    this.#files = files;
+    this.#options = options;
+    this.labels = scope(() => keep(tensor(Int32Array.from(files.labels), { device: options.device })));
+  }
+
+  get device(): Device {
+    return this.labels.device;
+  }
+
+  trainingBatches({ epoch, order, batchSize, firstStep, draws }: TrainingPass): AsyncGenerator<ImageBatch> {
+    const { imageSize } = this.#files;
+    return this.#give(batchSize, {
+      first: firstStep,
+      placesOf: (batch) => order.subarray(batch * batchSize, (batch + 1) * batchSize),
+      decode: this.#options.randomResizedCrop
+        ? (place) =>
+            decodeRegion(this.#path(place), imageSize, (width, height) =>
+              drawResizedCrop(draws, epoch, place, width, height),
+            )
+        : (place) => this.#evaluated(place),
+    });
+  }
+
+  batches(batchSize: number): AsyncGenerator<ImageBatch> {
+    return this.#give(batchSize, {
+      first: 0,
+      placesOf: (batch) => {
+        const start = batch * batchSize;
+        return Int32Array.from({ length: Math.max(0, Math.min(batchSize, this.count - start)) }, (_, i) => start + i);
+      },
+      decode: (place) => this.#evaluated(place),
+    });
+  }
+
+  /** Ends all passes; those being decoded come to nothing. */
+  dispose(): void {
+    this.#disposed = true;
+    for (const pass of this.#passes) void pass.stop();
+    this.labels.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async *#give(
+    batchSize: number,
+    source: Pick<DecodingPassOptions, 'first' | 'placesOf' | 'decode'>,
+  ): AsyncGenerator<ImageBatch> {
+    requireCount('batchSize', batchSize, 1);
+    if (this.#disposed) throw new DataError('DATA_CANCELLED', 'the images were disposed');
+    const { imageSize } = this.#files;
+    const imageLength = 3 * imageSize * imageSize;
+    const affordable = Math.max(1, Math.floor(AHEAD_BYTES / (imageLength * batchSize)));
+    const pass = new DecodingPass({
+      ...source,
+      imageLength,
+      ahead: this.#options.ahead ?? Math.min(AHEAD, affordable),
+      concurrency: this.#options.concurrency ?? 4 * poolThreads(),
+    });
+    this.#passes.add(pass);
+    try {
+      for (let batch = await pass.next(); batch !== null; batch = await pass.next()) {
+        const { places, pixels } = batch;
+        yield { places, tensors: () => this.#tensors(places, pixels) };
+      }
+    } finally {
+      await pass.stop();
+      this.#passes.delete(pass);
+    }
+  }
+
+  /** The images lie channels-last, as they were decoded. */
+  #tensors(places: Int32Array, pixels: Uint8Array): { images: Tensor; labels: Tensor } {
+    const { imageSize } = this.#files;
+    const { device } = this;
+    const lines = tensor(pixels, { shape: [places.length, imageSize, imageSize, 3], device });
+    return { images: lines.permute([0, 3, 1, 2]), labels: this.labels.indexSelect(0, tensor(places, { device })) };
+  }
+
+  #evaluated(place: number): Promise<Uint8Array> {
+    const { imageSize, testResize } = this.#files;
+    return decodeCentre(this.#path(place), imageSize, testResize);
+  }
+
+  #path(place: number): string {
+    const { root, folders, names, labels } = this.#files;
+    const name = names[place];
+    if (name === undefined) {
+      throw new DataError('DATA_ARGUMENT', `there is no image ${place}: expected a place from 0 to ${this.count - 1}`);
+    }
+    return join(root, folders[labels[place]!]!, name);
+  }
+}
+
+/** Threads of libuv's pool, in which sharp decodes: 4 where the environment names no other number. */
+function poolThreads(): number {
+  const named = Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? '', 10);
+  return named >= 1 ? Math.min(named, 1024) : 4;
+}
+
+function requireCount(name: string, value: number | undefined, least: number): void {
+  if (value !== undefined && (!Number.isInteger(value) || value < least)) {
+    throw new DataError('DATA_ARGUMENT', `${name} must be an integer from ${least}, got ${value}`);
+  }
+}

@@ -1,0 +1,37 @@
+// Image files for tests, made by sharp.
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import sharp, { type Sharp } from 'sharp';
+
+export interface Picture {
+  width?: number;
+  height?: number;
+  colour: { r: number; g: number; b: number };
+}
+
+export const plain = ({ width = 40, height = 40, colour }: Picture): Sharp =>
+  sharp({ create: { width, height, channels: 3, background: colour } });
+
+/** Red rises by `step` a pixel to the right, green downwards, blue is `blue`: a pixel says where it comes from. */
+export function gradient(width: number, height: number, { step = 0.5, blue = 0 } = {}): Sharp {
+  const pixels = new Uint8Array(3 * width * height);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) pixels.set([x * step, y * step, blue], 3 * (y * width + x));
+  }
+  return sharp(pixels, { raw: { width, height, channels: 3 } });
+}
+
+/** An image as a camera that was turned stores it: upright only after its EXIF orientation was applied. */
+export async function turned(upright: Sharp, orientation: 1 | 3 | 6 | 8): Promise<Sharp> {
+  const degrees = { 1: 0, 3: 180, 6: 270, 8: 90 }[orientation];
+  const stored = await upright.rotate(degrees).png().toBuffer();
+  return sharp(stored).withMetadata({ orientation }).jpeg({ quality: 100, chromaSubsampling: '4:4:4' });
+}
+
+/** Writes an image under `dir`, making its folder; gives its path. */
+export async function save(dir: string, path: string, image: Sharp): Promise<string> {
+  const file = join(dir, path);
+  await mkdir(dirname(file), { recursive: true });
+  await image.toFile(file);
+  return file;
+}
