@@ -28,7 +28,7 @@ interface TrainFlags {
   json?: boolean;
 }
 
-export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder'];
+export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
 
 export function trainCommand(): Command {
   return new Command('train')
