@@ -8,7 +8,9 @@ import { doctorCommand } from './doctor.js';
 import { evaluateCommand } from './evaluate.js';
 import { EXIT, exitCodeOf, messageOf } from './exit.js';
 import { exportCommand } from './export.js';
+import { importCommand } from './import.js';
 import { predictCommand } from './predict.js';
+import { probeCommand } from './probe.js';
 import { reportCommand } from './report.js';
 import { trainCommand } from './train.js';
 
@@ -21,8 +23,10 @@ for (const command of [
   trainCommand(),
   evaluateCommand(),
   predictCommand(),
+  probeCommand(),
   reportCommand(),
   exportCommand(),
+  importCommand(),
   dataCommand(),
   doctorCommand(),
 ]) {

@@ -8,6 +8,8 @@ import { progressView } from './progress.js';
 
 interface TrainFlags {
   preset?: string;
+  model?: Recipe['model']['name'];
+  schedule?: Recipe['training']['schedule'];
   config?: string;
   dataset?: DatasetName;
   dataDir?: string;
@@ -28,12 +30,23 @@ interface TrainFlags {
   json?: boolean;
 }
 
-export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
+export const VGG_CHOICES = ['vgg11', 'vgg13', 'vgg16', 'vgg19'];
+export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder'];
 
 export function trainCommand(): Command {
   return new Command('train')
     .description('train a network and write a run directory')
-    .option('--preset <name>', 'recipe to start from: vgg11-layerwise (default), vgg11-end-to-end, simcnn-k1, -k2, -k3')
+    .option(
+      '--preset <name>',
+      'recipe to start from: vgg11-layerwise (default), vgg11-end-to-end, the same of vgg13, vgg16, vgg19, simcnn-k1, -k2, -k3',
+    )
+    .addOption(new Option('--model <name>', "another VGG than the preset's").choices(VGG_CHOICES))
+    .addOption(
+      new Option('--schedule <name>', 'layer by layer, or all layers as one network').choices([
+        'layerwise',
+        'end-to-end',
+      ]),
+    )
     .option('--config <file>', 'JSON file whose values replace those of the preset')
     .addOption(new Option('--dataset <name>', 'data set; its preset recipe goes with it').choices(DATASET_CHOICES))
     .option('--data-dir <dir>', 'where the data set lies')
@@ -41,7 +54,7 @@ export function trainCommand(): Command {
     .option('--batch-size <n>', 'images in a step', integer(1))
     .option('--lr <x>', 'initial learning rate', positiveNumber)
     .option('--layers <n>', 'layers to train', integer(1))
-    .option('--width <n>', 'channels of the first layer (64 is VGG-11)', integer(1))
+    .option('--width <n>', 'channels of the first layer (64 is VGG itself)', integer(1))
     .option('--aux-width <n>', "channels of SimCNN's first auxiliary head", integer(1))
     .option('--k <n>', "layers of SimCNN's auxiliary problems", integer(1))
     .option('--train-limit <n>', 'use the first n training images', integer(1))
@@ -104,16 +117,18 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
     flags.device === undefined || flags.device === 'auto' ? buildInfo().cudaAvailable : flags.device !== 'cpu';
   // What a file says may be of any type: the preset's lookup refuses what is no name.
   const preset = flags.preset ?? (file.preset as string | undefined) ?? 'vgg11-layerwise';
-  const fileDataset = (file.dataset as { name?: DatasetName } | undefined)?.name;
-  const dataset = flags.dataset ?? fileDataset;
-  const recipe = presetRecipe(preset, { onCuda, ...(dataset === undefined ? {} : { dataset }) });
+  const inFile = file as { [K in 'dataset' | 'model' | 'training']?: Record<string, unknown> };
+  const dataset = flags.dataset ?? (inFile.dataset?.name as DatasetName | undefined);
+  const model = flags.model ?? (inFile.model?.name as Recipe['model']['name'] | undefined);
+  const schedule = flags.schedule ?? (inFile.training?.schedule as Recipe['training']['schedule'] | undefined);
+  const recipe = presetRecipe(preset, { onCuda, dataset, model, schedule });
   if (recipe.dataset.name === 'shapes' && flags.dataDir !== undefined) {
     throw new UsageError('--data-dir: shapes is drawn by the program and takes no directory; is a --dataset missing?');
   }
-  return overrideRecipe(overrideRecipe(recipe, { ...file, preset }), {
-    model: { width: flags.width, auxWidth: flags.auxWidth, k: flags.k, layers: flags.layers },
+  return overrideRecipe(overrideRecipe(recipe, { ...file, preset: recipe.preset }), {
+    model: { name: flags.model, width: flags.width, auxWidth: flags.auxWidth, k: flags.k, layers: flags.layers },
     dataset: { name: flags.dataset, dataDir: flags.dataDir, trainLimit: flags.trainLimit, testLimit: flags.testLimit },
-    training: { epochs: flags.epochs, batchSize: flags.batchSize, learningRate: flags.lr },
+    training: { schedule: flags.schedule, epochs: flags.epochs, batchSize: flags.batchSize, learningRate: flags.lr },
     seed: flags.seed,
     device: flags.device,
     precision: flags.precision,

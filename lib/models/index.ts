@@ -1,4 +1,12 @@
 export { ModelError } from './errors.js';
 export { disposeNetwork, joinStateDicts, type Network, placeNetwork } from './network.js';
+export { keepFilters } from './pruning.js';
 export { type Downsampling, type LastHead, SimCnn, type SimCnnOptions } from './simcnn.js';
-export { Vgg11, type VggOptions } from './vgg.js';
+export {
+  pooledSizeOf,
+  TORCHVISION_POOLED_SIZE,
+  type TorchvisionWeights,
+  torchvisionStateDict,
+  unpooledClassifierWeight,
+} from './torchvision.js';
+export { VGG_NAMES, Vgg, type VggName, type VggOptions, vggLayerCount } from './vgg.js';

@@ -1,4 +1,4 @@
-// VGG-11 as the paper trains it: section 4.3, with the structure of torchvision's vgg11_bn.
+// VGG with batch norm as the paper trains VGG-11: section 4.3, with the structure of torchvision's vgg11_bn to vgg19_bn.
 import {
   AdaptiveAvgPool2d,
   BatchNorm2d,
@@ -19,48 +19,69 @@ import { Generator } from '../tensor/index.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
-/** Output channels of each convolution at full width, and where a max-pooling opens the block. */
-const VGG11_LAYERS = [
-  { channels: 64, pooled: false },
-  { channels: 128, pooled: true },
-  { channels: 256, pooled: true },
-  { channels: 256, pooled: false },
-  { channels: 512, pooled: true },
-  { channels: 512, pooled: false },
-  { channels: 512, pooled: true },
-  { channels: 512, pooled: false },
-] as const;
+/**
+ * Convolutions of each of the five sizes that max-pooling leaves (Simonyan and Zisserman 2015, table 1: configurations
+ * A, B, D and E).
+ */
+const CONVOLUTIONS = {
+  vgg11: [1, 1, 2, 2, 2],
+  vgg13: [2, 2, 2, 2, 2],
+  vgg16: [2, 2, 3, 3, 3],
+  vgg19: [2, 2, 4, 4, 4],
+} as const;
+/** Their output channels at full width. */
+const CHANNELS = [64, 128, 256, 512, 512] as const;
 
-const FULL_WIDTH = 64;
+export type VggName = keyof typeof CONVOLUTIONS;
+
+export const VGG_NAMES = Object.keys(CONVOLUTIONS) as readonly VggName[];
+
+/** The name as the literature writes it, such as VGG-16. */
+export const vggTitle = (name: VggName): string => name.replace('vgg', 'VGG-');
+
+/** The width of the networks themselves: channels of their first layer. */
+export const VGG_FULL_WIDTH = 64;
 const CLASSIFIER_UNITS = 4096;
 
+interface LayerPlan {
+  /** Output channels at full width. */
+  readonly channels: number;
+  /** Whether a max-pooling opens the block. */
+  readonly pooled: boolean;
+}
+
+const layersOf = (name: VggName): LayerPlan[] =>
+  CONVOLUTIONS[name].flatMap((convolutions, i) =>
+    Array.from({ length: convolutions }, (_, n) => ({ channels: CHANNELS[i]!, pooled: i > 0 && n === 0 })),
+  );
+
+/** How many layers, each a convolution, a whole network has before its classifier: 8, 10, 13 or 16. */
+export const vggLayerCount = (name: VggName): number => layersOf(name).length;
+
 export interface VggOptions {
+  readonly name: VggName;
   readonly classes: number;
   /** Height and width of an input image; a multiple of 32. 224 unless told. */
   readonly imageSize?: number;
-  /** Channels of the first layer; all other widths scale with it. 64, VGG-11 itself, unless told. */
+  /** Channels of the first layer; all other widths scale with it. 64, the network itself, unless told. */
   readonly width?: number;
-  /** Layers that are built, from the first; the last of them is read by the last head. 8 unless told. */
+  /** Layers that are built, from the first; the last of them is read by the last head. All unless told. */
   readonly layers?: number;
   /** Of the initial weights; layer j's are a function of the seed and j alone. */
   readonly seed: number;
-  /** The classifier of torchvision's vgg11_bn, with this dropout, for training as one network. No dropout unless told. */
+  /** The classifier of torchvision's definition, with this dropout, for training as one network. No dropout unless told. */
   readonly dropout?: number;
 }
 
-interface Sizes {
-  readonly classes: number;
-  readonly imageSize: number;
-  readonly width: number;
-  readonly layers: number;
-  readonly seed: number;
-  readonly dropout: number;
-}
-
-function checkOptions(options: VggOptions): Sizes {
-  const { classes, imageSize = 224, width = FULL_WIDTH, layers = VGG11_LAYERS.length, seed, dropout = 0 } = options;
-  const check = (holds: boolean, expected: string, name: string, got: number) => {
-    if (!holds) throw new ModelError(`vgg11: expected ${expected} for ${name}, got ${got}`);
+function checkOptions(options: VggOptions): Required<VggOptions> {
+  const { name } = options;
+  if (!VGG_NAMES.includes(name)) {
+    throw new ModelError(`vgg: expected one of ${VGG_NAMES.join(', ')} for name, got ${String(name)}`);
+  }
+  const all = vggLayerCount(name);
+  const { classes, imageSize = 224, width = VGG_FULL_WIDTH, layers = all, seed, dropout = 0 } = options;
+  const check = (holds: boolean, expected: string, option: string, got: number) => {
+    if (!holds) throw new ModelError(`${name}: expected ${expected} for ${option}, got ${got}`);
   };
   check(Number.isInteger(classes) && classes >= 2, 'an integer of at least 2', 'classes', classes);
   check(
@@ -70,27 +91,23 @@ function checkOptions(options: VggOptions): Sizes {
     imageSize,
   );
   check(Number.isInteger(width) && width >= 1, 'an integer of at least 1', 'width', width);
-  check(
-    Number.isInteger(layers) && layers >= 1 && layers <= VGG11_LAYERS.length,
-    `an integer from 1 to ${VGG11_LAYERS.length}`,
-    'layers',
-    layers,
-  );
+  check(Number.isInteger(layers) && layers >= 1 && layers <= all, `an integer from 1 to ${all}`, 'layers', layers);
   check(Number.isSafeInteger(seed) && seed >= 0, 'an integer from 0 to 2^53 - 1', 'seed', seed);
   check(dropout >= 0 && dropout < 1, '0 or more, below 1', 'dropout', dropout);
-  return { classes, imageSize, width, layers, seed, dropout };
+  return { name, classes, imageSize, width, layers, seed, dropout };
 }
 
 /** Height and width of each layer's output. */
-function outputSizes(imageSize: number): number[] {
+function outputSizes(plan: readonly LayerPlan[], imageSize: number): number[] {
   let size = imageSize;
-  return VGG11_LAYERS.map(({ pooled }) => {
+  return plan.map(({ pooled }) => {
     if (pooled) size /= 2;
     return size;
   });
 }
 
-const scaled = (channels: number, width: number): number => Math.max(1, Math.round((channels * width) / FULL_WIDTH));
+const scaled = (channels: number, width: number): number =>
+  Math.max(1, Math.round((channels * width) / VGG_FULL_WIDTH));
 
 /**
  * The auxiliary head of all layers but the last: average to half the size, two 3x3 convolutions of twice the channels,
@@ -148,29 +165,35 @@ function classifier(
 const fitsUnpadded = (size: number): boolean => Math.ceil(size / 2) - 4 >= 2;
 
 /**
- * VGG-11 with batch norm, as (block, auxiliary head) pairs. Block j is [max-pooling] -> conv 3x3 -> BN -> ReLU; the
- * fifth pooling opens the last head. At 224 x 224 and width 64, all blocks and the last head are torchvision's vgg11_bn
- * to the last parameter, and so are their names. At sizes where the paper's unpadded heads would vanish they are padded
- * by 1; `auxiliaryNotes` says so.
+ * VGG-11, 13, 16 or 19 with batch norm, as (block, auxiliary head) pairs. Block j is [max-pooling] -> conv 3x3 -> BN ->
+ * ReLU; the fifth pooling opens the last head. At 224 x 224 and width 64, all blocks and the last head are torchvision's
+ * vgg11_bn (vgg13_bn, ...) to the last parameter, and so are their names. The heads follow the rule of the paper's
+ * VGG-11; at sizes where these unpadded heads would vanish they are padded by 1, and `auxiliaryNotes` says so.
+ * Throws ModelError, naming the option, before anything is allocated.
  */
-export class Vgg11 implements Network {
-  readonly name = 'vgg11';
+export class Vgg implements Network {
+  readonly name: VggName;
   readonly classes: number;
   readonly inputShape: readonly [number, number, number];
+  /** Channels of the first layer. */
+  readonly width: number;
   readonly blocks: readonly Module[];
   readonly heads: readonly Module[];
   readonly notes: readonly string[];
   readonly auxiliaryNotes: readonly string[];
 
   constructor(options: VggOptions) {
-    const { classes, imageSize, width, layers, seed, dropout } = checkOptions(options);
+    const { name, classes, imageSize, width, layers, seed, dropout } = checkOptions(options);
+    this.name = name;
     this.classes = classes;
     this.inputShape = [3, imageSize, imageSize];
+    this.width = width;
 
-    const plan = VGG11_LAYERS.slice(0, layers);
-    const sizes = outputSizes(imageSize);
+    const all = layersOf(name);
+    const plan = all.slice(0, layers);
+    const sizes = outputSizes(all, imageSize);
     const channels = plan.map((layer) => scaled(layer.channels, width));
-    // Of all eight layers, also when fewer are built: a layer's head must not depend on how many follow it.
+    // Of all layers, also when fewer are built: a layer's head must not depend on how many follow it.
     const padding = sizes.every(fitsUnpadded) ? 0 : 1;
 
     const blocks: Module[] = [];
@@ -202,9 +225,10 @@ export class Vgg11 implements Network {
     });
     this.blocks = blocks;
     this.heads = heads;
+    const title = vggTitle(name);
     this.notes = [
-      ...(width !== FULL_WIDTH ? [`Width ${width}: VGG-11 itself has ${FULL_WIDTH}.`] : []),
-      ...(layers !== VGG11_LAYERS.length ? [`The first ${layers} of VGG-11's ${VGG11_LAYERS.length} layers.`] : []),
+      ...(width !== VGG_FULL_WIDTH ? [`Width ${width}: ${title} itself has ${VGG_FULL_WIDTH}.`] : []),
+      ...(layers !== all.length ? [`The first ${layers} of ${title}'s ${all.length} layers.`] : []),
     ];
     this.auxiliaryNotes =
       padding === 1

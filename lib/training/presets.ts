@@ -1,13 +1,24 @@
+import { VGG_NAMES, type VggName, vggLayerCount } from '../models/index.js';
 import { RecipeError } from './errors.js';
 import { type Recipe, recipeSchema } from './recipe.js';
 
 export type DatasetName = Recipe['dataset']['name'];
+type ScheduleName = Recipe['training']['schedule'];
 
-/** What a preset may depend on: its data set, and whether the full network is affordable. */
-export interface PresetContext {
-  readonly dataset: DatasetName;
+/** What is asked of a preset. */
+export interface PresetOptions {
+  /** The preset's own unless told. */
+  readonly dataset?: DatasetName;
+  /** Another VGG in place of the preset's: `vgg11-layerwise` with vgg16 is `vgg16-layerwise`. */
+  readonly model?: Recipe['model']['name'];
+  /** In place of the preset's: `vgg11-layerwise` with end-to-end is `vgg11-end-to-end`. */
+  readonly schedule?: ScheduleName;
+  /** Whether the full network is affordable. */
   readonly onCuda: boolean;
 }
+
+/** What a preset may depend on. */
+type PresetContext = Pick<PresetOptions, 'onCuda'> & { readonly dataset: DatasetName };
 
 const common = {
   seed: 1,
@@ -114,8 +125,8 @@ function protocolOf(name: DatasetName): Protocol {
 /** On the embedded data set and the CPU the networks are narrower, so that a run takes minutes. */
 const isNarrow = (context: PresetContext): boolean => context.dataset === 'shapes' && !context.onCuda;
 
-function vgg11(context: PresetContext): Extract<Recipe['model'], { dropout: number }> {
-  return { name: 'vgg11', width: isNarrow(context) ? 16 : 64, layers: 8, dropout: 0 };
+function vgg(name: VggName, context: PresetContext): Extract<Recipe['model'], { dropout: number }> {
+  return { name, width: isNarrow(context) ? 16 : 64, layers: vggLayerCount(name), dropout: 0 };
 }
 
 /** Paper, section 4.1 and appendix; where its text and its code differ, the code. */
@@ -143,6 +154,8 @@ function simcnn(k: number, context: PresetContext): Recipe['model'] {
 
 interface Preset {
   readonly defaultDataset: DatasetName;
+  /** Of the presets that are a VGG and a schedule. */
+  readonly vgg?: { readonly model: VggName; readonly schedule: ScheduleName };
   readonly recipe: (context: PresetContext) => Omit<Recipe, 'preset'>;
 }
 
@@ -151,23 +164,30 @@ const simcnnPreset = (k: number): Preset => ({
   recipe: (context) => ({ ...protocolOf(context.dataset), model: simcnn(k, context) }),
 });
 
+/** Paper, section 4.3; end to end, the same blocks with torchvision's classifier, dropout 0.5, trained as one network. */
+const vggPreset = (model: VggName, schedule: ScheduleName): Preset => ({
+  defaultDataset: 'shapes',
+  vgg: { model, schedule },
+  recipe: (context) => {
+    const protocol = protocolOf(context.dataset);
+    return {
+      ...protocol,
+      model: { ...vgg(model, context), dropout: schedule === 'end-to-end' ? 0.5 : 0 },
+      training: { ...protocol.training, schedule },
+    };
+  },
+});
+
+const SCHEDULES: readonly ScheduleName[] = recipeSchema.shape.training.shape.schedule.options;
+
+const vggPresetName = (model: VggName, schedule: ScheduleName): string => `${model}-${schedule}`;
+
 const PRESETS: Record<string, Preset> = {
-  'vgg11-layerwise': {
-    defaultDataset: 'shapes',
-    recipe: (context) => ({ ...protocolOf(context.dataset), model: vgg11(context) }),
-  },
-  'vgg11-end-to-end': {
-    defaultDataset: 'shapes',
-    recipe: (context) => {
-      const protocol = protocolOf(context.dataset);
-      // Paper, section 4.3: the same blocks with torchvision's classifier, dropout 0.5, trained as one network.
-      return {
-        ...protocol,
-        model: { ...vgg11(context), dropout: 0.5 },
-        training: { ...protocol.training, schedule: 'end-to-end' },
-      };
-    },
-  },
+  ...Object.fromEntries(
+    VGG_NAMES.flatMap((model) =>
+      SCHEDULES.map((schedule) => [vggPresetName(model, schedule), vggPreset(model, schedule)]),
+    ),
+  ),
   'simcnn-k1': simcnnPreset(1),
   'simcnn-k2': simcnnPreset(2),
   'simcnn-k3': simcnnPreset(3),
@@ -177,15 +197,36 @@ export const presetNames: readonly string[] = Object.keys(PRESETS);
 
 const DATASETS: readonly DatasetName[] = recipeSchema.shape.dataset.shape.name.options;
 
-/** The whole recipe of a preset for its data set, or for another. Throws RecipeError for an unknown one of either. */
-export function presetRecipe(preset: string, context: { dataset?: DatasetName; onCuda: boolean }): Recipe {
-  const entry = Object.hasOwn(PRESETS, preset) ? PRESETS[preset] : undefined;
-  if (entry === undefined) {
-    throw new RecipeError(`preset: expected one of ${presetNames.join(', ')}, got ${JSON.stringify(preset)}`);
+const isOneOf = <T>(known: readonly T[], value: unknown): value is T => known.includes(value as T);
+
+/**
+ * The whole recipe of a preset for its data set, or for another. With another model or schedule it is, and is called, the
+ * preset of these, where there is one. Throws RecipeError for an unknown one of any of them.
+ */
+export function presetRecipe(preset: string, options: PresetOptions): Recipe {
+  const { model, schedule, onCuda } = options;
+  const named = presetOf(preset);
+  const dataset = options.dataset ?? named.defaultDataset;
+  const refuse = (key: string, expected: string, got: unknown): never => {
+    throw new RecipeError(`${key}: expected ${expected}, got ${JSON.stringify(got)}`);
+  };
+  if (!isOneOf(DATASETS, dataset)) refuse('dataset.name', `one of ${DATASETS.join(', ')}`, dataset);
+  if (schedule !== undefined && !isOneOf(SCHEDULES, schedule)) {
+    refuse('training.schedule', `one of ${SCHEDULES.join(', ')}`, schedule);
   }
-  const dataset = context.dataset ?? entry.defaultDataset;
-  if (!DATASETS.includes(dataset)) {
-    throw new RecipeError(`dataset.name: expected one of ${DATASETS.join(', ')}, got ${JSON.stringify(dataset)}`);
+  if (named.vgg === undefined) {
+    if (model !== undefined && model !== 'simcnn') refuse('model.name', `simcnn for the preset ${preset}`, model);
+    const recipe = named.recipe({ dataset, onCuda });
+    return { preset, ...recipe, training: { ...recipe.training, schedule: schedule ?? recipe.training.schedule } };
   }
-  return { preset, ...entry.recipe({ dataset, onCuda: context.onCuda }) };
+  if (model !== undefined && !isOneOf(VGG_NAMES, model)) {
+    return refuse('model.name', `one of ${VGG_NAMES.join(', ')} for the preset ${preset}`, model);
+  }
+  const name = vggPresetName(model ?? named.vgg.model, schedule ?? named.vgg.schedule);
+  return { preset: name, ...PRESETS[name]!.recipe({ dataset, onCuda }) };
+}
+
+function presetOf(name: string): Preset {
+  if (Object.hasOwn(PRESETS, name)) return PRESETS[name]!;
+  throw new RecipeError(`preset: expected one of ${presetNames.join(', ')}, got ${JSON.stringify(name)}`);
 }

@@ -1,7 +1,7 @@
 // Algorithm 1 of the paper for two layers, step by step against PyTorch: layer 0 trains with its auxiliary head, then
 // layer 1 trains on the frozen layer 0.
 import { expect, it } from 'vitest';
-import { disposeNetwork, Vgg11 } from '../../lib/models/index.js';
+import { disposeNetwork, Vgg } from '../../lib/models/index.js';
 import type { Module } from '../../lib/nn/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { noGrad, scope, type Tensor, tensor } from '../../lib/tensor/index.js';
@@ -73,7 +73,7 @@ function expectState(module: Module, expected: readonly EncodedTensor[], what: s
 }
 
 it('trains two layers greedily to the losses, weights and running statistics of PyTorch', () => {
-  const network = new Vgg11({ ...fixture, layers: 2, seed: 0 });
+  const network = new Vgg({ name: 'vgg11', ...fixture, layers: 2, seed: 0 });
   try {
     const { blocks, heads } = network;
     blocks.forEach((block, j) => {

@@ -1,5 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { disposeNetwork, ModelError, placeNetwork, Vgg11, type VggOptions } from '../../lib/models/index.js';
+import {
+  disposeNetwork,
+  ModelError,
+  placeNetwork,
+  VGG_NAMES,
+  Vgg,
+  type VggName,
+  type VggOptions,
+  vggLayerCount,
+} from '../../lib/models/index.js';
 import type { Module } from '../../lib/nn/index.js';
 import { memoryStats, noGrad, scope, type Tensor } from '../../lib/tensor/index.js';
 import { type EncodedTensor, expectClose, fillByHash, hashed, readFixture } from '../support/fixtures.js';
@@ -47,8 +56,9 @@ const PAPER_HEAD_SIZES = [
   [7, 5, 3, 2],
 ];
 
-function withVgg<T>(options: VggOptions, body: (network: Vgg11) => T): T {
-  const network = new Vgg11(options);
+/** VGG-11 unless told. */
+function withVgg<T>(options: Partial<VggOptions> & { classes: number }, body: (network: Vgg) => T): T {
+  const network = new Vgg({ name: 'vgg11', seed: 1, ...options });
   try {
     return body(network);
   } finally {
@@ -215,7 +225,98 @@ describe('the initial weights of VGG-11', () => {
   });
 });
 
-describe('bad options of VGG-11', () => {
+/** The state dicts and parameter counts of the plain PyTorch definition in test/fixtures/torchvision_vgg.py. */
+const torchvision = readFixture<{
+  readonly parameters: Record<VggName, number>;
+  readonly networks: readonly {
+    readonly model: VggName;
+    readonly imageSize: number;
+    readonly width: number;
+    readonly classes: number;
+    readonly stateDict: readonly (readonly [name: string, shape: readonly number[]])[];
+  }[];
+}>('torchvision.json');
+
+describe('VGG-13, 16 and 19', () => {
+  // Simonyan and Zisserman 2015, table 1: B, D and E; the parameters are those of torchvision's documentation.
+  const SISTERS = [
+    { name: 'vgg13', layers: 10, parameters: 133_053_736, pooledAt: [2, 4, 6, 8] },
+    { name: 'vgg16', layers: 13, parameters: 138_365_992, pooledAt: [2, 4, 7, 10] },
+    { name: 'vgg19', layers: 16, parameters: 143_678_248, pooledAt: [2, 4, 8, 12] },
+  ] as const;
+  const CHANNELS = [64, 128, 256, 512, 512];
+
+  it.each(SISTERS)(
+    "$name has torchvision's parameters at 224 x 224",
+    ({ name, layers, parameters }) => {
+      // Of 1000 classes; the auxiliary heads, which are not counted, are small for 2.
+      withVgg({ name, classes: 2 }, (network) => {
+        expect(network.blocks).toHaveLength(layers);
+        expect(vggLayerCount(name)).toBe(layers);
+        const lastLinear = 4097 * (1000 - 2);
+        expect(sum(counts(network.blocks)) + network.heads.at(-1)!.parameterCount() + lastLinear).toBe(parameters);
+        expect(torchvision.parameters[name]).toBe(parameters);
+        expect([...network.notes, ...network.auxiliaryNotes]).toEqual([]);
+      });
+    },
+    120_000,
+  );
+
+  it.each(SISTERS)('$name pools before the layers $pooledAt, and doubles its channels there up to 512', (sister) => {
+    const { name, layers, pooledAt } = sister;
+    withVgg({ name, classes: 2, imageSize: 32 }, ({ blocks, heads }) => {
+      const kinds = blocks.map((block) => [...block.children.values()].map((child) => child.constructor.name));
+      const plain = ['Conv2d', 'BatchNorm2d', 'ReLU'];
+      const steps = (j: number): number => pooledAt.filter((at) => at <= j).length;
+      expect(kinds).toEqual(
+        Array.from({ length: layers }, (_, j) => (pooledAt.includes(j as never) ? ['MaxPool2d', ...plain] : plain)),
+      );
+      blocks.forEach((block, j) => {
+        const [channels, inputs] = [CHANNELS[steps(j)]!, j === 0 ? 3 : CHANNELS[steps(j - 1)]!];
+        expect(block.parameters()[0]!.shape).toEqual([channels, inputs, 3, 3]);
+        // The rule of VGG-11's heads: two convolutions of twice the channels.
+        if (j === layers - 1) return;
+        expect(heads[j]!.stateDict().get('conv0.weight')!.shape).toEqual([2 * channels, channels, 3, 3]);
+        expect(heads[j]!.stateDict().get('linear.weight')!.shape).toEqual([2, 8 * channels]);
+      });
+    });
+  });
+
+  it.each(torchvision.networks.filter(({ imageSize }) => imageSize === 224))(
+    "$model has the names and shapes of torchvision's state dict",
+    ({ model: name, stateDict, ...options }) => {
+      withVgg({ ...options, name }, (network) => {
+        expect([...network.stateDict()].map(([key, value]) => [key, value.shape])).toEqual(stateDict);
+      });
+    },
+  );
+
+  it('say in their notes which VGG they are a part of', () => {
+    withVgg({ name: 'vgg16', classes: 10, imageSize: 32, width: 2, layers: 9 }, ({ notes, auxiliaryNotes }) => {
+      expect(notes).toEqual(['Width 2: VGG-16 itself has 64.', "The first 9 of VGG-16's 13 layers."]);
+      expect(auxiliaryNotes.join()).toContain('padded by 1 for 32 x 32 images');
+    });
+  });
+
+  it('refuse more layers than they have', () => {
+    for (const name of VGG_NAMES) {
+      const layers = vggLayerCount(name);
+      expect(() => new Vgg({ name, classes: 10, seed: 0, layers: layers + 1 })).toThrow(
+        `${name}: expected an integer from 1 to ${layers} for layers, got ${layers + 1}`,
+      );
+    }
+  });
+});
+
+describe('bad options of VGG', () => {
+  it('a network that there is not is refused by name', () => {
+    for (const name of ['vgg12', 'VGG11', 'toString', undefined]) {
+      const make = () => new Vgg({ name: name as VggName, classes: 10, seed: 0 });
+      expect(make).toThrow(ModelError);
+      expect(make).toThrow(`vgg: expected one of vgg11, vgg13, vgg16, vgg19 for name, got ${name}`);
+    }
+  });
+
   it.each([
     ['classes', { classes: 1 }],
     ['classes', { classes: Number.NaN }],
@@ -233,7 +334,7 @@ describe('bad options of VGG-11', () => {
     ['dropout', { dropout: Number.NaN }],
   ])('are refused with the name %s before anything is allocated: %o', (name, bad) => {
     const before = memoryStats();
-    const make = () => new Vgg11({ classes: 10, seed: 0, ...bad });
+    const make = () => new Vgg({ name: 'vgg11', classes: 10, seed: 0, ...bad });
     expect(make).toThrow(ModelError);
     expect(make).toThrow(new RegExp(`for ${name}, got `));
     expect(memoryStats()).toEqual(before);

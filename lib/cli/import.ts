@@ -1,0 +1,51 @@
+import { Command, Option } from 'commander';
+import type { VggName } from '../models/index.js';
+import { UsageError } from './exit.js';
+import { integer } from './options.js';
+import { VGG_CHOICES } from './train.js';
+
+interface ImportFlags {
+  from: string;
+  model: VggName;
+  imageSize?: number;
+  classes?: string;
+  out: string;
+}
+
+export function importCommand(): Command {
+  return new Command('import')
+    .description("a finished run from weights with torchvision's names")
+    .requiredOption('--from <file>', "safetensors file: torchvision's vgg11_bn, vgg13_bn, vgg16_bn or vgg19_bn")
+    .addOption(new Option('--model <name>', 'which VGG it holds').choices(VGG_CHOICES).makeOptionMandatory())
+    .requiredOption('--out <dir>', 'run directory to make')
+    .option('--image-size <n>', 'height and width of the images that it is for, a multiple of 32', integer(32), 224)
+    .option(
+      '--classes <file>',
+      "text file with the classes' names by label, one a line (default: class 0, class 1, ...)",
+    )
+    .action(run);
+}
+
+async function run({ from, model, imageSize, classes, out }: ImportFlags): Promise<void> {
+  const { importWeights } = await import('../training/index.js');
+  const names = classes === undefined ? undefined : await readClasses(classes);
+  const outcome = await importWeights({ from, model, out, imageSize, classes: names });
+  process.stdout.write(`${outcome.runDirectory}: ${model}, ${outcome.classes.length} classes\n`);
+  for (const note of outcome.notes) process.stdout.write(`Note: ${note}\n`);
+}
+
+async function readClasses(file: string): Promise<string[]> {
+  const { readFile } = await import('node:fs/promises');
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch {
+    throw new UsageError(`--classes: ${file} cannot be read`);
+  }
+  const lines = text.replace(/\s+$/, '').split(/\r?\n/);
+  const names = lines.map((line) => line.trim());
+  const blank = names.indexOf('');
+  if (blank >= 0)
+    throw new UsageError(`--classes: expected a name on each line of ${file}, got none on line ${blank + 1}`);
+  return names;
+}

@@ -1,0 +1,227 @@
+// A finished run from weights that were trained elsewhere: torchvision's vgg*_bn, or an export of this project.
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
+import { type RunResult, writeReport } from '../evaluation/report/index.js';
+import {
+  disposeNetwork,
+  type Network,
+  pooledSizeOf,
+  TORCHVISION_POOLED_SIZE,
+  unpooledClassifierWeight,
+  VGG_NAMES,
+  type VggName,
+  vggLayerCount,
+} from '../models/index.js';
+import { loadInto, readSafetensors, type StateDict, StateDictError, writeSafetensors } from '../nn/index.js';
+import { buildInfo, type DType, type Tensor, zeros } from '../tensor/index.js';
+import { packageVersion } from '../version.js';
+import { buildNetwork, notesOf } from './build.js';
+import { presetRecipe } from './presets.js';
+import { overrideRecipe, type Recipe } from './recipe.js';
+import { RunDirectory } from './run-directory.js';
+
+export interface ImportOptions {
+  /** The safetensors file, with torchvision's state_dict names. */
+  readonly from: string;
+  readonly model: VggName;
+  /** The run directory to make: new or empty. */
+  readonly out: string;
+  /**
+   * Height and width of the images that the run is for, a multiple of 32; 224 unless told. torchvision's classifier reads
+   * features averaged to 7 x 7: where the size gives others, its first weight is rewritten so that the logits stay.
+   */
+  readonly imageSize?: number;
+  /** A name for each row of `classifier.6.weight`. `class 0`, `class 1` and so on unless told. */
+  readonly classes?: readonly string[];
+}
+
+export interface ImportOutcome {
+  readonly runDirectory: string;
+  /** Path of report.html. */
+  readonly report: string;
+  readonly classes: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** A file's tensors are not those that were asked for: which, what was expected, what came. */
+export class WeightsError extends Error {
+  override readonly name = 'WeightsError';
+  readonly code = 'WEIGHTS_MISMATCH';
+}
+
+/** How torchvision's ImageNet weights want their images, of values 0 to 1. */
+const NORMALIZATION = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+const FIRST_LAYER = 'features.0.weight';
+const FIRST_LINEAR = 'classifier.0.weight';
+const LAST_LINEAR = 'classifier.6.weight';
+
+/**
+ * Makes the run directory of a network that was trained elsewhere, as one network, on ImageNet's normalisation and crop.
+ * Weights of float16, bfloat16 and float64 become float32; a missing `num_batches_tracked`, which the oldest files lack,
+ * is 0. The width is the file's.
+ * Throws WeightsError for a file that does not hold this network or has another number of classes than `classes`,
+ * SafetensorsError for one that is no safetensors file, ModelError for an image size that VGG does not take, and
+ * RunDirectoryError for an `out` that is not empty. Nothing is written before all fits.
+ */
+export async function importWeights(options: ImportOptions): Promise<ImportOutcome> {
+  const { from, out } = options;
+  if (!existsSync(from)) throw new WeightsError(`${from}: not found`);
+  const { tensors } = await readSafetensors(from);
+  let network: Network | null = null;
+  try {
+    checkLayers(tensors, options);
+    const classes = classesOf(tensors, options);
+    const recipe = recipeOf(tensors, options);
+    network = buildNetwork(recipe, classes.length, 'cpu');
+    load(network, tensors, options);
+    return await writeRun(network, recipe, classes, { from, out });
+  } finally {
+    if (network !== null) disposeNetwork(network);
+    for (const tensor of tensors.values()) tensor.dispose();
+  }
+}
+
+/** Which VGG it is shows in the number of its convolutions. */
+function checkLayers(tensors: StateDict, { from, model }: ImportOptions): void {
+  const count = [...tensors].filter(([name, { dim }]) => /^features\.\d+\.weight$/.test(name) && dim === 4).length;
+  if (count === vggLayerCount(model)) return;
+  const other = VGG_NAMES.find((name) => vggLayerCount(name) === count);
+  const found = other === undefined ? String(count) : `${count}, as ${other}_bn has`;
+  throw new WeightsError(
+    `${from}: expected the ${vggLayerCount(model)} convolutions of torchvision's ${model}_bn, got ${found}`,
+  );
+}
+
+/** A tensor's size along its first dimension: outputs of a convolution or a linear layer. */
+function rowsOf(tensors: StateDict, name: string, dims: number, { from, model }: ImportOptions): number {
+  const tensor = tensors.get(name);
+  if (tensor === undefined) {
+    throw new WeightsError(`${from}: expected the tensors of torchvision's ${model}_bn; missing: ${name}`);
+  }
+  if (tensor.dim !== dims) {
+    throw new WeightsError(`${from}: ${name}: expected ${dims} dimensions, got [${tensor.shape.join(', ')}]`);
+  }
+  return tensor.shape[0]!;
+}
+
+function classesOf(tensors: StateDict, options: ImportOptions): readonly string[] {
+  const count = rowsOf(tensors, LAST_LINEAR, 2, options);
+  const { classes, from } = options;
+  if (classes !== undefined && classes.length !== count) {
+    throw new WeightsError(
+      `classes: expected ${count} names, one a row of ${LAST_LINEAR} in ${from}, got ${classes.length}`,
+    );
+  }
+  return classes ?? Array.from({ length: count }, (_, label) => `class ${label}`);
+}
+
+/** ImageNet's evaluation: the shorter side at 8/7 of the image size, 256 for 224, and a centre crop. */
+function recipeOf(tensors: StateDict, options: ImportOptions): Recipe {
+  const { model, imageSize = 224 } = options;
+  const width = rowsOf(tensors, FIRST_LAYER, 4, options);
+  const preset = presetRecipe('vgg11-end-to-end', { dataset: 'imagenet', model, onCuda: false });
+  return overrideRecipe(preset, {
+    model: { width },
+    dataset: { imageSize, testResize: Math.round((imageSize * 8) / 7) },
+    precision: 'fp32',
+  });
+}
+
+const FLOATING: ReadonlySet<DType> = new Set<DType>(['float16', 'bfloat16', 'float32', 'float64']);
+
+function load(network: Network, tensors: StateDict, { from, model }: ImportOptions): void {
+  const own = network.stateDict();
+  for (const [name, tensor] of tensors) {
+    if (!name.endsWith('num_batches_tracked') && !FLOATING.has(tensor.dtype)) {
+      throw new WeightsError(`${from}: ${name}: expected ${[...FLOATING].join(', ')}, got ${tensor.dtype}`);
+    }
+  }
+  const made: Tensor[] = [];
+  const source = new Map(tensors);
+  const give = (name: string, tensor: Tensor): void => {
+    made.push(tensor);
+    source.set(name, tensor);
+  };
+  try {
+    for (const name of own.keys()) {
+      if (name.endsWith('num_batches_tracked') && !source.has(name)) give(name, zeros([], { dtype: 'int64' }));
+    }
+    const weight = tensors.get(FIRST_LINEAR);
+    const size = pooledSizeOf(network.inputShape[1]);
+    if (weight !== undefined && size !== TORCHVISION_POOLED_SIZE && readsPooled(weight, own.get(FIRST_LINEAR)!, size)) {
+      give(FIRST_LINEAR, unpooledClassifierWeight(weight, size));
+    }
+    loadInto(own, source);
+  } catch (error) {
+    if (!(error instanceof StateDictError)) throw error;
+    throw new WeightsError(`${from}: expected the tensors of torchvision's ${model}_bn; ${describe(error)}`);
+  } finally {
+    for (const tensor of made) tensor.dispose();
+  }
+}
+
+/** Whether a classifier weight reads the channels of `own` at 7 x 7, not at the network's own size. */
+function readsPooled(weight: Tensor, own: Tensor, size: number): boolean {
+  const channels = own.shape[1]! / size ** 2;
+  return weight.dim === 2 && weight.shape[1] === channels * TORCHVISION_POOLED_SIZE ** 2;
+}
+
+const NAMED = 4;
+
+function describe({ missing, unexpected, misshapen }: StateDictError): string {
+  const some = (what: string, texts: readonly string[]): string[] => {
+    if (texts.length === 0) return [];
+    const more = texts.length > NAMED ? ` and ${texts.length - NAMED} more` : '';
+    return [`${what}${texts.slice(0, NAMED).join(', ')}${more}`];
+  };
+  const shapes = misshapen.map(
+    ({ name, expected, got }) => `${name}: expected [${expected.join(', ')}], got [${got.join(', ')}]`,
+  );
+  const isOfOtherImages =
+    missing.length + unexpected.length === 0 && misshapen.every(({ name }) => name === FIRST_LINEAR);
+  return [
+    ...some('missing: ', missing),
+    ...some('unexpected: ', unexpected),
+    ...some('', shapes),
+    ...(isOfOtherImages ? ['is it of another image size?'] : []),
+  ].join('; ');
+}
+
+async function writeRun(
+  network: Network,
+  recipe: Recipe,
+  classes: readonly string[],
+  { from, out }: Pick<ImportOptions, 'from' | 'out'>,
+): Promise<ImportOutcome> {
+  const notes = [
+    `Weights imported from ${basename(from)}, not trained here: what the recipe says of training is not theirs.`,
+    ...notesOf(recipe, network),
+  ];
+  const head = network.heads.at(-1)!;
+  const parameters = {
+    block: network.blocks.reduce((sum, block) => sum + block.parameterCount(), 0),
+    head: head.parameterCount(),
+  };
+  const result: RunResult = { layers: [{ layer: network.blocks.length - 1, parameters }], seconds: 0, notes };
+  const { libtorchLoaded, libtorchBuilt } = buildInfo();
+  const directory = await RunDirectory.create(out);
+  return directory.hold(async () => {
+    await directory.writeConfig({
+      package: 'layerwise',
+      formatVersion: 1,
+      preset: recipe.preset,
+      recipe,
+      classes: [...classes],
+      normalization: NORMALIZATION,
+      seed: recipe.seed,
+      device: 'cpu',
+      precision: 'fp32',
+      versions: { layerwise: packageVersion, libtorch: libtorchLoaded || libtorchBuilt, node: process.version },
+      startedAt: new Date().toISOString(),
+    });
+    await writeSafetensors(directory.model, network.stateDict(), { format: 'pt' });
+    await directory.writeResult(result);
+    return { runDirectory: directory.path, report: await writeReport(directory.path), classes, notes };
+  });
+}
