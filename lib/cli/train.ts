@@ -31,7 +31,7 @@ interface TrainFlags {
 }
 
 export const VGG_CHOICES = ['vgg11', 'vgg13', 'vgg16', 'vgg19'];
-export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder'];
+export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
 
 export function trainCommand(): Command {
   return new Command('train')

@@ -151,7 +151,7 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     [() => [], 'Usage: layerwise'],
     [() => ['train', '--preset', 'vgg12'], /preset: expected one of vgg11-layerwise, vgg11-end-to-end, .*got "vgg12"/],
     [() => ['train', '--data-dir', '.'], '--data-dir: shapes is drawn by the program'],
-    [() => ['train', '--dataset', 'mnist'], 'Allowed choices are shapes, cifar10, folder.'],
+    [() => ['train', '--dataset', 'mnist'], 'Allowed choices are shapes, cifar10, folder, imagenet.'],
     [() => ['train', '--dataset', 'cifar10'], '--data-dir DIR'],
     [() => ['train', '--width', '0'], 'Expected an integer of at least 1, got "0".'],
     [() => ['train', '--epochs'], 'argument missing'],
