@@ -13,12 +13,14 @@ export interface StreamedImagesOptions {
   readonly randomResizedCrop: boolean;
   /** Batches decoded ahead of the one in use; 4 unless told, or fewer (but 1) where they would take more than 256 MiB. */
   readonly ahead?: number;
-  /** Files decoded at once; four for each thread of Node's pool (UV_THREADPOOL_SIZE) unless told. */
+  /** Files decoded at once; sixteen for each thread of Node's pool (UV_THREADPOOL_SIZE) unless told. */
   readonly concurrency?: number;
 }
 
 const AHEAD = 4;
 const AHEAD_BYTES = 256 * 2 ** 20;
+/** The pool must have work for as long as a step of training keeps the event loop from giving it more. */
+const WORK_A_THREAD = 16;
 
 /**
  * Image files, decoded in the threads of Node's pool while they are used. Only labels are kept. A file that cannot be
@@ -97,7 +99,7 @@ export class StreamedImages implements ImageSource {
       ...source,
       imageLength,
       ahead: this.#options.ahead ?? Math.min(AHEAD, affordable),
-      concurrency: this.#options.concurrency ?? 4 * poolThreads(),
+      concurrency: this.#options.concurrency ?? WORK_A_THREAD * poolThreads(),
     });
     this.#passes.add(pass);
     try {
