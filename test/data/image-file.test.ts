@@ -48,6 +48,14 @@ describe('readImage', () => {
     for (const value of pixels) expect(Math.abs(value - 128)).toBeLessThanOrEqual(name === 'c.jpg' ? 16 : 6);
   });
 
+  it('does not apply an embedded colour profile', async () => {
+    const file = await save(dir, 'p3.png', plain({ colour: { r: 200, g: 10, b: 30 } }).withIccProfile('p3'));
+    const pixels = await readImage(file, 1);
+    // What the file holds: the colour in Display P3's primaries, by its matrix from linear sRGB.
+    for (const [channel, value] of [183, 41, 41].entries())
+      expect(Math.abs(pixels[channel]! - value)).toBeLessThanOrEqual(3);
+  });
+
   it('refuses a file that is not there', async () => {
     await expect(readImage(join(dir, 'none.png'), 8)).rejects.toMatchObject({ code: 'DATA_NOT_FOUND' });
   });
