@@ -1,8 +1,8 @@
 // Four ways to halve the resolution: the paper's invertible reordering (section 4.1), strided convolution, average and max
 // pooling; SimCNN k = 3, everything else alike.
 //
-//   npm run example -- ablation-downsampling                                     smoke scale, on `shapes`
-//   npm run example -- ablation-downsampling --scale paper --data-dir DIR        the full recipe on CIFAR-10
+//   npm run example -- ablation-downsampling --data-dir DIR                  smoke scale: minutes on two cores
+//   npm run example -- ablation-downsampling --scale paper --data-dir DIR    the full recipe on CIFAR-10
 
 import { join } from 'node:path';
 import { depthSeriesChart, type RunResult } from 'layerwise';

@@ -2,8 +2,8 @@
 // layer its frozen features are read by probes that never had a part in the training: a linear one (logistic regression on
 // features averaged to 2x2, fitted until it converges) and networks of 1 and 2 hidden layers (CNN-1, CNN-2).
 //
-//   npm run example -- figure-separability                                     smoke scale, on `shapes`
-//   npm run example -- figure-separability --scale paper --data-dir DIR        CIFAR-10; M = 64, 128, 256; 5 seeds
+//   npm run example -- figure-separability --data-dir DIR                  smoke scale: minutes on two cores
+//   npm run example -- figure-separability --scale paper --data-dir DIR    CIFAR-10; M = 64, 128, 256; 5 seeds
 
 import { existsSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';

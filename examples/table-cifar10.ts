@@ -1,8 +1,8 @@
 // The paper's CIFAR-10 table (section 4.1): SimCNN for k = 1, 2, 3, trained layer by layer; the test accuracy of the last
 // layer, and of the ensemble over layers.
 //
-//   npm run example -- table-cifar10                                       smoke scale, on `shapes`
-//   npm run example -- table-cifar10 --scale paper --data-dir DIR          the full recipe on CIFAR-10
+//   npm run example -- table-cifar10 --data-dir DIR                  smoke scale: minutes on two cores
+//   npm run example -- table-cifar10 --scale paper --data-dir DIR    the full recipe on CIFAR-10
 
 import { join } from 'node:path';
 import { accuracyByDepthChart, type RunResult } from 'layerwise';

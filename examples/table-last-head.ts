@@ -1,9 +1,9 @@
 // A smaller last head (section 4.2): train SimCNN k = 3 to the end, then solve the last auxiliary problem again with a head
 // of M~f channels in place of the one that has grown with the network.
 //
-//   npm run example -- table-last-head                                           smoke scale, on `shapes`
-//   npm run example -- table-last-head --scale paper --data-dir DIR              ImageNet, the full recipe
-//   npm run example -- table-last-head --scale paper --dataset cifar10 --data-dir DIR
+//   npm run example -- table-last-head --data-dir DIR                                    smoke scale: minutes on two cores
+//   npm run example -- table-last-head --scale paper --data-dir DIR                      ImageNet, the full recipe
+//   npm run example -- table-last-head --scale paper --dataset cifar10 --data-dir DIR    CIFAR-10
 
 import { join } from 'node:path';
 import { overrideRecipe, type RunResult, SimCnn, TrainedRun } from 'layerwise';
@@ -17,18 +17,22 @@ const PAPER = [
   { width: 512, top1: published(68.7), top5: published(88.5) },
 ];
 
-/** Narrow, few images and epochs, and rates that suit them. */
-const SMOKE = {
-  model: { width: 16, auxWidth: 32 },
-  dataset: { trainLimit: 2000, testLimit: 1000 },
-  training: { epochs: 2, batchSize: 64, learningRate: 0.05, milestones: [1], decay: 0.2 },
-};
-
 const options = experimentOptions({
   name: 'table-last-head',
   description: "SimCNN k = 3 with a smaller last head: the paper's M~f",
   datasets: ['imagenet', 'cifar10'],
 });
+
+/** Narrow, few images and epochs, and rates that suit them. */
+const SMOKE = {
+  model: { width: 16, auxWidth: 32 },
+  dataset: {
+    trainLimit: 2000,
+    testLimit: 1000,
+    ...(options.dataset === 'imagenet' ? { imageSize: 64, testResize: 72 } : {}),
+  },
+  training: { epochs: 2, batchSize: 64, learningRate: 0.05, milestones: [1], decay: 0.2 },
+};
 
 /** The width of the head that grew with the network, and those in the paper's proportion to it: a half and a quarter. */
 async function lastHeadWidth(runDirectory: string): Promise<number> {

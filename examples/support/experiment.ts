@@ -51,35 +51,36 @@ export function experimentOptions({ name, description, datasets, paperSeeds = 1 
     .description(description)
     .exitOverride()
     .addOption(new Option('--scale <scale>', 'smoke or paper').choices(['smoke', 'paper']).default('smoke'))
-    .addOption(
-      new Option('--dataset <name>', `data set (default: ${datasets[0]} with --data-dir, else shapes)`).choices([
-        ...datasets,
-        'shapes',
-      ]),
-    )
+    .addOption(new Option('--dataset <name>', 'data set').choices([...datasets, 'shapes']).default(datasets[0]))
     .option('--data-dir <dir>', 'where the data set lies')
-    .option('--title <text>', "the data set's name as it is printed, such as a variant's")
+    .option('--title <text>', 'the name of the data set as it is printed, for a variant of it')
     .option('--out <dir>', 'directory of the runs and the table; give it again to go on')
     .option('--seeds <list>', `seeds, such as 1,2,3 (default: 1; at paper scale ${paperSeeds} of them)`, seedList)
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
     .parse();
   const options = command.opts<{
     scale: 'smoke' | 'paper';
-    dataset?: DatasetName;
+    dataset: DatasetName;
     dataDir?: string;
     title?: string;
     out?: string;
     seeds?: number[];
     device: string;
   }>();
-  const dataset = options.dataset ?? (options.dataDir === undefined ? 'shapes' : datasets[0]!);
-  if (options.scale === 'paper' && dataset === 'shapes') {
-    command.error(`error: --scale paper needs real images: give --data-dir with ${datasets.join(' or ')}`);
+  const { dataset } = options;
+  if (dataset === 'shapes' && options.scale === 'paper') {
+    command.error(`error: --scale paper is the recipe of real images: ${datasets.join(' or ')}`);
+  }
+  if (dataset !== 'shapes' && options.dataDir === undefined) {
+    command.error(
+      `error: --data-dir DIR is missing: where ${dataset} lies` +
+        `${dataset === 'cifar10' ? ' (npx layerwise data download cifar10 --data-dir DIR gets it)' : ''}; ` +
+        '--dataset shapes needs none, and shows only that everything works',
+    );
   }
   const seedCount = options.scale === 'paper' ? paperSeeds : 1;
   return {
     ...options,
-    dataset,
     dataDir: options.dataDir ?? null,
     title: options.title ?? null,
     seeds: options.seeds ?? Array.from({ length: seedCount }, (_, i) => i + 1),
@@ -160,7 +161,9 @@ const deviceOf = ({ device, deviceName, threads }: RunConfig): string =>
 /** What has to be said below every table of a scale and data set. */
 export function notesOf(options: ExperimentOptions): string[] {
   return [
-    ...(options.dataset === 'shapes' ? ['The data set is not the paper’s: not to be compared with its figures.'] : []),
+    ...(options.dataset === 'shapes'
+      ? ['Networks of this scale hardly learn these images: the figures only show that everything works.']
+      : []),
     ...(options.scale === 'smoke'
       ? ['Smoke scale: narrow networks, few images, few epochs; it shows that everything works.']
       : []),
