@@ -14,6 +14,6 @@ export { Draws } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export { type ReadImageOptions, readImage } from './image-file.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
-export type { Dataset, DatasetPart, ImageFiles, LabelledImages } from './labelled-images.js';
+export type { Dataset, DatasetPart, ImageFiles, LabelledImages, Normalization } from './labelled-images.js';
 export { type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
 export { StreamedImages, type StreamedImagesOptions } from './streamed-images.js';

@@ -214,16 +214,21 @@ export async function loadNetwork(
   network: Network,
   files: { model: string; auxiliaryHeads: string | null },
 ): Promise<void> {
-  await loadFile(files.model, network.stateDict());
+  await loadFile(files.model, network.stateDict(), network.name);
   const auxiliary = network.auxiliaryStateDict();
-  if (files.auxiliaryHeads !== null && auxiliary.size > 0) await loadFile(files.auxiliaryHeads, auxiliary);
+  if (files.auxiliaryHeads !== null && auxiliary.size > 0)
+    await loadFile(files.auxiliaryHeads, auxiliary, network.name);
 }
 
-async function loadFile(file: string, target: StateDict): Promise<void> {
+async function loadFile(file: string, target: StateDict, name: string): Promise<void> {
   if (!existsSync(file)) throw new RunDirectoryError(`${file}: not found; has the run finished?`);
   const { tensors } = await readSafetensors(file);
   try {
     loadInto(target, tensors);
+  } catch (error) {
+    throw new RunDirectoryError(`${file}: expected the tensors of the run's ${name}: ${(error as Error).message}`, {
+      cause: error,
+    });
   } finally {
     for (const tensor of tensors.values()) tensor.dispose();
   }

@@ -12,12 +12,13 @@ import {
   type VggName,
   vggLayerCount,
 } from '../models/index.js';
-import { loadInto, readSafetensors, type StateDict, StateDictError, writeSafetensors } from '../nn/index.js';
-import { buildInfo, type DType, type Tensor, zeros } from '../tensor/index.js';
-import { packageVersion } from '../version.js';
+import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn/index.js';
+import { type DType, type Tensor, zeros } from '../tensor/index.js';
 import { buildNetwork, notesOf } from './build.js';
+import { saveNetwork } from './checkpoint.js';
 import { presetRecipe } from './presets.js';
 import { overrideRecipe, type Recipe } from './recipe.js';
+import { describeRun } from './run-config.js';
 import { RunDirectory } from './run-directory.js';
 
 export interface ImportOptions {
@@ -204,23 +205,11 @@ async function writeRun(
     head: head.parameterCount(),
   };
   const result: RunResult = { layers: [{ layer: network.blocks.length - 1, parameters }], seconds: 0, notes };
-  const { libtorchLoaded, libtorchBuilt } = buildInfo();
   const directory = await RunDirectory.create(out);
   return directory.hold(async () => {
-    await directory.writeConfig({
-      package: 'layerwise',
-      formatVersion: 1,
-      preset: recipe.preset,
-      recipe,
-      classes: [...classes],
-      normalization: NORMALIZATION,
-      seed: recipe.seed,
-      device: 'cpu',
-      precision: 'fp32',
-      versions: { layerwise: packageVersion, libtorch: libtorchLoaded || libtorchBuilt, node: process.version },
-      startedAt: new Date().toISOString(),
-    });
-    await writeSafetensors(directory.model, network.stateDict(), { format: 'pt' });
+    const normalization = NORMALIZATION;
+    await directory.writeConfig(describeRun({ recipe, classes, normalization, device: 'cpu', precision: 'fp32' }));
+    await saveNetwork(network, { model: directory.model, auxiliaryHeads: null });
     await directory.writeResult(result);
     return { runDirectory: directory.path, report: await writeReport(directory.path), classes, notes };
   });

@@ -1,17 +1,7 @@
-import { cpus } from 'node:os';
 import { type Dataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
-import {
-  buildInfo,
-  type Device,
-  getThreads,
-  isCuda,
-  manualSeed,
-  setCudnnBenchmark,
-  setThreads,
-} from '../tensor/index.js';
-import { packageVersion } from '../version.js';
+import { type Device, isCuda, manualSeed, setCudnnBenchmark, setThreads } from '../tensor/index.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
 import { resolveDevice } from './device.js';
@@ -19,6 +9,7 @@ import { RecipeError, RunDirectoryError } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
+import { describeRun } from './run-config.js';
 import { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 import { recordTakenLayers, type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
@@ -72,7 +63,14 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     const taken = await takeFrom(options.startFrom, resolved, network, dataset);
     const directory = await RunDirectory.create(options.out);
     return await directory.hold(async () => {
-      const config = describeRun(resolved, dataset, device, precision, taken);
+      const config = describeRun({
+        recipe: resolved,
+        classes: dataset.classes,
+        normalization: dataset.normalization,
+        device,
+        precision,
+        startedFrom: taken?.from,
+      });
       await directory.writeConfig(config);
       const checkpoints = new CheckpointStore(directory.checkpoint);
       const stages = buildStages(resolved, network, taken?.from.layers);
@@ -170,35 +168,6 @@ async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dat
 
 function useThreads({ threads }: Pick<Recipe, 'threads'>): void {
   if (threads !== null) setThreads(threads);
-}
-
-function describeRun(
-  recipe: Recipe,
-  dataset: Dataset,
-  device: Device,
-  precision: Precision,
-  taken: TakenLayers | null,
-): RunConfig {
-  return {
-    package: 'layerwise',
-    formatVersion: 1,
-    preset: recipe.preset,
-    recipe,
-    classes: [...dataset.classes],
-    normalization: dataset.normalization,
-    seed: recipe.seed,
-    device,
-    deviceName: isCuda(device) ? device : (cpus()[0]?.model ?? null),
-    precision,
-    threads: getThreads(),
-    versions: {
-      layerwise: packageVersion,
-      libtorch: buildInfo().libtorchLoaded || buildInfo().libtorchBuilt,
-      node: process.version,
-    },
-    startedAt: new Date().toISOString(),
-    ...(taken === null ? {} : { startedFrom: taken.from }),
-  };
 }
 
 interface PreparedRun {

@@ -2,7 +2,8 @@
 // Files that never load the addon are not made to load it.
 import { afterEach, beforeEach } from 'vitest';
 
-const files = /\/test\/(scripts|cli|e2e|service|data\/(?!augmentation|batches)|evaluation\/report)/;
+const files =
+  /\/test\/(scripts|cli|e2e|service|data\/(?!augmentation|batches|streamed-images|decoding-pass)|evaluation\/report)/;
 
 interface Counts {
   liveTensors: number;
