@@ -3,6 +3,7 @@
 // where the addon is not built.
 import { Command, CommanderError } from 'commander';
 import { packageVersion } from '../version.js';
+import { compressCommand } from './compress.js';
 import { dataCommand } from './data.js';
 import { doctorCommand } from './doctor.js';
 import { evaluateCommand } from './evaluate.js';
@@ -24,6 +25,7 @@ for (const command of [
   evaluateCommand(),
   predictCommand(),
   probeCommand(),
+  compressCommand(),
   reportCommand(),
   exportCommand(),
   importCommand(),

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import type { TrainingJob } from '../service/index.js';
-import type { DatasetName, Recipe } from '../training/index.js';
+import type { DatasetName, Recipe, StartFrom } from '../training/index.js';
 import { UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { device, integer, positiveNumber } from './options.js';
@@ -25,6 +25,9 @@ interface TrainFlags {
   seed?: number;
   device?: string;
   precision?: Recipe['precision'];
+  startFrom?: string;
+  startLayers?: number;
+  keepHead?: boolean;
   out?: string;
   resume?: string;
   json?: boolean;
@@ -62,6 +65,9 @@ export function trainCommand(): Command {
     .option('--seed <n>', 'seed of weights, order and augmentation', integer(0))
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
     .addOption(new Option('--precision <name>', 'of the forward pass').choices(['auto', 'fp32', 'bf16', 'fp16']))
+    .option('--start-from <dir>', 'take the layers of a finished run instead of training them')
+    .option('--start-layers <n>', 'with --start-from: only its first n layers', integer(1))
+    .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
     .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
     .option('--resume <dir>', 'go on with an interrupted run')
     .option('--json', 'one JSON object a line on standard output')
@@ -97,8 +103,26 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
     refuseWithResume(flags);
     return TrainingJob.resume({ runDirectory: flags.resume });
   }
+  const startFrom = startFromOf(flags);
   const recipe = await resolveRecipe(flags);
-  return TrainingJob.train({ recipe, out: flags.out ?? defaultOut(recipe) });
+  return TrainingJob.train({
+    recipe,
+    out: flags.out ?? defaultOut(recipe),
+    ...(startFrom === undefined ? {} : { startFrom }),
+  });
+}
+
+function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
+  if (startFrom === undefined) {
+    const alone = startLayers === undefined ? (keepHead ? '--keep-head' : undefined) : '--start-layers';
+    if (alone !== undefined) throw new UsageError(`${alone} needs --start-from DIR, the run whose layers are taken`);
+    return undefined;
+  }
+  return {
+    runDirectory: startFrom,
+    ...(startLayers === undefined ? {} : { layers: startLayers }),
+    ...(keepHead ? { head: 'taken' as const } : {}),
+  };
 }
 
 /** A run that goes on keeps its recipe: a flag that would change it is refused. */
@@ -110,7 +134,7 @@ function refuseWithResume(flags: TrainFlags): void {
 }
 
 async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
-  const { overrideRecipe, presetRecipe } = await import('../training/index.js');
+  const { overrideRecipe, presetRecipe, recipeOfRun } = await import('../training/index.js');
   const { buildInfo } = await import('../tensor/index.js');
   const file = flags.config === undefined ? {} : await readConfig(flags.config);
   const onCuda =
@@ -121,7 +145,12 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
   const dataset = flags.dataset ?? (inFile.dataset?.name as DatasetName | undefined);
   const model = flags.model ?? (inFile.model?.name as Recipe['model']['name'] | undefined);
   const schedule = flags.schedule ?? (inFile.training?.schedule as Recipe['training']['schedule'] | undefined);
-  const recipe = presetRecipe(preset, { onCuda, dataset, model, schedule });
+  // A run that starts from another one has its recipe too, unless a preset is named.
+  const isNamed = flags.preset !== undefined || file.preset !== undefined;
+  const recipe =
+    flags.startFrom !== undefined && !isNamed
+      ? await recipeOfRun(flags.startFrom)
+      : presetRecipe(preset, { onCuda, dataset, model, schedule });
   if (recipe.dataset.name === 'shapes' && flags.dataDir !== undefined) {
     throw new UsageError('--data-dir: shapes is drawn by the program and takes no directory; is a --dataset missing?');
   }

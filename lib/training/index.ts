@@ -5,6 +5,7 @@ export { type ImportOptions, type ImportOutcome, importWeights, WeightsError } f
 export { type DatasetName, presetNames, presetRecipe } from './presets.js';
 export { type ProbeOptions, probeLayer } from './probe.js';
 export { overrideRecipe, parseRecipe, type Recipe } from './recipe.js';
+export { recipeOfRun } from './run-config.js';
 export { endToEndStages, headStage, layerwiseStages, type Stage } from './stage.js';
 export type { StartFrom } from './start-from.js';
 export { type RunOptions, resume, type TrainingOutcome, type TrainOptions, train } from './train.js';

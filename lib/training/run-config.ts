@@ -4,7 +4,13 @@ import type { RunConfig } from '../evaluation/report/index.js';
 import { buildInfo, type Device, getThreads, isCuda } from '../tensor/index.js';
 import { packageVersion } from '../version.js';
 import type { Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
+import { parseRecipe, type Recipe } from './recipe.js';
+import { RunDirectory } from './run-directory.js';
+
+/** The recipe of a run that is there. Throws RunDirectoryError or RecipeError. */
+export async function recipeOfRun(runDirectory: string): Promise<Recipe> {
+  return parseRecipe((await RunDirectory.open(runDirectory).readConfig()).recipe);
+}
 
 /** What `config.json` says of a run that begins here and now. */
 export function describeRun(run: {
