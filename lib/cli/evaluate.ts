@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import type { ClassFigures } from '../evaluation/index.js';
 import { UsageError } from './exit.js';
 import { device, integer } from './options.js';
 import { formatTable } from './table.js';
@@ -12,6 +13,7 @@ interface EvaluateFlags {
   dataDir?: string;
   testLimit?: number;
   device?: string;
+  perClass?: boolean;
   json?: boolean;
 }
 
@@ -25,6 +27,7 @@ export function evaluateCommand(): Command {
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--test-limit <n>', 'use the first n test images', integer(1))
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
+    .option('--per-class', 'a table of the classes as well')
     .option('--json', 'one JSON object on standard output')
     .action(run);
 }
@@ -34,6 +37,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
     throw new UsageError('--layer and --ensemble exclude each other: give one of them');
   }
   const { TrainedRun } = await import('../training/index.js');
+  const { classFigures } = await import('../evaluation/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);
@@ -44,10 +48,15 @@ async function run(flags: EvaluateFlags): Promise<void> {
     ...(flags.testLimit === undefined ? {} : { testLimit: flags.testLimit }),
   });
   const selection = flags.ensemble ? 'ensemble' : (flags.layer ?? trained.layers) - 1;
-  const { loss, top1, top5 } = await trained.evaluate(dataset.test, selection);
+  const { loss, top1, top5, confusion } = await trained.evaluate(dataset.test, selection);
+  const classes = classFigures(confusion, trained.classes);
   if (flags.json) {
-    const layer = selection === 'ensemble' ? 'ensemble' : selection;
-    const line = { run: flags.run, dataset: dataset.name, images: dataset.test.count, layer, loss, top1, top5 };
+    const line = {
+      ...{ run: flags.run, dataset: dataset.name, images: dataset.test.count },
+      ...{ layer: selection === 'ensemble' ? 'ensemble' : selection, loss, top1, top5 },
+      perClass: classes.map((one) => ({ class: one.class, images: one.images, top1: one.top1 })),
+      confusion,
+    };
     process.stdout.write(`${JSON.stringify(line)}\n`);
     return;
   }
@@ -60,4 +69,27 @@ async function run(flags: EvaluateFlags): Promise<void> {
     ['top-5 %', top5.toFixed(2)],
   ];
   process.stdout.write(`${formatTable(['', ''], rows).split('\n').slice(2).join('\n')}\n`);
+  if (flags.perClass) process.stdout.write(`\n${perClassTable(classes)}\n`);
+}
+
+/** Each class with its accuracy and the class that it was taken for most often. */
+function perClassTable(classes: readonly ClassFigures[]): string {
+  const names = leftAligned(['class', ...classes.map((one) => one.class)]);
+  const mistakes = leftAligned([
+    'most frequent mistake',
+    ...classes.map(({ mistake }) => (mistake === null ? '-' : `${mistake.class} (${mistake.images})`)),
+  ]);
+  const rows = classes.map(({ images, correct, top1 }, i) => [
+    names[i + 1]!,
+    String(images),
+    String(correct),
+    top1 === null ? '-' : top1.toFixed(2),
+    mistakes[i + 1]!,
+  ]);
+  return formatTable([names[0]!, 'images', 'correct', 'top-1 %', mistakes[0]!], rows).replace(/ +$/gm, '');
+}
+
+function leftAligned(cells: readonly string[]): string[] {
+  const width = Math.max(...cells.map((cell) => cell.length));
+  return cells.map((cell) => cell.padEnd(width));
 }

@@ -8,6 +8,6 @@ export {
   type OneVersusRestFit,
   type OneVersusRestOptions,
 } from './logistic-regression.js';
-export { confusionMatrix, perClassAccuracy, topKCorrect } from './metrics.js';
+export { confusionMatrix, MetricError, perClassAccuracy, topKCorrect } from './metrics.js';
 export * from './report/index.js';
 export { type LabelledFeatures, type LinearSeparability, linearSeparability } from './separability.js';

@@ -1,4 +1,10 @@
-import { scope, type Tensor } from '../tensor/index.js';
+import type { Tensor } from '../tensor/index.js';
+
+/** Scores, labels or counts are not what a metric can be taken of: which, what was expected, what came. */
+export class MetricError extends Error {
+  override readonly name = 'MetricError';
+  readonly code = 'INVALID_ARGUMENT';
+}
 
 /**
  * For each k, how many of [batch, classes] logits have the label among their k largest; int64 scalars on the device.
@@ -13,29 +19,50 @@ export function topKCorrect(logits: Tensor, labels: Tensor, ks: readonly number[
 
 /**
  * How often each class was taken for each: counts [classes][classes], a row a true class, a column the class with the
- * largest of the scores [images, classes]; labels int64 [images].
+ * largest of the scores [n, classes] of any floating-point dtype; labels int64 [n], 0 ... classes - 1. Both may lie on
+ * any device; waits for it.
+ *
+ * @throws {MetricError} for another number of classes, other shapes or dtypes, or a label out of range.
  */
 export function confusionMatrix(scores: Tensor, labels: Tensor, classes: number): number[][] {
-  if (scores.dim !== 2 || scores.shape[1] !== classes || labels.dim !== 1 || labels.shape[0] !== scores.shape[0]) {
-    throw new RangeError(
-      `confusionMatrix: expected scores [n, ${classes}] and labels [n], got [${scores.shape.join(', ')}] and [${labels.shape.join(', ')}]`,
-    );
+  if (!Number.isInteger(classes) || classes < 1) {
+    throw new MetricError(`confusionMatrix: expected an integer from 1 for classes, got ${classes}`);
   }
-  const predicted = scope(() => scores.argmax({ dim: 1 }).toTypedArray() as BigInt64Array);
+  const [images] = scores.shape;
+  if (scores.dim !== 2 || scores.shape[1] !== classes) {
+    throw new MetricError(`confusionMatrix: expected [n, ${classes}] for scores, got ${scores}`);
+  }
+  if (labels.dim !== 1 || labels.shape[0] !== images || labels.dtype !== 'int64') {
+    throw new MetricError(`confusionMatrix: expected int64[${images}] for labels, got ${labels}`);
+  }
+  using predicted = scores.argmax({ dim: 1 });
+  const columns = predicted.toTypedArray() as BigInt64Array;
   const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
-  (labels.toTypedArray() as BigInt64Array).forEach((label, i) => {
+  (labels.toTypedArray() as BigInt64Array).forEach((label, image) => {
     const row = counts[Number(label)];
     if (row === undefined) {
-      throw new RangeError(`confusionMatrix: expected labels from 0 to ${classes - 1}, got ${label} at place ${i}`);
+      throw new MetricError(
+        `confusionMatrix: expected labels from 0 to ${classes - 1}, got ${label} for labels[${image}]`,
+      );
     }
-    row[Number(predicted[i])]!++;
+    row[Number(columns[image])]!++;
   });
   return counts;
 }
 
-/** Of each class the percentage of its images that were recognised; null for a class without images. */
+/**
+ * Of each class the percentage of its images that were recognised, from counts with a row a true class and a column a
+ * predicted one; null for a class without images.
+ *
+ * @throws {MetricError} where the counts are not square.
+ */
 export function perClassAccuracy(confusion: readonly (readonly number[])[]): (number | null)[] {
   return confusion.map((row, label) => {
+    if (row.length !== confusion.length) {
+      throw new MetricError(
+        `perClassAccuracy: expected ${confusion.length} counts in each row of confusion, got ${row.length} in confusion[${label}]`,
+      );
+    }
     const images = row.reduce((sum, count) => sum + count, 0);
     return images === 0 ? null : (100 * row[label]!) / images;
   });

@@ -1,6 +1,6 @@
-import { expect, it } from 'vitest';
-import { topKCorrect } from '../../lib/evaluation/index.js';
-import { scope, tensor } from '../../lib/tensor/index.js';
+import { describe, expect, it } from 'vitest';
+import { confusionMatrix, MetricError, perClassAccuracy, topKCorrect } from '../../lib/evaluation/index.js';
+import { scope, tensor, zeros } from '../../lib/tensor/index.js';
 
 const hits = (rows: readonly (readonly number[])[], labels: readonly number[], ks: readonly number[]): number[] =>
   scope(() =>
@@ -39,4 +39,89 @@ it('counts every label when there are fewer classes than k', () => {
       [1, 5],
     ),
   ).toEqual([1, 2]);
+});
+
+describe('confusionMatrix', () => {
+  const scores = [
+    [5, 1, 0],
+    [1, 5, 0],
+    [0, 1, 5],
+    [2, 3, 1],
+    [-1, -2, -3],
+    [0, 0.5, 0.25],
+  ];
+  const labels = [0, 0, 2, 1, 2, 0];
+  // Taken for 0, 1, 2, 1, 0, 1.
+  const expected = [
+    [1, 2, 0],
+    [0, 1, 0],
+    [1, 0, 1],
+  ];
+
+  it.each(['float32', 'float64', 'bfloat16'] as const)(
+    'counts by true and by predicted class, of %s scores',
+    (dtype) => {
+      const counts = scope(() =>
+        confusionMatrix(tensor(scores.flat(), { shape: [6, 3] }).to({ dtype }), tensor(labels, { dtype: 'int64' }), 3),
+      );
+      expect(counts).toEqual(expected);
+    },
+  );
+
+  it('is zero without images, and has a row for a class without images', () => {
+    scope(() => {
+      const none = confusionMatrix(zeros([0, 2]), zeros([0], { dtype: 'int64' }), 2);
+      expect(none).toEqual([
+        [0, 0],
+        [0, 0],
+      ]);
+      const one = confusionMatrix(tensor([1, 2], { shape: [1, 2] }), tensor([1], { dtype: 'int64' }), 2);
+      expect(one).toEqual([
+        [0, 0],
+        [0, 1],
+      ]);
+    });
+  });
+
+  it('refuses what does not go together, by name', () => {
+    scope(() => {
+      const [two, labelled] = [zeros([2, 3]), zeros([2], { dtype: 'int64' })];
+      for (const [attempt, message] of [
+        [() => confusionMatrix(two, labelled, 4), 'expected [n, 4] for scores, got Tensor(float32[2, 3] on cpu)'],
+        [() => confusionMatrix(zeros([6]), labelled, 3), 'expected [n, 3] for scores, got Tensor(float32[6] on cpu)'],
+        [
+          () => confusionMatrix(two, zeros([3], { dtype: 'int64' }), 3),
+          'expected int64[2] for labels, got Tensor(int64[3]',
+        ],
+        [() => confusionMatrix(two, zeros([2]), 3), 'expected int64[2] for labels, got Tensor(float32[2]'],
+        [() => confusionMatrix(two, zeros([2, 1], { dtype: 'int64' }), 3), 'for labels, got Tensor(int64[2, 1]'],
+        [() => confusionMatrix(two, labelled, 0), 'expected an integer from 1 for classes, got 0'],
+        [() => confusionMatrix(two, labelled.add(3), 3), 'expected labels from 0 to 2, got 3 for labels[0]'],
+        [() => confusionMatrix(two, labelled.sub(1), 3), 'expected labels from 0 to 2, got -1 for labels[0]'],
+      ] as const) {
+        expect(attempt).toThrow(MetricError);
+        expect(attempt).toThrow(`confusionMatrix: ${message}`.replace('confusionMatrix: for', 'for'));
+      }
+    });
+  });
+});
+
+describe('perClassAccuracy', () => {
+  it('is the percentage of a row on the diagonal, and null for a row without images', () => {
+    const accuracies = perClassAccuracy([
+      [3, 1, 0],
+      [0, 0, 0],
+      [5, 2, 1],
+    ]);
+    expect(accuracies).toEqual([75, null, 12.5]);
+  });
+
+  it('refuses counts that are not square', () => {
+    expect(() =>
+      perClassAccuracy([
+        [1, 2],
+        [3, 4, 5],
+      ]),
+    ).toThrow(new MetricError('perClassAccuracy: expected 2 counts in each row of confusion, got 3 in confusion[1]'));
+  });
 });

@@ -293,10 +293,12 @@ describe('the charts', () => {
       const [dark = 0, light = 0] = [luminance(one), luminance(other)].sort((a, b) => a - b);
       return (light + 0.05) / (dark + 0.05);
     };
-    const { ground, panel, rule: _rule, ...texts } = colours;
+    const { ground, panel, rule: _rule, right, wrong, ...texts } = colours;
     for (const text of Object.values(texts)) {
       expect(Math.min(contrast(text, ground), contrast(text, panel))).toBeGreaterThanOrEqual(4.5);
     }
+    // Cells of a matrix are these over the panel, more or less opaque.
+    for (const cell of [right, wrong]) expect(contrast(colours.ink, cell)).toBeGreaterThanOrEqual(4.5);
   });
 
   it('leaves the ensemble out where there is none', () => {
@@ -359,6 +361,29 @@ describe('a run directory', () => {
     const repeated = epoch(2, 1, { testTop1: 70 });
     await write('metrics.jsonl', `${lines.join('')}${JSON.stringify(repeated)}\n`);
     expect((await readRunRecord(runDir)).epochs).toEqual([...epochs.slice(0, 5), repeated]);
+  });
+
+  it.each([
+    ['is not square', [[1, 2]], /result\.json: confusion: expected as many columns as rows/],
+    ['is empty', [], /result\.json: confusion: /],
+    ['holds what is no count', [[1.5]], /result\.json: confusion\.0\.0: /],
+    ['has not as many rows as there are classes', [[7]], /result\.json: confusion: expected 2 rows, .*, got 1/],
+  ])('is refused by name where the confusion matrix %s', async (_, confusion, problem) => {
+    await write('config.json', JSON.stringify({ ...config, classes: ['circle', 'square'] }));
+    await write('result.json', JSON.stringify({ ...result, confusion }));
+    await expect(readRunRecord(runDir)).rejects.toMatchObject({
+      code: 'RUN_FILE_CORRUPTED',
+      message: expect.stringMatching(problem),
+    });
+  });
+
+  it('may hold a confusion matrix', async () => {
+    const confusion = [
+      [3, 1],
+      [0, 4],
+    ];
+    await write('result.json', JSON.stringify({ ...result, confusion }));
+    expect((await readRunRecord(runDir)).result?.confusion).toEqual(confusion);
   });
 
   it.each([

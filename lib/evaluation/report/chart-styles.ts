@@ -1,6 +1,6 @@
 /**
- * Blue and orange of Okabe and Ito's palette, which every common form of colour blindness tells apart, darkened or lightened
- * until their text has a contrast of at least 4.5 with its ground.
+ * Colours of Okabe and Ito's palette, which every common form of colour blindness tells apart, darkened or lightened until
+ * their text has a contrast of at least 4.5 with its ground. `right` and `wrong` are grounds of text in ink.
  */
 export const palette = {
   light: {
@@ -12,6 +12,10 @@ export const palette = {
     layer: '#0b5c9e',
     ensemble: '#a84a06',
     train: '#6a6f76',
+    purple: '#7d1d5c',
+    green: '#00755a',
+    right: '#5a90bd',
+    wrong: '#cb8a57',
   },
   dark: {
     ground: '#15181b',
@@ -22,6 +26,10 @@ export const palette = {
     layer: '#74b8f2',
     ensemble: '#f5a55f',
     train: '#a2a8af',
+    purple: '#d66fb8',
+    green: '#3fc79a',
+    right: '#3f6485',
+    wrong: '#855e3d',
   },
 } as const;
 
@@ -46,6 +54,32 @@ export const chartColours = `
 const fill = (name: ColourName) => `fill: ${palette.light[name]}; fill: var(--lw-${name});`;
 const stroke = (name: ColourName) => `stroke: ${palette.light[name]}; stroke: var(--lw-${name});`;
 
+/**
+ * Lines that have no meaning of their own, told apart by colour, by dashes and by the mark that their chart gives them. The
+ * first three are the ones that colour blindness keeps farthest apart.
+ */
+const series: readonly { colour: ColourName; dashes: string }[] = [
+  { colour: 'layer', dashes: 'none' },
+  { colour: 'ensemble', dashes: '7 4' },
+  { colour: 'ink', dashes: '1 4.5' },
+  { colour: 'purple', dashes: '9 4 1 4' },
+  { colour: 'green', dashes: '4 4' },
+  { colour: 'train', dashes: '14 4' },
+];
+
+/** How many there are; further ones repeat them. */
+export const seriesCount = series.length;
+
+const seriesRules = series
+  .map(({ colour, dashes }, position) => {
+    const name = `lw-series-${position + 1}`;
+    return `.lw-chart .lw-line.${name} { ${stroke(colour)} stroke-dasharray: ${dashes}; }
+.lw-chart .lw-range.${name} { ${stroke(colour)} }
+.lw-chart .lw-mark.${name}, .lw-chart text.${name} { ${fill(colour)} }
+`;
+  })
+  .join('');
+
 export const chartRules = `
 .lw-chart { font-family: ${sansSerif}; font-variant-numeric: tabular-nums; }
 .lw-chart text { ${fill('muted')} }
@@ -69,8 +103,18 @@ export const chartRules = `
 .lw-chart text.lw-layer, .lw-chart text.lw-test { ${fill('layer')} }
 .lw-chart text.lw-ensemble { ${fill('ensemble')} }
 .lw-chart text.lw-train { ${fill('train')} }
+.lw-chart .lw-mark { ${stroke('ground')} stroke-width: 1; }
+.lw-chart .lw-range { fill: none; stroke-width: 1.25; opacity: .75; }
+${seriesRules}.lw-chart .lw-bar { ${fill('layer')} }
+.lw-chart .lw-mean { ${stroke('muted')} stroke-width: 1; stroke-dasharray: 1 3; }
+.lw-chart .lw-right { ${fill('right')} }
+.lw-chart .lw-wrong { ${fill('wrong')} }
+.lw-chart text.lw-name, .lw-chart text.lw-count { ${fill('ink')} }
 .lw-chart .lw-strong { font-weight: 650; }
 .lw-chart .lw-start { text-anchor: start; }
 .lw-chart .lw-middle { text-anchor: middle; }
 .lw-chart .lw-end { text-anchor: end; }
 `;
+
+/** What a page needs once for the charts that it holds inline. */
+export const chartStyles: string = chartColours + chartRules;

@@ -1,12 +1,15 @@
+export { type AccuracyByDepthOptions, accuracyByDepthChart, type LayerAccuracy } from './accuracy-by-depth-chart.js';
+export { ChartError, type ChartOptions } from './chart-parts.js';
+export { chartStyles } from './chart-styles.js';
+export { type ClassFigures, classFigures } from './class-figures.js';
 export {
-  type AccuracyByDepthOptions,
-  accuracyByDepthChart,
-  type ChartOptions,
-  chartStyles,
-  type LayerAccuracy,
-  type LearningCurvesOptions,
-  learningCurvesChart,
-} from './charts.js';
+  type DepthPanel,
+  type DepthPoint,
+  type DepthSeries,
+  type DepthSeriesOptions,
+  depthSeriesChart,
+} from './depth-series-chart.js';
+export { type LearningCurvesOptions, learningCurvesChart } from './learning-curves-chart.js';
 export { renderReport, writeReport } from './report.js';
 export {
   type EpochMetrics,

@@ -53,6 +53,8 @@ thead tr:first-child th { color: var(--lw-ink); font-weight: 600; }
 thead tr:last-child th { padding-top: .3rem; }
 thead th[rowspan] { border-bottom: 1px solid var(--lw-ink); }
 thead tr:last-child th { border-bottom: 1px solid var(--lw-ink); }
+th.text, td.text { text-align: left; }
+.wrapping th, .wrapping td.text { white-space: normal; overflow-wrap: break-word; }
 tbody tr + tr > * { border-top: 1px solid var(--lw-rule); }
 tbody th { font-weight: 600; }
 tbody th, thead tr:first-child > th:first-child, tfoot th { position: sticky; left: 0; background: var(--lw-ground); }

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { accuracyByDepthChart, learningCurvesChart } from './charts.js';
+import { accuracyByDepthChart } from './accuracy-by-depth-chart.js';
+import { byClass } from './class-section.js';
 import {
   countInWords,
   formatDate,
@@ -11,9 +12,11 @@ import {
   formatPercent,
   missing,
 } from './format.js';
+import { learningCurvesChart } from './learning-curves-chart.js';
 import { Markup, type MarkupPart, markup } from './markup.js';
 import { pageStyles } from './page-styles.js';
 import { pairs, renderRecipe } from './recipe-list.js';
+import { responsive } from './responsive.js';
 import { type RecordedValue, type RunRecord, readRunRecord } from './run-record.js';
 import { type LayerSummary, numberAt, type RunSummary, summariseRun } from './run-summary.js';
 
@@ -49,6 +52,7 @@ export function renderReport(run: RunRecord): string {
 ${headline(run, summary)}
 ${accuracyByDepth(summary)}
 ${layerTable(run, summary)}
+${byClass(run, summary)}
 ${learningCurves(run, summary)}
 <section aria-labelledby="recipe">
 <h2 id="recipe">Recipe</h2>
@@ -288,12 +292,6 @@ function speedRange(rates: readonly number[]): string {
     formatNumber(rate, rate < 10 ? 1 : 0),
   );
   return `${slowest === fastest ? slowest : `${slowest} to ${fastest}`} images a second`;
-}
-
-/** A chart laid out twice, for the page's width and for a telephone's; the style sheet shows one of them. */
-function responsive(chart: (width: number, size: 'wide' | 'narrow') => string): Markup {
-  return markup`<div class="wide">${new Markup(chart(800, 'wide'))}</div>
-<div class="narrow">${new Markup(chart(344, 'narrow'))}</div>`;
 }
 
 /** `12 min 05 s` as a large `12` and a small ` min 05 s`. */

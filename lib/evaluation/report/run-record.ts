@@ -72,7 +72,7 @@ export interface RunResult {
   layers: LayerResult[];
   seconds: number;
   notes?: string[];
-  /** Of the last layer's head on the test images: a row a true class, a column a predicted one. */
+  /** Of the last layer's head on the test images, counts [classes][classes]: a row a true class, a column a predicted one. */
   confusion?: number[][];
 }
 
@@ -122,11 +122,17 @@ export async function readRunRecord(runDir: string): Promise<RunRecord> {
   if (config === undefined) {
     throw new RunRecordError('RUN_FILE_MISSING', { file: configFile }, 'not found; expected a run directory');
   }
-  return {
+  const record = {
     config: parseAs(configSchema, config, { file: configFile }),
     ...parseMetrics(metrics ?? '', metricsFile),
     ...(result !== undefined && { result: parseAs(resultSchema, result, { file: resultFile }) }),
   };
+  const [rows, classes] = [record.result?.confusion?.length, record.config.classes?.length];
+  if (rows !== undefined && classes !== undefined && rows !== classes) {
+    const problem = `confusion: expected ${classes} rows, one a class of config.json, got ${rows}`;
+    throw new RunRecordError('RUN_FILE_CORRUPTED', { file: resultFile }, problem);
+  }
+  return record;
 }
 
 function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'incompleteLine'> {
@@ -236,5 +242,9 @@ const resultSchema: z.ZodType<RunResult> = z.object({
     .min(1),
   seconds,
   notes: z.array(z.string()).optional(),
-  confusion: z.array(z.array(index)).optional(),
+  confusion: z
+    .array(z.array(index))
+    .min(1)
+    .refine((rows) => rows.every((row) => row.length === rows.length), 'expected as many columns as rows')
+    .optional(),
 });
