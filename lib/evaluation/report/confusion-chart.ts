@@ -32,7 +32,7 @@ export function confusionChart(
   const nameWidth = left - 14;
   // The last column's name leans out to the right.
   const lean = Math.PI / 4;
-  const columnNames = classes.map((one) => fitText(one.class, fontSize, 130));
+  const columnNames = classes.map((one) => fitText(one.class, fontSize, 150));
   const columnName = Math.max(0, ...columnNames.map((name) => textWidth(name, fontSize)));
   const right = compact ? 4 : Math.max(8, columnName * Math.cos(lean) - 10);
   const cell = Math.min((width - left - right) / Math.max(1, count), 60);
