@@ -21,22 +21,29 @@ const options = experimentOptions({
   paperSeeds: 5,
 });
 const isSmoke = options.scale === 'smoke';
-const LAYERS = isSmoke ? 4 : 5;
+const LAYERS = isSmoke ? 3 : 5;
 /** M. */
 const WIDTHS = isSmoke ? [16] : [64, 128, 256];
 /** M~, of the heads in training and of the probes. */
 const HEAD_WIDTH = isSmoke ? 16 : 256;
 
 const SMOKE = {
-  dataset: { trainLimit: 1500, testLimit: 1000 },
-  training: { epochs: 3, batchSize: 64, learningRate: 0.05, milestones: [2], decay: 0.2 },
+  dataset: { trainLimit: 6000, testLimit: 2000 },
+  training: { epochs: 5, batchSize: 32, learningRate: 0.05, milestones: [4], decay: 0.2 },
+};
+/** Of the CNN probes, which are many. */
+const SMOKE_PROBE = {
+  dataset: { trainLimit: 2000, testLimit: 1000 },
+  training: { epochs: 2, milestones: [1] },
 };
 
 function recipeFor(k: number, width: number, seed: number): Recipe {
-  return recipeOf(`simcnn-k${k}`, options, seed, {
+  const recipe = recipeOf(`simcnn-k${k}`, options, seed, {
     ...(isSmoke ? SMOKE : {}),
     model: { layers: LAYERS, width, auxWidth: HEAD_WIDTH, downsampleAt: [] },
   });
+  // Without batch norm the smaller rate of the smoke scale is too slow.
+  return isSmoke && k === 1 ? overrideRecipe(recipe, { training: { learningRate: 0.1 } }) : recipe;
 }
 
 interface LinearProbe {
@@ -64,6 +71,7 @@ async function linearProbes(runDirectory: string): Promise<LinearProbe[]> {
 /** The accuracy of a network with so many hidden layers that reads the frozen features of layer `layer`. */
 async function networkProbe(recipe: Recipe, runDirectory: string, layer: number, hidden: number): Promise<number> {
   const probe = overrideRecipe(recipe, {
+    ...(isSmoke ? SMOKE_PROBE : {}),
     model: { layers: layer + 1, lastHead: { convolutions: hidden, width: HEAD_WIDTH } },
   });
   const directory = `${runDirectory}-layer${layer + 1}-cnn${hidden}`;

@@ -71,6 +71,7 @@ const OTHERS = { AlexNet: [56.5, 79.1], 'VGG-13': [69.9, 89.3], 'VGG-19': [72.9,
 const SMOKE = {
   dataset: { imageSize: 64, testResize: 72, trainLimit: 800, testLimit: 300 },
   training: { epochs: 2, batchSize: 32, learningRate: 0.02, milestones: [1], decay: 0.2 },
+  threads: 1,
 };
 
 function recipeFor(id: (typeof ROWS)[number]['id'], seed: number): Recipe {

@@ -23,6 +23,7 @@ type PresetContext = Pick<PresetOptions, 'onCuda'> & { readonly dataset: Dataset
 const common = {
   seed: 1,
   device: 'auto',
+  // The paper trains VGG-11 on ImageNet in fp16 with a dynamic loss scale (`fp16` here), the others in fp32; bf16 needs no scale.
   precision: 'auto',
   threads: null,
 } as const;

@@ -66,7 +66,7 @@ function layersSoFar({ epochs }: RunRecord, plannedEpochs: number | undefined): 
 }
 
 const properNames = new Map([
-  ['vgg11', 'VGG-11'],
+  ...['11', '13', '16', '19'].map((depth): [string, string] => [`vgg${depth}`, `VGG-${depth}`]),
   ['simcnn', 'SimCNN'],
   ['cifar10', 'CIFAR-10'],
   ['imagenet', 'ImageNet'],
