@@ -56,7 +56,7 @@ it('is the mean over images of |mean over places of z dL/dz|', async () => {
   for (const batchSize of [1, 2, 3]) {
     const importance = await filterImportance(source, { features: scaled, head }, { batchSize });
     expect(importance.length).toBe(3);
-    importance.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 7));
+    for (const [i, value] of importance.entries()) expect(value).toBeCloseTo(expected[i]!, 7);
     // The weight of all its places is 0: nothing changes without it.
     expect(importance[1]).toBe(0);
   }
