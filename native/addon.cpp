@@ -1,9 +1,12 @@
 // The addon's entry: checks that the loaded LibTorch is the one it was built against, then exports everything, with a
 // state of its own for each Node environment that loads it.
+#include <ATen/ops/empty.h>
 #include <node_api.h>
 #include <torch/version.h>
 
+#include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "exports.h"
@@ -18,6 +21,21 @@ void deleteEnvironment(napi_env, void* data, void*) { delete static_cast<Environ
 /** "2.13.0+cpu" and "2.13.0" are one release. */
 std::string release(const std::string& version) { return version.substr(0, version.find('+')); }
 
+/**
+ * Lets LibTorch ask the kernel for huge pages for large tensors on the CPU: fresh memory then costs few page faults.
+ * Whoever has set the variable decides. LibTorch reads it once, at its first allocation, which is made here, so that
+ * child processes do not inherit what was set.
+ */
+void preferHugePages() {
+#ifdef __linux__
+  constexpr const char* kVariable = "THP_MEM_ALLOC_ENABLE";
+  if (getenv(kVariable) != nullptr) return;
+  setenv(kVariable, "1", /*overwrite=*/0);
+  at::empty({1});
+  unsetenv(kVariable);
+#endif
+}
+
 }  // namespace
 
 NAPI_MODULE_INIT() {
@@ -28,6 +46,9 @@ NAPI_MODULE_INIT() {
     napi_throw_error(env, "LIBTORCH_VERSION", message.c_str());
     return nullptr;
   }
+  // Once in the process, not in every worker: LibTorch reads it once.
+  static std::once_flag hugePages;
+  std::call_once(hugePages, preferHugePages);
   auto* environment = new Environment();
   napi_set_instance_data(env, environment, deleteEnvironment, nullptr);
   layerwise::exportOperators(env, exports, environment);

@@ -1,6 +1,7 @@
-// `node scripts/run.mjs test [vitest's arguments]`, `node scripts/run.mjs example NAME [arguments]` and
-// `node scripts/run.mjs COMMAND [arguments]`, where COMMAND is one of the command line's: set-up first, then the program
-// itself in this same process, so that its signals, terminal and exit code are its own.
+// `node scripts/run.mjs test [vitest's arguments]`, `node scripts/run.mjs example NAME [arguments]`,
+// `node scripts/run.mjs bench [arguments]` and `node scripts/run.mjs COMMAND [arguments]`, where COMMAND is one of the
+// command line's: set-up first, then the program itself in this same process, so that its signals, terminal and exit code
+// are its own.
 
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -29,6 +30,7 @@ async function handOver(command, args) {
 function programFor(root, command, args) {
   if (command === 'test') return [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...args];
   if (command === 'example') return compiledExample(root, args);
+  if (command === 'bench') return [join(root, 'bench', 'run.mjs'), ...args];
   return [join(root, 'dist', 'cli', 'main.js'), command, ...args].filter((arg) => arg !== undefined);
 }
 

@@ -156,7 +156,9 @@ export async function conditionsOf(options: ExperimentOptions, runDirectory: str
 }
 
 const deviceOf = ({ device, deviceName, threads }: RunConfig): string =>
-  device === 'cpu' ? `${deviceName ?? 'CPU'}, ${threads} threads` : `${device}${deviceName ? ` (${deviceName})` : ''}`;
+  device === 'cpu'
+    ? `${deviceName ?? 'CPU'}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`
+    : `${device}${deviceName ? ` (${deviceName})` : ''}`;
 
 /** What has to be said below every table of a scale and data set. */
 export function notesOf(options: ExperimentOptions): string[] {

@@ -149,7 +149,7 @@ function block(
     ...(downsampled ? pooling[plan.downsampling]() : []),
     ['conv', conv],
     ...(plan.k > 1 ? [['bn', plan.batchNorm(outChannels)] as const] : []),
-    ['relu', new ReLU()],
+    ['relu', new ReLU({ inPlace: true })],
   ]);
 }
 
@@ -168,7 +168,7 @@ function auxiliaryHead(plan: Plan, inChannels: number, { convolutions, width }: 
     };
     modules.push([`conv${i}`, new Conv2d(conv)]);
     modules.push([`bn${i}`, plan.batchNorm(width)]);
-    modules.push([`relu${i}`, new ReLU()]);
+    modules.push([`relu${i}`, new ReLU({ inPlace: true })]);
     channels = width;
   }
   return new Sequential([

@@ -127,10 +127,10 @@ function auxiliaryHead(
     ['pool', new AdaptiveAvgPool2d({ outputSize: Math.ceil(size / 2) })],
     ['conv0', conv(channels)],
     ['bn0', new BatchNorm2d({ features: wide })],
-    ['relu0', new ReLU()],
+    ['relu0', new ReLU({ inPlace: true })],
     ['conv1', conv(wide)],
     ['bn1', new BatchNorm2d({ features: wide })],
-    ['relu1', new ReLU()],
+    ['relu1', new ReLU({ inPlace: true })],
     ['average', new AdaptiveAvgPool2d({ outputSize: 2 })],
     ['bn2', new BatchNorm2d({ features: wide })],
     ['flatten', new Flatten()],
@@ -152,10 +152,10 @@ function classifier(
     ['pool', new MaxPool2d({ kernelSize: 2 })],
     ['flatten', new Flatten()],
     ['0', new Linear({ inFeatures: channels * pooled * pooled, outFeatures: units, init })],
-    ['1', new ReLU()],
+    ['1', new ReLU({ inPlace: true })],
     ...drop('2'),
     ['3', new Linear({ inFeatures: units, outFeatures: units, init })],
-    ['4', new ReLU()],
+    ['4', new ReLU({ inPlace: true })],
     ...drop('5'),
     ['6', new Linear({ inFeatures: units, outFeatures: classes, init })],
   ]);
@@ -208,7 +208,7 @@ export class Vgg implements Network {
         ...(pooled ? [new MaxPool2d({ kernelSize: 2 })] : []),
         new Conv2d({ inChannels, outChannels, kernelSize: 3, padding: 1, init: init.conv }),
         new BatchNorm2d({ features: outChannels }),
-        new ReLU(),
+        new ReLU({ inPlace: true }),
       ];
       blocks.push(new Sequential(modules.map((module) => [String(place++), module])));
       const inputs = { channels: outChannels, size: sizes[j]! };

@@ -1,5 +1,7 @@
 export { InvertibleDownsampling, invertibleDownsample, invertibleUpsample } from './downsampling.js';
 export { ModuleError, SafetensorsError, StateDictError } from './errors.js';
+export { foldBatchNorm } from './folding.js';
+export { FrozenBlocks } from './frozen.js';
 export { defaultInit, type Initializer, kaimingNormalFanOut, normalInit } from './init.js';
 export {
   AdaptiveAvgPool2d,

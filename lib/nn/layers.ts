@@ -38,7 +38,12 @@ export class Conv2d extends Module {
   }
 
   forward(input: Tensor): Tensor {
-    return input.conv2d(this.weight, this.bias, { stride: this.#stride, padding: this.#padding });
+    return this.convolve(input, this.weight, this.bias);
+  }
+
+  /** This convolution with other weights of the same shape. */
+  convolve(input: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
+    return input.conv2d(weight, bias, { stride: this.#stride, padding: this.#padding });
   }
 }
 
@@ -68,15 +73,15 @@ export class BatchNorm2d extends Module {
   readonly runningMean: Tensor;
   readonly runningVar: Tensor;
   readonly numBatchesTracked: Tensor;
+  readonly eps: number;
   readonly #momentum: number;
-  readonly #eps: number;
 
   constructor(options: { features: number; momentum?: number; eps?: number }) {
     super();
     const { features, momentum = 0.1, eps = 1e-5 } = options;
     checkSizes('BatchNorm2d', { features });
     this.#momentum = momentum;
-    this.#eps = eps;
+    this.eps = eps;
     this.weight = this.parameter('weight', ones([features]));
     this.bias = this.parameter('bias', zeros([features]));
     this.runningMean = this.buffer('running_mean', zeros([features]));
@@ -89,14 +94,22 @@ export class BatchNorm2d extends Module {
     return input.batchNorm(this.weight, this.bias, this.runningMean, this.runningVar, {
       training: this.training,
       momentum: this.#momentum,
-      eps: this.#eps,
+      eps: this.eps,
     });
   }
 }
 
+/** max(input, 0). In place it saves the memory of a copy, where the input is nobody else's. */
 export class ReLU extends Module {
+  readonly #inPlace: boolean;
+
+  constructor({ inPlace = false }: { inPlace?: boolean } = {}) {
+    super();
+    this.#inPlace = inPlace;
+  }
+
   forward(input: Tensor): Tensor {
-    return input.relu();
+    return this.#inPlace ? input.relu_() : input.relu();
   }
 }
 

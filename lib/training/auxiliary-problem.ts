@@ -1,7 +1,8 @@
 import { applyTransforms, type BatchDraws, noDraws, type Transform } from '../data/index.js';
+import { FrozenBlocks } from '../nn/index.js';
 import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
 import { type Device, noGrad, scope, type Tensor } from '../tensor/index.js';
-import { inPrecision, type Precision } from './precision.js';
+import { frozenDtype, inPrecision, type Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 import { type Stage, trainedModules } from './stage.js';
 
@@ -31,6 +32,7 @@ export class AuxiliaryProblem {
   readonly learningRate: Schedule;
   readonly scaler: GradScaler | null;
   readonly #context: ProblemContext;
+  readonly #frozen: FrozenBlocks;
 
   constructor(
     readonly stage: Stage,
@@ -46,6 +48,7 @@ export class AuxiliaryProblem {
     );
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
     for (const module of stage.frozen) module.eval();
+    this.#frozen = new FrozenBlocks(stage.frozen, frozenDtype(context.precision));
   }
 
   /**
@@ -62,7 +65,7 @@ export class AuxiliaryProblem {
   /** One step of SGD on uint8 images [batch, channels, height, width] with labels [batch]. Call it in a scope. */
   step(batch: { readonly images: Tensor; readonly labels: Tensor }, draws: BatchDraws): StepResult {
     const inputs = noGrad(() => applyTransforms(this.#context.trainTransforms, batch.images, draws));
-    const logits = this.#inPrecision(() => this.#forward(inputs)).to({ dtype: 'float32' });
+    const logits = this.#forward(inputs).to({ dtype: 'float32' });
     const loss = logits.crossEntropy(batch.labels);
     this.optimizer.zeroGrad();
     const stepped = this.#update(loss);
@@ -72,7 +75,7 @@ export class AuxiliaryProblem {
   /** The logits [batch, classes] of uint8 images, in evaluation mode. */
   predict(images: Tensor): Tensor {
     const inputs = applyTransforms(this.#context.testTransforms, images, noDraws);
-    return this.#inPrecision(() => this.#forward(inputs));
+    return this.#forward(inputs);
   }
 
   /** Whether every weight is a finite number. Waits for the device. */
@@ -88,8 +91,11 @@ export class AuxiliaryProblem {
   }
 
   #forward(inputs: Tensor): Tensor {
-    const features = noGrad(() => this.stage.frozen.reduce((x, block) => block.forward(x), inputs));
-    return this.stage.head.forward(this.stage.trained.reduce((x, block) => block.forward(x), features));
+    const features = this.#frozen.forward(inputs);
+    const { trained, head } = this.stage;
+    return inPrecision(this.#context.precision, this.#context.device, () =>
+      head.forward(trained.reduce((x, block) => block.forward(x), features)),
+    );
   }
 
   #update(loss: Tensor): boolean {
@@ -102,11 +108,8 @@ export class AuxiliaryProblem {
     return true;
   }
 
-  #inPrecision(forward: () => Tensor): Tensor {
-    return inPrecision(this.#context.precision, this.#context.device, forward);
-  }
-
   dispose(): void {
+    this.#frozen.dispose();
     this.optimizer.zeroGrad();
     this.optimizer.dispose();
   }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { autocast, buildInfo, type Device, isCuda } from '../tensor/index.js';
+import { autocast, buildInfo, type Device, type DType, isCuda } from '../tensor/index.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
 
@@ -37,6 +37,10 @@ export function resolvePrecision(requested: Recipe['precision'], device: Device)
   }
   return requested;
 }
+
+/** What frozen layers, whose weights need no full precision, are computed in. */
+export const frozenDtype = (precision: Precision): DType =>
+  ({ fp32: 'float32', bf16: 'bfloat16', fp16: 'float16' })[precision] as DType;
 
 /** Runs the forward pass in the given precision; weights stay float32. */
 export function inPrecision<T>(precision: Precision, device: Device, forward: () => T): T {

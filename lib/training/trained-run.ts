@@ -17,12 +17,13 @@ import {
   scoreRanking,
 } from '../evaluation/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
+import { FrozenBlocks } from '../nn/index.js';
 import { type Device, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
 import { buildNetwork, buildTransforms } from './build.js';
 import { loadNetwork } from './checkpoint.js';
 import { resolveDevice } from './device.js';
 import { RunDirectoryError } from './errors.js';
-import { inPrecision, type Precision, resolvePrecision } from './precision.js';
+import { frozenDtype, inPrecision, type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { RunDirectory } from './run-directory.js';
 
@@ -38,6 +39,8 @@ export type LayerSelection = number | 'ensemble';
 
 /** A finished run, loaded for use. Dispose it, or declare it with `using`. */
 export class TrainedRun {
+  readonly #frozen: FrozenBlocks;
+
   private constructor(
     readonly directory: RunDirectory,
     readonly config: RunConfig,
@@ -48,7 +51,9 @@ export class TrainedRun {
     readonly classes: readonly string[],
     readonly normalization: Dataset['normalization'],
     readonly transforms: readonly Transform[],
-  ) {}
+  ) {
+    this.#frozen = new FrozenBlocks(network.blocks, frozenDtype(precision));
+  }
 
   /** Throws RunDirectoryError, SafetensorsError or StateDictError for a directory that is not a whole, finished run. */
   static async open(path: string, options: { device?: Recipe['device'] } = {}): Promise<TrainedRun> {
@@ -99,10 +104,11 @@ export class TrainedRun {
   logits(images: Tensor, layer = this.layers - 1): Tensor {
     return inferenceMode(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
-      return inPrecision(this.precision, this.device, () => {
-        const features = this.network.blocks.slice(0, layer + 1).reduce((x, block) => block.forward(x), inputs);
-        return this.network.heads[layer]!.forward(features);
-      }).to({ dtype: 'float32' });
+      // As in training: the layers below are frozen, this one and its head are not.
+      const below = this.#frozen.forward(inputs, layer);
+      return inPrecision(this.precision, this.device, () =>
+        this.network.heads[layer]!.forward(this.network.blocks[layer]!.forward(below)),
+      ).to({ dtype: 'float32' });
     });
   }
 
@@ -113,9 +119,7 @@ export class TrainedRun {
   features(images: Tensor, layer = this.layers - 1): Tensor {
     return inferenceMode(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
-      const features = inPrecision(this.precision, this.device, () =>
-        this.network.blocks.slice(0, layer + 1).reduce((x, block) => block.forward(x), inputs),
-      );
+      const features = this.#frozen.forward(inputs, layer + 1);
       return features.to({ dtype: 'float32' }).adaptiveAvgPool2d(2).flatten({ startDim: 1 });
     });
   }
@@ -191,6 +195,7 @@ export class TrainedRun {
   }
 
   dispose(): void {
+    this.#frozen.dispose();
     disposeNetwork(this.network);
   }
 

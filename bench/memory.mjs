@@ -1,0 +1,6 @@
+// One measurement of memory, in a process of its own: `memory.mjs REQUEST THREADS`.
+import { setThreads } from '../dist/tensor/index.js';
+import { measures } from './ours.mjs';
+
+setThreads(Number(process.argv[3]));
+process.send(await measures.memory(JSON.parse(process.argv[2])), () => process.exit(0));

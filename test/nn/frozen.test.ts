@@ -1,0 +1,129 @@
+// Blocks made ready to run forward only give what they give in evaluation mode.
+import { describe, expect, it } from 'vitest';
+import { disposeNetwork, type Network, placeNetwork, SimCnn, Vgg } from '../../lib/models/index.js';
+import { AvgPool2d, BatchNorm2d, Conv2d, FrozenBlocks, foldBatchNorm, ReLU, Sequential } from '../../lib/nn/index.js';
+import { memoryStats, noGrad, randn, scope, type Tensor } from '../../lib/tensor/index.js';
+
+/** Statistics and gains that are not those of a new network. */
+function disturb(network: Network): void {
+  scope(() =>
+    noGrad(() => {
+      for (const block of network.blocks) {
+        for (const [name, value] of block.eval().stateDict()) {
+          if (name.endsWith('running_var')) value.copy_(randn(value.shape).abs().add(0.3));
+          else if (value.dim === 1) value.add_(randn(value.shape), { alpha: 0.3 });
+        }
+      }
+    }),
+  );
+}
+
+const networks: Record<string, () => Network> = {
+  'SimCNN k = 2': () =>
+    new SimCnn({ classes: 5, k: 2, layers: 3, width: 8, auxWidth: 4, downsampleAt: [0, 2], imageSize: 16, seed: 1 }),
+  'SimCNN k = 1, without batch norm': () =>
+    new SimCnn({ classes: 5, k: 1, layers: 3, width: 8, downsampleAt: [1], imageSize: 16, seed: 1 }),
+  'SimCNN, strided': () =>
+    new SimCnn({
+      ...{ classes: 5, k: 2, layers: 2, width: 8, auxWidth: 4, downsampleAt: [1], imageSize: 16, seed: 1 },
+      downsampling: 'stride',
+    }),
+  'VGG-11': () => new Vgg({ name: 'vgg11', classes: 5, imageSize: 32, width: 8, layers: 5, seed: 1 }),
+};
+
+/** The largest difference, relative to the largest value. */
+function difference(a: Tensor, b: Tensor): number {
+  return scope(() => {
+    const [x, y] = [a.to({ dtype: 'float32' }), b.to({ dtype: 'float32' })];
+    return x.sub(y).abs().amax().item() / y.abs().amax().item();
+  });
+}
+
+describe.each(Object.entries(networks))('frozen blocks of %s', (_, make) => {
+  it('are equal to the blocks in evaluation mode, layer by layer: 1e-6 in float32', () => {
+    const network = make();
+    placeNetwork(network, { memoryFormat: 'channelsLast' });
+    disturb(network);
+    const frozen = new FrozenBlocks(network.blocks, 'float32');
+    scope(() =>
+      noGrad(() => {
+        const images = randn([4, ...network.inputShape]).contiguous({ memoryFormat: 'channelsLast' });
+        let expected = images;
+        network.blocks.forEach((block, j) => {
+          expected = block.forward(expected);
+          expect(difference(frozen.forward(images, j + 1), expected), `layer ${j + 1}`).toBeLessThan(1e-6);
+        });
+        expect(difference(frozen.forward(images), expected)).toBeLessThan(1e-6);
+      }),
+    );
+    frozen.dispose();
+    disposeNetwork(network);
+  });
+
+  it('in bfloat16 are within its rounding', () => {
+    const network = make();
+    disturb(network);
+    const frozen = new FrozenBlocks(network.blocks, 'bfloat16');
+    scope(() =>
+      noGrad(() => {
+        const images = randn([4, ...network.inputShape]);
+        const expected = network.blocks.reduce((x, block) => block.forward(x), images);
+        const got = frozen.forward(images);
+        expect(got.dtype).toBe('bfloat16');
+        // 8 bits of mantissa, a few roundings a layer.
+        expect(difference(got, expected)).toBeLessThan(0.03);
+      }),
+    );
+    frozen.dispose();
+    disposeNetwork(network);
+  });
+});
+
+describe('frozen blocks', () => {
+  it('leave their input, the blocks and the memory as they were', () => {
+    const relu = new Sequential([['relu', new ReLU()]]);
+    const block = new Sequential([
+      ['pool', new AvgPool2d({ kernelSize: 2 })],
+      ['conv', new Conv2d({ inChannels: 3, outChannels: 2, kernelSize: 3, bias: false })],
+      ['relu', new ReLU()],
+    ]).eval();
+    const before = memoryStats();
+    const weight = [...block.parameters()[0]!.toFloat32Array()];
+    const frozen = new FrozenBlocks([relu, block], 'float32');
+    scope(() => {
+      const images = randn([1, 3, 8, 8]);
+      const values = [...images.toFloat32Array()];
+      const features = frozen.forward(images);
+      expect(features.requiresGrad).toBe(false);
+      expect([...images.toFloat32Array()]).toEqual(values);
+      expect(frozen.forward(images, 0)).toBe(images);
+    });
+    expect([...block.parameters()[0]!.toFloat32Array()]).toEqual(weight);
+    frozen.dispose();
+    expect(memoryStats()).toEqual(before);
+    block.dispose();
+  });
+});
+
+it('folds batch norm by its formula', () => {
+  const conv = new Conv2d({ inChannels: 1, outChannels: 2, kernelSize: 1 });
+  const bn = new BatchNorm2d({ features: 2, eps: 0.75 });
+  scope(() =>
+    noGrad(() => {
+      const set = (tensor: Tensor, values: number[]) =>
+        values.forEach((v, i) => void tensor.detach().flatten().select(0, i).fill_(v));
+      set(conv.weight, [2, -1]);
+      set(conv.bias!, [0.5, 1]);
+      set(bn.weight, [3, 0.5]);
+      set(bn.bias, [0.25, -2]);
+      set(bn.runningMean, [1, 4]);
+      set(bn.runningVar, [0.25, 3.25]);
+      // Gains 3 / sqrt(1) and 0.5 / sqrt(4).
+      const { weight, bias } = foldBatchNorm(conv, bn);
+      expect([...weight.toFloat32Array()]).toEqual([6, -0.25]);
+      expect([...bias.toFloat32Array()]).toEqual([(0.5 - 1) * 3 + 0.25, (1 - 4) * 0.25 - 2]);
+    }),
+  );
+  conv.dispose();
+  bn.dispose();
+});
