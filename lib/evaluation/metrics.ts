@@ -35,7 +35,11 @@ export function confusionMatrix(scores: Tensor, labels: Tensor, classes: number)
   if (labels.dim !== 1 || labels.shape[0] !== images || labels.dtype !== 'int64') {
     throw new MetricError(`confusionMatrix: expected int64[${images}] for labels, got ${labels}`);
   }
-  using predicted = scores.argmax({ dim: 1 });
+  // As top-1 and top-5 rank them: equal scores, which a short floating-point type gives, are decided the same way.
+  const { values, indices } = scores.topk(Math.min(5, classes), { dim: 1 });
+  using _values = values;
+  using _indices = indices;
+  using predicted = indices.select(1, 0);
   const columns = predicted.toTypedArray() as BigInt64Array;
   const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   (labels.toTypedArray() as BigInt64Array).forEach((label, image) => {

@@ -125,3 +125,20 @@ describe('perClassAccuracy', () => {
     ).toThrow(new MetricError('perClassAccuracy: expected 2 counts in each row of confusion, got 3 in confusion[1]'));
   });
 });
+
+it('decides equal scores in the confusion matrix as top-1 does', () => {
+  scope(() => {
+    // Few different values, as a short floating-point type gives: every row has ties for the largest.
+    const rows = Array.from({ length: 200 }, (_, i) => Array.from({ length: 10 }, (_, c) => (i * 7 + c * c) % 3));
+    const scores = tensor(rows.flat(), { shape: [200, 10] });
+    const labels = tensor(
+      rows.map((row, i) => row.indexOf(Math.max(...row), i % 5)).map((c) => Math.max(0, c)),
+      { dtype: 'int64' },
+    );
+    const confusion = confusionMatrix(scores, labels, 10);
+    const hits = confusion.reduce((sum, row, label) => sum + row[label]!, 0);
+    const [top1] = topKCorrect(scores, labels, [1, 5]);
+    expect(hits).toBe(top1!.item());
+    expect(hits).toBeGreaterThan(0);
+  });
+});
