@@ -1,13 +1,24 @@
 // What this project takes for the same work as reference/serve.py. The measures have the same names and arguments.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { batchDraws, DeviceImages, Draws } from '../dist/data/index.js';
-import { confusionMatrix, predictAll, scoreLogits } from '../dist/evaluation/index.js';
+import { collectOutputs, confusionMatrix, scoreLogits } from '../dist/evaluation/index.js';
 import { disposeNetwork } from '../dist/models/index.js';
-import { full, manualSeed, ones, scope, synchronize } from '../dist/tensor/index.js';
+import {
+  cudaMemoryStats,
+  full,
+  keep as keepTensor,
+  manualSeed,
+  ones,
+  scope,
+  synchronize,
+} from '../dist/tensor/index.js';
 import { AuxiliaryProblem } from '../dist/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../dist/training/build.js';
+import { RecomputedFeatures } from '../dist/training/features.js';
+import { FrozenPrefix } from '../dist/training/frozen-prefix.js';
 import { overrideRecipe, presetRecipe } from '../dist/training/index.js';
 import { EpochMeter } from '../dist/training/meter.js';
+import { TestFeatures } from '../dist/training/test-features.js';
 
 const NORMALIZATION = { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] };
 
@@ -31,22 +42,41 @@ function recipeOf({ network, size, batch, precision, device, endToEnd }) {
   });
 }
 
-/** One stage of a network, ready to train. */
-function problemOf(request) {
+/** A network and one of its stages, which `start` makes ready to train. */
+function stagedNetwork(request) {
   const { layer, device, precision, end_to_end: endToEnd = false } = request;
   manualSeed(0);
   const recipe = recipeOf({ ...request, endToEnd });
   const network = buildNetwork(recipe, 10, device);
   const stage = buildStages(recipe, network)[endToEnd ? 0 : layer];
-  const problem = new AuxiliaryProblem(stage, { recipe, device, precision, ...buildTransforms(recipe, NORMALIZATION) });
-  problem.beginEpoch(0, { inItsMiddle: false });
+  const transforms = buildTransforms(recipe, NORMALIZATION);
   return {
-    problem,
     recipe,
-    dispose() {
-      problem.dispose();
-      disposeNetwork(network);
+    stage,
+    transforms,
+    start() {
+      const problem = new AuxiliaryProblem(stage, { recipe, device, precision });
+      const prefix = new FrozenPrefix(stage, { precision, transforms: transforms.trainTransforms });
+      const draws = new Draws({ seed: 1, layer: 0 });
+      problem.beginEpoch(0, { inItsMiddle: false });
+      return {
+        problem,
+        /** One step on images that `give` makes, and its loss. */
+        step: (give, places) =>
+          scope(() => {
+            const batch = () => {
+              const { images, labels } = give();
+              return { features: prefix.forward(images, batchDraws(draws, 0, places)), labels };
+            };
+            return problem.step(batch).loss.item();
+          }),
+        dispose() {
+          prefix.dispose();
+          problem.dispose();
+        },
+      };
     },
+    dispose: () => disposeNetwork(network),
   };
 }
 
@@ -96,75 +126,101 @@ function dispatch({ kind, repetitions, device = 'cpu' }) {
   return nanoseconds;
 }
 
+const firstPlaces = (count) => Int32Array.from({ length: count }, (_, i) => i);
+
 async function step(request) {
   const { batch, size, device } = request;
-  const { problem, images, places, draws } = keep(['step', request], () => {
-    const made = problemOf(request);
+  const places = firstPlaces(batch);
+  const { once } = keep(['step', request], () => {
+    const made = stagedNetwork(request);
+    const started = made.start();
     const images = randomImages(2 * batch, size, device);
-    const places = Int32Array.from({ length: batch }, (_, i) => i);
-    const draws = new Draws({ seed: 1, layer: 0 });
-    for (let i = 0; i < 2; i++) scope(() => made.problem.step(images.batch(places), batchDraws(draws, i, places)));
+    const once = () => started.step(() => images.batch(places), places);
+    once();
     return {
-      ...made,
-      images,
-      places,
-      draws,
+      once,
       dispose() {
         images.dispose();
+        started.dispose();
         made.dispose();
       },
     };
   });
-  const once = () => scope(() => problem.step(images.batch(places), batchDraws(draws, 0, places)).loss.item());
   once();
   return timed(device, once);
 }
 
-/** As the trainer does it: draws, steps, the meter, and the evaluation of the test images. */
+const breathe = () => new Promise((resolve) => setImmediate(resolve));
+
+/**
+ * An epoch as the trainer does it: draws, steps, the meter, and the evaluation of the test images. It is one of the many of
+ * a layer: what the trainer does once a layer, such as the frozen layers' outputs on the test images, is done before.
+ */
 async function epoch(request) {
-  const { batch, size, device, train, test } = request;
-  const { problem, recipe, sets } = keep(['epoch', request], () => {
-    const made = problemOf(request);
+  const { batch, size, device, train, test, precision } = request;
+  const kept = keep(['epoch', request], () => {
+    const made = stagedNetwork(request);
+    const { problem, dispose } = made.start();
     const sets = [randomImages(train, size, device), randomImages(test, size, device)];
-    const places = Int32Array.from({ length: batch }, (_, i) => i);
-    const draws = new Draws({ seed: 1, layer: 0 });
-    for (let i = 0; i < 2; i++) scope(() => made.problem.step(sets[0].batch(places), batchDraws(draws, i, places)));
+    const context = { recipe: made.recipe, precision };
+    const { trainTransforms, testTransforms } = made.transforms;
+    const trainFeatures = new RecomputedFeatures({ ...context, images: sets[0], transforms: trainTransforms });
+    const testFeatures = new TestFeatures({ ...context, images: sets[1], transforms: testTransforms }, 8 * 2 ** 30);
     return {
-      ...made,
-      sets,
+      ...{ made, problem, sets, trainFeatures, testFeatures, isNew: true },
       dispose() {
+        testFeatures.dispose();
+        void trainFeatures.dispose();
         for (const set of sets) set.dispose();
+        dispose();
         made.dispose();
       },
     };
   });
+  const { made, problem, trainFeatures, testFeatures, sets } = kept;
+  const whole = (firstStep) => wholeEpoch({ ...kept, recipe: made.recipe, batch, device, firstStep });
+  if (kept.isNew) {
+    kept.isNew = false;
+    await trainFeatures.begin(made.stage, breathe);
+    await testFeatures.begin(made.stage, breathe);
+    await whole(Math.ceil(sets[0].count / batch) - 2);
+  }
   // A process that has waited for the other side finds its memory cold: a step untimed, on each side.
-  const places = Int32Array.from({ length: batch }, (_, i) => i);
-  const draws = new Draws({ seed: 1, layer: 0 });
-  scope(() => problem.step(sets[0].batch(places), batchDraws(draws, 0, places)).loss.item());
-  return timed(device, () => wholeEpoch(problem, recipe, sets, batch, device));
+  for await (const one of trainFeatures.batches({ epoch: 0, batchSize: batch, firstStep: 0 })) {
+    scope(() => problem.step(one.tensors).loss.item());
+    break;
+  }
+  return timed(device, () => whole(0));
 }
 
-async function wholeEpoch(problem, recipe, [trainImages, testImages], batchSize, device) {
-  const draws = new Draws({ seed: 1, layer: 0 });
-  const order = draws.permutation(0, trainImages.count);
+async function wholeEpoch({
+  problem,
+  recipe,
+  sets: [, testImages],
+  trainFeatures,
+  testFeatures,
+  batch,
+  device,
+  firstStep,
+}) {
   const meter = new EpochMeter({ interval: device === 'cpu' ? 1 : 50 });
   problem.beginEpoch(0, { inItsMiddle: true });
-  let done = 0;
-  for await (const batch of trainImages.trainingBatches({ epoch: 0, order, batchSize, firstStep: 0, draws })) {
+  let done = firstStep;
+  for await (const one of trainFeatures.batches({ epoch: 0, batchSize: batch, firstStep })) {
     scope(() => {
-      const { loss, correct } = problem.step(batch.tensors(), batchDraws(draws, 0, batch.places));
-      meter.add(done++, batch.places.length, loss, correct);
+      const { loss, correct } = problem.step(one.tensors);
+      meter.add(done++, one.places.length, loss, correct);
     });
-    await new Promise((resolve) => setImmediate(resolve));
+    await breathe();
   }
   meter.flush();
   meter.dispose();
   problem.endEpoch();
-  const logits = await predictAll(testImages, (images) => problem.predict(images), {
-    batchSize: recipe.evaluation.batchSize,
-    breathe: () => new Promise((resolve) => setImmediate(resolve)),
-  });
+  const logits = await collectOutputs(
+    testFeatures.batches(recipe.evaluation.batchSize),
+    (features) => problem.predict(features()),
+    breathe,
+  );
   scoreLogits(logits, testImages);
   confusionMatrix(logits, testImages.labels, 10);
   logits.dispose();
@@ -173,21 +229,35 @@ async function wholeEpoch(problem, recipe, [trainImages, testImages], batchSize,
 const resident = (name) =>
   1024 * Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))[1]);
 
-/** Peak bytes of a step above its start, of this process; the second step, when momentum is there. */
+/**
+ * Peak bytes of a training step above what the network and the images take: activations, gradients and momentum. For a
+ * process of its own, where a small step of the same kind has been made before.
+ */
 async function memory(request) {
   const { batch, size, device } = request;
-  const { problem } = problemOf({ ...request, precision: 'fp32' });
-  const images = scope(() => full([batch, 3, size, size], 100, { dtype: 'uint8', device }).mul(1));
-  const labels = full([batch], 3, { dtype: 'int64', device });
-  const draws = new Draws({ seed: 1, layer: 0 });
-  const places = Int32Array.from({ length: batch }, (_, i) => i);
-  const once = () => scope(() => problem.step({ images, labels }, batchDraws(draws, 0, places)).loss.item());
-  once();
-  problem.optimizer.zeroGrad();
+  const stepOf = (made, count, side) => {
+    const images = scope(() => keepTensor(full([count, 3, side, side], 100, { dtype: 'uint8', device }).mul(1)));
+    const labels = full([count], 3, { dtype: 'int64', device });
+    return () => {
+      const started = made.start();
+      started.step(() => ({ images, labels }), firstPlaces(count));
+      started.dispose();
+    };
+  };
+  const warm = stagedNetwork({ ...request, size: 32, layer: 0 });
+  stepOf(warm, 2, 32)();
+  warm.dispose();
+
+  const once = stepOf(stagedNetwork(request), batch, size);
+  if (device !== 'cpu') {
+    const before = cudaMemoryStats(device).allocatedBytes;
+    once();
+    return cudaMemoryStats(device).peakAllocatedBytes - before;
+  }
   writeFileSync('/proc/self/clear_refs', '5');
-  const start = resident('VmRSS');
+  const before = resident('VmRSS');
   once();
-  return resident('VmHWM') - start;
+  return resident('VmHWM') - before;
 }
 
 export const measures = { dispatch, step, epoch, memory };

@@ -45,6 +45,8 @@ const NETWORKS = {
   'vgg11@32': { network: 'vgg11', size: 32, batch: 128, layers: 8 },
   'vgg11@224': { network: 'vgg11', size: 224, batch: device === 'cpu' ? 8 : 64, layers: 8 },
 };
+/** Images of an epoch, five to train with for one to test with, as in CIFAR-10. */
+const EPOCH = { train: 1280, test: 256 };
 const networks = flags.networks.split(',');
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
@@ -178,7 +180,7 @@ async function benchShare() {
   session.connect();
   await session.post('Profiler.enable');
   await session.post('Profiler.setSamplingInterval', { interval: 1000 });
-  const request = { ...NETWORKS['simcnn-k3@32'], layer: 0, precision, device: at, train: 1280, test: 500 };
+  const request = { ...NETWORKS['simcnn-k3@32'], layer: 0, precision, device: at, ...EPOCH };
   await measures.epoch(request);
   await session.post('Profiler.start');
   await measures.epoch(request);
@@ -203,7 +205,7 @@ async function benchShare() {
 if (cases.includes('dispatch')) await benchDispatch();
 if (cases.includes('share')) await benchShare();
 if (cases.includes('step')) await benchPerLayer('step', {}, ['published', 'tuned']);
-if (cases.includes('epoch')) await benchPerLayer('epoch', { train: 1280, test: 500 }, ['published', 'tuned']);
+if (cases.includes('epoch')) await benchPerLayer('epoch', EPOCH, ['published', 'tuned']);
 if (cases.includes('memory')) await benchMemory();
 reference.stop();
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(results, null, 2)}\n`);

@@ -25,3 +25,20 @@ export function device(text: string): string {
   }
   return text;
 }
+
+const CACHE_PLACES = ['device', 'host', 'disk'];
+
+/** Bytes by place, of GiB such as device=8,host=16,disk=100. */
+export function cacheBudget(text: string): Record<string, number> | 'none' {
+  if (text === 'none') return text;
+  const refuse = (): never => {
+    throw new InvalidArgumentError(`Expected none, or GiB such as ${CACHE_PLACES.join('=8,')}=8, got "${text}".`);
+  };
+  const budget = new Map<string, number>();
+  for (const part of text.split(',')) {
+    const [, place, gib] = /^(\w+)=(\d+(?:\.\d+)?)$/.exec(part.trim()) ?? refuse();
+    if (!CACHE_PLACES.includes(place!) || budget.has(place!)) refuse();
+    budget.set(place!, Number(gib) * 2 ** 30);
+  }
+  return Object.fromEntries(budget);
+}

@@ -125,6 +125,14 @@ function describeEnd(event: TrainingEvent & { type: 'done' }): string {
   ].join('\n');
 }
 
+function viewLine(event: TrainingEvent & { type: 'view' }): string {
+  const place = { device: 'memory of the GPU', host: 'memory', disk: 'file' }[event.place];
+  return (
+    `layer ${event.layer + 1}: features of view ${event.view + 1} of ${event.views} kept, ` +
+    `${(event.bytes / 2 ** 20).toFixed(0)} MiB (${place})`
+  );
+}
+
 function scaleLine(event: TrainingEvent & { type: 'scale' }): string {
   return `layer ${event.layer + 1} epoch ${event.epoch + 1} step ${event.step + 1}: gradients overflowed, step left out; loss scale now ${event.scale}`;
 }
@@ -152,6 +160,9 @@ class PlainView implements ProgressView {
       }
       case 'epoch':
         print(epochLine(event));
+        break;
+      case 'view':
+        print(viewLine(event));
         break;
       case 'scale':
         print(scaleLine(event));
@@ -185,6 +196,10 @@ class TerminalView implements ProgressView {
       case 'epoch':
         this.close();
         print(epochLine(event));
+        break;
+      case 'view':
+        this.close();
+        print(viewLine(event));
         break;
       case 'scale':
         this.close();

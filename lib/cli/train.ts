@@ -1,9 +1,9 @@
 import { Command, Option } from 'commander';
-import type { TrainingJob } from '../service/index.js';
-import type { DatasetName, Recipe, StartFrom } from '../training/index.js';
+import type { JobOptions, TrainingJob } from '../service/index.js';
+import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
 import { UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
-import { device, integer, positiveNumber } from './options.js';
+import { cacheBudget, device, integer, positiveNumber } from './options.js';
 import { progressView } from './progress.js';
 
 interface TrainFlags {
@@ -28,6 +28,8 @@ interface TrainFlags {
   startFrom?: string;
   startLayers?: number;
   keepHead?: boolean;
+  views?: number;
+  cache?: Partial<CacheBudget> | 'none';
   out?: string;
   resume?: string;
   json?: boolean;
@@ -65,6 +67,12 @@ export function trainCommand(): Command {
     .option('--seed <n>', 'seed of weights, order and augmentation', integer(0))
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
     .addOption(new Option('--precision <name>', 'of the forward pass').choices(['auto', 'fp32', 'bf16', 'fp16']))
+    .option(
+      '--views <n>',
+      'augmented views of each image, the same for all layers, whose features are kept',
+      integer(1),
+    )
+    .option('--cache <gib>', 'GiB for kept features, such as device=8,host=16,disk=100; or none', cacheBudget)
     .option('--start-from <dir>', 'take the layers of a finished run instead of training them')
     .option('--start-layers <n>', 'with --start-from: only its first n layers', integer(1))
     .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
@@ -101,7 +109,7 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const { TrainingJob } = await import('../service/index.js');
   if (flags.resume !== undefined) {
     refuseWithResume(flags);
-    return TrainingJob.resume({ runDirectory: flags.resume });
+    return TrainingJob.resume({ runDirectory: flags.resume, ...cacheOf(flags) });
   }
   const startFrom = startFromOf(flags);
   const recipe = await resolveRecipe(flags);
@@ -109,8 +117,11 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
     recipe,
     out: flags.out ?? defaultOut(recipe),
     ...(startFrom === undefined ? {} : { startFrom }),
+    ...cacheOf(flags),
   });
 }
+
+const cacheOf = ({ cache }: TrainFlags): JobOptions => (cache === undefined ? {} : { cache });
 
 function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
   if (startFrom === undefined) {
@@ -127,7 +138,7 @@ function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFro
 
 /** A run that goes on keeps its recipe: a flag that would change it is refused. */
 function refuseWithResume(flags: TrainFlags): void {
-  const [other] = Object.keys(flags).filter((name) => name !== 'resume' && name !== 'json');
+  const [other] = Object.keys(flags).filter((name) => !['resume', 'json', 'cache'].includes(name));
   if (other === undefined) return;
   const flag = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);
@@ -157,6 +168,7 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
   return overrideRecipe(overrideRecipe(recipe, { ...file, preset: recipe.preset }), {
     model: { name: flags.model, width: flags.width, auxWidth: flags.auxWidth, k: flags.k, layers: flags.layers },
     dataset: { name: flags.dataset, dataDir: flags.dataDir, trainLimit: flags.trainLimit, testLimit: flags.testLimit },
+    augmentation: { views: flags.views },
     training: { schedule: flags.schedule, epochs: flags.epochs, batchSize: flags.batchSize, learningRate: flags.lr },
     seed: flags.seed,
     device: flags.device,

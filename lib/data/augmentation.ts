@@ -1,6 +1,6 @@
 // Augmentation of whole batches on the training device. The random draws are made in TypeScript, as a function of
 // (seed, layer, epoch, image) alone, so they are the same on every device and whatever is prefetched.
-import { arange, type Tensor, tensor } from '../tensor/index.js';
+import { arange, chain, type Tensor, tensor } from '../tensor/index.js';
 import type { Draws } from './draws.js';
 import { DataError } from './errors.js';
 
@@ -104,5 +104,8 @@ export function normalize(options: { mean: readonly number[]; std: readonly numb
 }
 
 export function applyTransforms(transforms: readonly Transform[], images: Tensor, draws: BatchDraws): Tensor {
-  return transforms.reduce((batch, transform) => transform.apply(batch, draws), images);
+  return chain(
+    images,
+    transforms.map((transform) => (batch) => transform.apply(batch, draws)),
+  );
 }

@@ -10,6 +10,7 @@ export {
 } from './augmentation.js';
 export { DeviceImages } from './batches.js';
 export { loadDataset } from './dataset.js';
+export { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
 export { Draws } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export { type ReadImageOptions, readImage } from './image-file.js';

@@ -17,18 +17,29 @@ export interface EvaluationResult extends Accuracy {
  * What `forward` makes of every image, in order: float32 [images, ...], logits or features. It takes the uint8 images of
  * a batch and must be in evaluation mode. The tensor belongs to the caller. Between batches `breathe` lets other work run.
  */
-export async function predictAll(
+export function predictAll(
   images: ImageSource,
   forward: (images: Tensor) => Tensor,
   options: { batchSize: number; breathe?: () => Promise<void> },
 ): Promise<Tensor> {
+  const batches = images.batches(options.batchSize);
+  return collectOutputs(batches, (batch) => forward(batch.tensors().images), options.breathe);
+}
+
+/**
+ * What `forward` makes of each batch, in inference mode and a scope, one after the other: float32 [images, ...]. The
+ * tensor belongs to the caller.
+ */
+export async function collectOutputs<Batch>(
+  batches: AsyncIterable<Batch>,
+  forward: (batch: Batch) => Tensor,
+  breathe?: () => Promise<void>,
+): Promise<Tensor> {
   const parts: Tensor[] = [];
   try {
-    for await (const batch of images.batches(options.batchSize)) {
-      parts.push(
-        scope(() => keep(inferenceMode(() => forward(batch.tensors().images).to({ dtype: 'float32' }).clone()))),
-      );
-      await options.breathe?.();
+    for await (const batch of batches) {
+      parts.push(scope(() => keep(inferenceMode(() => forward(batch).to({ dtype: 'float32' }).clone()))));
+      await breathe?.();
     }
     return scope(() => keep(inferenceMode(() => cat(parts))));
   } finally {

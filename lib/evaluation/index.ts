@@ -1,5 +1,12 @@
 export { type EnsembleScores, LayerEnsemble } from './ensemble.js';
-export { type Accuracy, type EvaluationResult, predictAll, scoreLogits, scoreRanking } from './evaluate.js';
+export {
+  type Accuracy,
+  collectOutputs,
+  type EvaluationResult,
+  predictAll,
+  scoreLogits,
+  scoreRanking,
+} from './evaluate.js';
 export { filterImportance } from './filter-importance.js';
 export {
   fitOneVersusRest,

@@ -1,4 +1,4 @@
-import { type DType, keep, noGrad, scope, type Tensor } from '../tensor/index.js';
+import { chain, type DType, elementSize, empty, isCuda, keep, noGrad, scope, type Tensor } from '../tensor/index.js';
 import { foldBatchNorm } from './folding.js';
 import { BatchNorm2d, Conv2d, ReLU, Sequential } from './layers.js';
 import type { Module } from './module.js';
@@ -6,15 +6,30 @@ import type { Module } from './module.js';
 type Step = (input: Tensor) => Tensor;
 
 /**
- * Blocks whose weights do not change any more, made ready to run forward only: batch norm is folded into the convolution
- * before it, weights are converted once, ReLU works in place. Equal to the blocks in evaluation mode up to rounding. The
- * weights are read at the first forward pass; after that the blocks may not change. Dispose it.
+ * Bytes of the largest tensor between two steps. On a CPU so much stays in its caches from one step to the next; a GPU
+ * wants work for all its cores, and only the memory is bounded.
+ */
+const CPU_PART_BYTES = 8 * 2 ** 20;
+const CUDA_PART_BYTES = 2 ** 30;
+
+/** How a batch is computed: so many images at a time, each becoming a tensor of this shape. */
+interface Parts {
+  readonly images: number;
+  readonly outputShape: readonly number[];
+}
+
+/**
+ * Modules whose weights do not change any more, made ready to run forward only: batch norm is folded into the convolution
+ * before it, weights are converted once, ReLU works in place, and a batch goes through in parts. Equal to the modules in
+ * evaluation mode up to rounding. The weights are read at the first forward pass; after that the modules may not change.
+ * Dispose it.
  */
 export class FrozenBlocks {
   readonly #blocks: readonly Module[];
   readonly #dtype: DType;
   readonly #own: Tensor[] = [];
-  #steps: Step[] | null = null;
+  #steps: Step[][] | null = null;
+  readonly #parts = new Map<string, Parts>();
 
   /** `dtype` is what is computed in: float32, bfloat16 or float16. */
   constructor(blocks: readonly Module[], dtype: DType) {
@@ -27,11 +42,48 @@ export class FrozenBlocks {
     if (count === 0) return input;
     return noGrad(() => {
       this.#steps ??= this.#blocks.map((block) => this.#prepare(block));
-      return this.#steps.slice(0, count).reduce((x, step) => step(x), input.to({ dtype: this.#dtype }));
+      const steps: Step[] = [(x) => x.to({ dtype: this.#dtype }), ...this.#steps.slice(0, count).flat()];
+      const { images, outputShape } = this.#partsOf(input, count, steps);
+      const batch = input.shape[0]!;
+      if (batch <= images) return chain(input, steps);
+      // Parts of nearly one size.
+      const size = Math.ceil(batch / Math.ceil(batch / images));
+      return scope(() => {
+        const output = emptyChannelsLast([batch, ...outputShape], this.#dtype, input);
+        for (let start = 0; start < batch; start += size) {
+          const length = Math.min(size, batch - start);
+          scope(() => output.narrow(0, start, length).copy_(chain(input.narrow(0, start, length), steps)));
+        }
+        return output;
+      });
     });
   }
 
-  #prepare(block: Module): Step {
+  /** Found by sending one image through. */
+  #partsOf(input: Tensor, count: number, steps: readonly Step[]): Parts {
+    const key = `${count}: ${input.shape.slice(1).join()} ${input.device}`;
+    let parts = this.#parts.get(key);
+    if (parts === undefined) {
+      let largest = 1;
+      const outputShape = scope(() => {
+        const measured = steps.map(
+          (step): Step =>
+            (x) => {
+              const output = step(x);
+              largest = Math.max(largest, output.numel * elementSize(this.#dtype));
+              return output;
+            },
+        );
+        return chain(input.narrow(0, 0, 1), measured).shape.slice(1);
+      });
+      const affordable = isCuda(input.device) ? CUDA_PART_BYTES : CPU_PART_BYTES;
+      parts = { images: Math.max(1, Math.floor(affordable / largest)), outputShape };
+      this.#parts.set(key, parts);
+    }
+    return parts;
+  }
+
+  #prepare(block: Module): Step[] {
     const modules = block instanceof Sequential ? [...block.children.values()] : [block];
     const steps: Step[] = [];
     for (let i = 0; i < modules.length; i++) {
@@ -52,7 +104,7 @@ export class FrozenBlocks {
         steps.push((x) => module.forward(x));
       }
     }
-    return (input) => steps.reduce((x, step) => step(x), input);
+    return steps;
   }
 
   /** A copy in the dtype of computation, channels-last as the images are. */
@@ -69,4 +121,11 @@ export class FrozenBlocks {
     for (const tensor of this.#own.splice(0)) tensor.dispose();
     this.#steps = null;
   }
+}
+
+/** Without values, on the device of `like`; [batch, channels, height, width] lies channels-last. */
+function emptyChannelsLast(shape: readonly number[], dtype: DType, { device }: Tensor): Tensor {
+  if (shape.length !== 4) return empty(shape, { dtype, device });
+  const [batch, channels, height, width] = shape as [number, number, number, number];
+  return empty([batch, height, width, channels], { dtype, device }).permute([0, 3, 1, 2]);
 }

@@ -1,4 +1,4 @@
-import { empty, noGrad, ones, type Tensor, zeros } from '../tensor/index.js';
+import { chain, empty, noGrad, ones, type Tensor, zeros } from '../tensor/index.js';
 import { ModuleError } from './errors.js';
 import { defaultInit, type Initializer } from './init.js';
 import { Module } from './module.js';
@@ -189,8 +189,9 @@ export class Sequential extends Module {
   }
 
   forward(input: Tensor): Tensor {
-    let output = input;
-    for (const module of this.children.values()) output = module.forward(output);
-    return output;
+    return chain(
+      input,
+      [...this.children.values()].map((module) => (x) => module.forward(x)),
+    );
   }
 }

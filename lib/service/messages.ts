@@ -1,5 +1,8 @@
 // What passes between a training job and its worker thread: plain data, cloned.
-import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
+import type { Recipe, RunOptions, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
+
+/** Options of a run that can be cloned. */
+export type JobOptions = Pick<RunOptions, 'cache' | 'checkpointSeconds'>;
 
 export type JobInput =
   | {
@@ -7,9 +10,9 @@ export type JobInput =
       readonly recipe: Recipe;
       readonly out: string;
       readonly startFrom?: StartFrom;
-      readonly checkpointSeconds?: number;
+      readonly options: JobOptions;
     }
-  | { readonly kind: 'resume'; readonly runDirectory: string; readonly checkpointSeconds?: number };
+  | { readonly kind: 'resume'; readonly runDirectory: string; readonly options: JobOptions };
 
 export type ToWorker = { readonly type: 'cancel' };
 

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
-import type { FromWorker, JobInput, ToWorker } from './messages.js';
+import type { FromWorker, JobInput, JobOptions, ToWorker } from './messages.js';
 
 /** A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE. */
 export class TrainingJobError extends Error {
@@ -49,18 +49,14 @@ export class TrainingJob extends EventEmitter<JobEvents> {
   }
 
   /** Starts a run that makes the run directory `out`, with layers taken from a finished run where told. */
-  static train(options: {
-    recipe: Recipe;
-    out: string;
-    startFrom?: StartFrom;
-    checkpointSeconds?: number;
-  }): TrainingJob {
-    return new TrainingJob({ kind: 'train', ...options });
+  static train(input: { recipe: Recipe; out: string; startFrom?: StartFrom } & JobOptions): TrainingJob {
+    const { recipe, out, startFrom, ...options } = input;
+    return new TrainingJob({ kind: 'train', recipe, out, ...(startFrom === undefined ? {} : { startFrom }), options });
   }
 
   /** Goes on with an interrupted run. */
-  static resume(options: { runDirectory: string; checkpointSeconds?: number }): TrainingJob {
-    return new TrainingJob({ kind: 'resume', ...options });
+  static resume({ runDirectory, ...options }: { runDirectory: string } & JobOptions): TrainingJob {
+    return new TrainingJob({ kind: 'resume', runDirectory, options });
   }
 
   /**

@@ -17,7 +17,7 @@ try {
     signal: controller.signal,
     onEvent: (event: Parameters<NonNullable<Parameters<typeof train>[0]['onEvent']>>[0]) =>
       send({ type: 'event', event }),
-    ...(input.checkpointSeconds === undefined ? {} : { checkpointSeconds: input.checkpointSeconds }),
+    ...input.options,
   };
   const outcome =
     input.kind === 'train'

@@ -1,7 +1,6 @@
-import { applyTransforms, type BatchDraws, noDraws, type Transform } from '../data/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
-import { type Device, noGrad, scope, type Tensor } from '../tensor/index.js';
+import { chain, type Device, noGrad, scope, type Tensor } from '../tensor/index.js';
 import { frozenDtype, inPrecision, type Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 import { type Stage, trainedModules } from './stage.js';
@@ -11,10 +10,12 @@ export interface ProblemContext {
   readonly recipe: Recipe;
   readonly device: Device;
   readonly precision: Precision;
-  /** Augmentation, then normalisation. */
-  readonly trainTransforms: readonly Transform[];
-  /** Normalisation alone. */
-  readonly testTransforms: readonly Transform[];
+}
+
+/** What a stage learns from: features [n, channels, height, width] of its frozen layers, and labels int64 [n]. */
+export interface StepBatch {
+  readonly features: Tensor;
+  readonly labels: Tensor;
 }
 
 export interface StepResult {
@@ -26,13 +27,14 @@ export interface StepResult {
   readonly stepped: boolean;
 }
 
-/** One stage with its optimiser: SGD on the cross entropy of the stage's head, the layers below frozen. */
+/** One stage with its optimiser: SGD on the cross entropy of the stage's head over features of the layers below. */
 export class AuxiliaryProblem {
   readonly optimizer: Sgd;
   readonly learningRate: Schedule;
   readonly scaler: GradScaler | null;
   readonly #context: ProblemContext;
-  readonly #frozen: FrozenBlocks;
+  /** Block and head as they are evaluated: their weights stand still between epochs. */
+  #evaluated: FrozenBlocks | null = null;
 
   constructor(
     readonly stage: Stage,
@@ -47,8 +49,6 @@ export class AuxiliaryProblem {
       { learningRate, momentum, weightDecay },
     );
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
-    for (const module of stage.frozen) module.eval();
-    this.#frozen = new FrozenBlocks(stage.frozen, frozenDtype(context.precision));
   }
 
   /**
@@ -60,22 +60,28 @@ export class AuxiliaryProblem {
     const dropped = epoch > 0 && this.learningRate(epoch) !== this.learningRate(epoch - 1);
     if (dropped && !options.inItsMiddle && this.#context.recipe.training.resetMomentumAtDrops) this.optimizer.reset();
     for (const module of trainedModules(this.stage)) module.train();
+    this.#forgetEvaluated();
   }
 
-  /** One step of SGD on uint8 images [batch, channels, height, width] with labels [batch]. Call it in a scope. */
-  step(batch: { readonly images: Tensor; readonly labels: Tensor }, draws: BatchDraws): StepResult {
-    const inputs = noGrad(() => applyTransforms(this.#context.trainTransforms, batch.images, draws));
-    const logits = this.#forward(inputs).to({ dtype: 'float32' });
-    const loss = logits.crossEntropy(batch.labels);
+  /** One step of SGD. `give` makes the batch. Call it in a scope. */
+  step(give: () => StepBatch): StepResult {
+    // What the forward pass made is let go before the backward pass, but for what autograd needs.
+    const { loss, correct } = scope(() => {
+      const { features, labels } = give();
+      const logits = this.#train(features).to({ dtype: 'float32' });
+      const correct = noGrad(() => logits.argmax({ dim: 1 }).eq(labels).sum());
+      return { loss: logits.crossEntropy(labels), correct };
+    });
     this.optimizer.zeroGrad();
     const stepped = this.#update(loss);
-    return { loss: loss.detach(), correct: noGrad(() => logits.argmax({ dim: 1 }).eq(batch.labels).sum()), stepped };
+    return { loss: loss.detach(), correct, stepped };
   }
 
-  /** The logits [batch, classes] of uint8 images, in evaluation mode. */
-  predict(images: Tensor): Tensor {
-    const inputs = applyTransforms(this.#context.testTransforms, images, noDraws);
-    return this.#forward(inputs);
+  /** The logits [batch, classes] of features, in evaluation mode; after `endEpoch`. */
+  predict(features: Tensor): Tensor {
+    const { precision, device } = this.#context;
+    this.#evaluated ??= new FrozenBlocks(trainedModules(this.stage), frozenDtype(precision));
+    return inPrecision(precision, device, () => this.#evaluated!.forward(features));
   }
 
   /** Whether every weight is a finite number. Waits for the device. */
@@ -88,14 +94,12 @@ export class AuxiliaryProblem {
   /** Puts the trained modules into evaluation mode. */
   endEpoch(): void {
     for (const module of trainedModules(this.stage)) module.eval();
+    this.#forgetEvaluated();
   }
 
-  #forward(inputs: Tensor): Tensor {
-    const features = this.#frozen.forward(inputs);
-    const { trained, head } = this.stage;
-    return inPrecision(this.#context.precision, this.#context.device, () =>
-      head.forward(trained.reduce((x, block) => block.forward(x), features)),
-    );
+  #train(features: Tensor): Tensor {
+    const modules = trainedModules(this.stage).map((module) => (x: Tensor) => module.forward(x));
+    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, modules));
   }
 
   #update(loss: Tensor): boolean {
@@ -108,8 +112,13 @@ export class AuxiliaryProblem {
     return true;
   }
 
+  #forgetEvaluated(): void {
+    this.#evaluated?.dispose();
+    this.#evaluated = null;
+  }
+
   dispose(): void {
-    this.#frozen.dispose();
+    this.#forgetEvaluated();
     this.optimizer.zeroGrad();
     this.optimizer.dispose();
   }

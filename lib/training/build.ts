@@ -23,7 +23,16 @@ export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): 
 
 /** What is to be said wherever results of the network are shown; of auxiliary heads only where they are trained. */
 export function notesOf(recipe: Recipe, network: Network): string[] {
-  return recipe.training.schedule === 'layerwise' ? [...network.auxiliaryNotes, ...network.notes] : [...network.notes];
+  const { views } = recipe.augmentation;
+  return [
+    ...(recipe.training.schedule === 'layerwise' ? network.auxiliaryNotes : []),
+    ...network.notes,
+    ...(views === null
+      ? []
+      : [
+          `${views} augmented ${views === 1 ? 'view' : 'views'} of each image, the same for all layers: the paper's recipe shows a new one in every epoch.`,
+        ]),
+  ];
 }
 
 export function buildTransforms(

@@ -46,3 +46,9 @@ export class RunDirectoryError extends Error {
   override readonly name = 'RunDirectoryError';
   readonly code = 'RUN_DIRECTORY';
 }
+
+/** Features of the frozen layers cannot be kept: they do not fit, or a file of them cannot be used. */
+export class FeatureCacheError extends Error {
+  override readonly name = 'FeatureCacheError';
+  readonly code = 'FEATURE_CACHE';
+}

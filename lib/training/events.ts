@@ -1,4 +1,5 @@
 import type { LayerResult, RunConfig, RunResult } from '../evaluation/report/index.js';
+import type { CachePlace } from './cache-plan.js';
 
 /** One line of metrics.jsonl. Accuracies are percentages, layers and epochs count from 0. */
 export interface EpochRecord {
@@ -46,6 +47,15 @@ export type TrainingEvent =
     }
   | ({ readonly type: 'step' } & StepProgress)
   | ({ readonly type: 'epoch' } & EpochRecord)
+  | {
+      /** The features that a layer reads have been made for a view, and kept. */
+      readonly type: 'view';
+      readonly layer: number;
+      readonly view: number;
+      readonly views: number;
+      readonly place: CachePlace;
+      readonly bytes: number;
+    }
   | ({ readonly type: 'layer' } & LayerResult)
   | { readonly type: 'checkpoint'; readonly layer: number; readonly epoch: number; readonly step: number }
   | {

@@ -1,5 +1,12 @@
+export type { CacheBudget, CachePlace } from './cache-plan.js';
 export { type CompressionOutcome, type CompressOptions, compressRun } from './compress.js';
-export { NonFiniteLossError, RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
+export {
+  FeatureCacheError,
+  NonFiniteLossError,
+  RecipeError,
+  RunDirectoryError,
+  TrainingInterrupted,
+} from './errors.js';
 export type { EpochRecord, StepProgress, TrainingEvent } from './events.js';
 export { type ImportOptions, type ImportOutcome, importWeights, WeightsError } from './import-weights.js';
 export { type DatasetName, presetNames, presetRecipe } from './presets.js';

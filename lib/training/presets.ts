@@ -82,6 +82,7 @@ const smallImageAugmentation: Recipe['augmentation'] = {
   randomResizedCrop: false,
   horizontalFlip: true,
   sameViewsForAllLayers: false,
+  views: null,
 };
 
 /** All of a recipe but its network. */
@@ -116,6 +117,7 @@ function protocolOf(name: DatasetName): Protocol {
           randomResizedCrop: true,
           horizontalFlip: true,
           sameViewsForAllLayers: false,
+          views: null,
         },
         training: imagenetTraining,
         evaluation: { batchSize: 256, ensemble: 'probabilities' },

@@ -68,6 +68,8 @@ export const recipeSchema = z.strictObject({
     horizontalFlip: z.boolean(),
     /** Whether every layer is trained on the same augmented views. */
     sameViewsForAllLayers: z.boolean(),
+    /** So many augmented views of each image, one an epoch in turn and the same for all layers; null: always new ones. */
+    views: count.nullable().default(null),
   }),
   training: z.strictObject({
     /** Layer by layer (Algorithm 1), or all as one network. */

@@ -62,6 +62,11 @@ export class RunDirectory {
     });
   }
 
+  /** Files of features, while the run goes on. */
+  get features(): string {
+    return join(this.path, 'features');
+  }
+
   get checkpoint(): string {
     return join(this.path, 'checkpoint');
   }

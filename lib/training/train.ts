@@ -3,22 +3,32 @@ import { type RunConfig, type RunResult, writeReport } from '../evaluation/repor
 import { disposeNetwork, type Network } from '../models/index.js';
 import { type Device, isCuda, manualSeed, setCudnnBenchmark, setThreads } from '../tensor/index.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
+import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
 import { resolveDevice } from './device.js';
 import { RecipeError, RunDirectoryError } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
+import { CachedFeatures } from './feature-cache.js';
+import { RecomputedFeatures } from './features.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { describeRun } from './run-config.js';
 import { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 import { recordTakenLayers, type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
+import { TestFeatures } from './test-features.js';
 import { Trainer } from './trainer.js';
 
 export interface RunOptions {
   /** Stops the run after the step in progress, with a checkpoint: `train` then throws TrainingInterrupted. */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: TrainingEvent) => void;
+  /**
+   * Bytes that features of frozen layers may take: those of the test images, and with `augmentation.views` those of every
+   * view. 4 GiB of a GPU, a quarter of the host's free memory and nothing on disk unless told; 'none' computes them anew
+   * in every epoch.
+   */
+  readonly cache?: Partial<CacheBudget> | 'none';
   /** Seconds between checkpoints within an epoch; there is one after each epoch in any case. 300 unless told. */
   readonly checkpointSeconds?: number;
 }
@@ -61,6 +71,8 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const network = buildNetwork(resolved, dataset.classes.length, device);
   try {
     const taken = await takeFrom(options.startFrom, resolved, network, dataset);
+    const stages = buildStages(resolved, network, taken?.from.layers);
+    const cachePlan = planRunCache({ recipe: resolved, network, stages, device, precision, options });
     const directory = await RunDirectory.create(options.out);
     return await directory.hold(async () => {
       const config = describeRun({
@@ -73,9 +85,8 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
       });
       await directory.writeConfig(config);
       const checkpoints = new CheckpointStore(directory.checkpoint);
-      const stages = buildStages(resolved, network, taken?.from.layers);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
-      const place = { device, precision, network, stages, directory, checkpoints };
+      const place = { device, precision, network, stages, cachePlan, directory, checkpoints };
       return goOn({ config, recipe: resolved, dataset, ...place, options });
     });
   } finally {
@@ -121,7 +132,8 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
       const taken = await takeFrom(config.startedFrom, recipe, network, dataset);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
     }
-    const place = { device, precision, network, stages, directory, checkpoints };
+    const cachePlan = planRunCache({ recipe, network, stages, device, precision, options });
+    const place = { device, precision, network, stages, cachePlan, directory, checkpoints };
     return await goOn({ config, recipe, dataset, ...place, options });
   } finally {
     disposeNetwork(network);
@@ -166,6 +178,14 @@ async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dat
   return loaded;
 }
 
+function planRunCache(
+  run: Pick<PreparedRun, 'recipe' | 'network' | 'stages' | 'device' | 'precision' | 'options'>,
+): CachePlan {
+  const { trainCount, testCount } = run.recipe.dataset;
+  const budget = resolveCacheBudget(run.options.cache, run.device);
+  return planCache({ ...run, budget, trainCount: trainCount!, testCount: testCount! });
+}
+
 function useThreads({ threads }: Pick<Recipe, 'threads'>): void {
   if (threads !== null) setThreads(threads);
 }
@@ -178,6 +198,7 @@ interface PreparedRun {
   readonly precision: Precision;
   readonly network: Network;
   readonly stages: readonly Stage[];
+  readonly cachePlan: CachePlan;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
   readonly from: { state: CheckpointState; records: readonly EpochRecord[] } | null;
@@ -185,7 +206,20 @@ interface PreparedRun {
 }
 
 async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
-  const { config, recipe, dataset, device, precision, network, stages, directory, checkpoints, from, options } = run;
+  const {
+    config,
+    recipe,
+    dataset,
+    device,
+    precision,
+    network,
+    stages,
+    cachePlan,
+    directory,
+    checkpoints,
+    from,
+    options,
+  } = run;
   const onEvent = options.onEvent ?? (() => {});
   if (isCuda(device)) setCudnnBenchmark(true);
   manualSeed(recipe.seed); // Dropout draws from the default generator.
@@ -194,6 +228,20 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
   const { randomResizedCrop } = recipe.augmentation;
   const trainImages = openImages(dataset.train, { device, randomResizedCrop });
   const testImages = openImages(dataset.test, { device });
+  const { trainTransforms, testTransforms } = buildTransforms(recipe, dataset.normalization);
+  const toTrain = { recipe, precision, images: trainImages, transforms: trainTransforms };
+  const trainFeatures =
+    cachePlan.views === null
+      ? new RecomputedFeatures(toTrain)
+      : new CachedFeatures({
+          ...toTrain,
+          device,
+          views: cachePlan.views,
+          directory: directory.features,
+          onView: (view) => onEvent({ type: 'view', ...view, views: recipe.augmentation.views! }),
+        });
+  const toTest = { recipe, precision, images: testImages, transforms: testTransforms };
+  const testFeatures = new TestFeatures(toTest, cachePlan.testBytes);
   try {
     onEvent({
       type: 'start',
@@ -208,9 +256,10 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       precision,
       network,
       stages,
-      ...buildTransforms(recipe, dataset.normalization),
       trainImages,
       testImages,
+      trainFeatures,
+      testFeatures,
       directory,
       checkpoints,
       checkpointSeconds: options.checkpointSeconds ?? 300,
@@ -226,6 +275,8 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     await checkpoints.remove();
     return await finish(directory, result, options);
   } finally {
+    await trainFeatures.dispose();
+    testFeatures.dispose();
     trainImages.dispose();
     testImages.dispose();
   }

@@ -40,6 +40,7 @@ export type LayerSelection = number | 'ensemble';
 /** A finished run, loaded for use. Dispose it, or declare it with `using`. */
 export class TrainedRun {
   readonly #frozen: FrozenBlocks;
+  readonly #readOuts = new Map<number, FrozenBlocks>();
 
   private constructor(
     readonly directory: RunDirectory,
@@ -104,12 +105,23 @@ export class TrainedRun {
   logits(images: Tensor, layer = this.layers - 1): Tensor {
     return inferenceMode(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
-      // As in training: the layers below are frozen, this one and its head are not.
+      // As in training: the layers below first, then this one with its head.
       const below = this.#frozen.forward(inputs, layer);
-      return inPrecision(this.precision, this.device, () =>
-        this.network.heads[layer]!.forward(this.network.blocks[layer]!.forward(below)),
-      ).to({ dtype: 'float32' });
+      return inPrecision(this.precision, this.device, () => this.#readOut(layer).forward(below)).to({
+        dtype: 'float32',
+      });
     });
+  }
+
+  /** A layer and its head. */
+  #readOut(layer: number): FrozenBlocks {
+    let readOut = this.#readOuts.get(layer);
+    if (readOut === undefined) {
+      const { blocks, heads } = this.network;
+      readOut = new FrozenBlocks([blocks[layer]!, heads[layer]!], frozenDtype(this.precision));
+      this.#readOuts.set(layer, readOut);
+    }
+    return readOut;
   }
 
   /**
@@ -196,6 +208,7 @@ export class TrainedRun {
 
   dispose(): void {
     this.#frozen.dispose();
+    for (const readOut of this.#readOuts.values()) readOut.dispose();
     disposeNetwork(this.network);
   }
 

@@ -1,7 +1,7 @@
 // Algorithm 1 of the paper: for each layer, train it with its auxiliary head while the layers below are frozen. End to
 // end training is the same loop over a single stage.
-import { batchDraws, Draws, type ImageSource } from '../data/index.js';
-import { confusionMatrix, LayerEnsemble, predictAll, scoreLogits, scoreRanking } from '../evaluation/index.js';
+import type { ImageSource } from '../data/index.js';
+import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
 import type { LayerResult, RunResult } from '../evaluation/report/index.js';
 import type { Network } from '../models/index.js';
 import { isCuda, scope, type Tensor } from '../tensor/index.js';
@@ -9,9 +9,11 @@ import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
 import type { CheckpointState, CheckpointStore, Position } from './checkpoint.js';
 import { NonFiniteLossError, TrainingInterrupted } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
+import type { TrainingFeatures } from './features.js';
 import { EpochMeter, type StepLoss } from './meter.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
+import type { TestFeatures } from './test-features.js';
 
 /** A read of the loss waits for the device: on CUDA it is done only so often. */
 const CUDA_READ_INTERVAL = 50;
@@ -21,6 +23,8 @@ export interface TrainerOptions extends ProblemContext {
   readonly stages: readonly Stage[];
   readonly trainImages: ImageSource;
   readonly testImages: ImageSource;
+  readonly trainFeatures: TrainingFeatures;
+  readonly testFeatures: TestFeatures;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
   /** A checkpoint is written this often within an epoch, and after each one. */
@@ -94,15 +98,19 @@ export class Trainer {
     }
   }
 
+  /** For work between checkpoints: the one that was written last, or is being gone back to, still stands. */
+  readonly #stopHere = async (): Promise<void> => {
+    await breathe();
+    if (this.#options.signal?.aborted === true) throw new TrainingInterrupted(this.#options.directory.path);
+  };
+
   async #addToEnsemble(stage: Stage): Promise<void> {
     if (this.#ensemble === null) return;
     const problem = new AuxiliaryProblem(stage, this.#options);
     problem.endEpoch();
     try {
-      using logits = await this.#testLogits(problem, async () => {
-        // The checkpoint that is being gone back to still stands.
-        if (this.#options.signal?.aborted === true) throw new TrainingInterrupted(this.#options.directory.path);
-      });
+      await this.#options.testFeatures.begin(stage, this.#stopHere);
+      using logits = await this.#testLogits(problem, this.#stopHere);
       this.#ensemble.add(logits);
     } finally {
       problem.dispose();
@@ -117,6 +125,8 @@ export class Trainer {
     const problem = new AuxiliaryProblem(stage, this.#options, from?.scaler ?? undefined);
     try {
       if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer);
+      await this.#options.trainFeatures.begin(stage, this.#stopHere);
+      await this.#options.testFeatures.begin(stage, this.#stopHere);
       let record: EpochRecord | null = null;
       for (let epoch = from?.position.epoch ?? 0; epoch < recipe.training.epochs; epoch++) {
         const epochStart = performance.now();
@@ -158,14 +168,9 @@ export class Trainer {
     epoch: number,
     from: CheckpointState | null,
   ): Promise<TrainedEpoch> {
-    const { recipe, trainImages, device, onEvent } = this.#options;
+    const { recipe, trainImages, trainFeatures, device, onEvent } = this.#options;
     const { batchSize } = recipe.training;
     const { layer } = problem.stage;
-    const draws = new Draws({
-      seed: recipe.seed,
-      ...(recipe.augmentation.sameViewsForAllLayers ? {} : { layer }),
-    });
-    const order = draws.permutation(epoch, trainImages.count);
     const stepsPerEpoch = Math.ceil(trainImages.count / batchSize);
     const meter = new EpochMeter({
       interval: isCuda(device) ? CUDA_READ_INTERVAL : 1,
@@ -179,10 +184,10 @@ export class Trainer {
     problem.beginEpoch(epoch, { inItsMiddle: firstStep > 0 });
     try {
       let step = firstStep;
-      for await (const batch of trainImages.trainingBatches({ epoch, order, batchSize, firstStep, draws })) {
+      for await (const batch of trainFeatures.batches({ epoch, batchSize, firstStep })) {
         const { places } = batch;
         scope(() => {
-          const { loss, correct, stepped } = problem.step(batch.tensors(), batchDraws(draws, epoch, places));
+          const { loss, correct, stepped } = problem.step(batch.tensors);
           this.#checkLosses(meter.add(step, places.length, loss, correct), problem, epoch);
           if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
         });
@@ -255,13 +260,16 @@ export class Trainer {
 
   /** The logits of the whole test set; `pause` is called between batches and may stop the run. */
   #testLogits(problem: AuxiliaryProblem, pause: () => Promise<void>): Promise<Tensor> {
-    return predictAll(this.#options.testImages, (images) => problem.predict(images), {
-      batchSize: this.#options.recipe.evaluation.batchSize,
-      breathe: async () => {
+    const { testFeatures, recipe } = this.#options;
+    const batches = testFeatures.batches(recipe.evaluation.batchSize);
+    return collectOutputs(
+      batches,
+      (features) => problem.predict(features()),
+      async () => {
         await breathe();
         await pause();
       },
-    });
+    );
   }
 
   #score(

@@ -7,6 +7,7 @@ import type { Module } from '../../lib/nn/index.js';
 import { noGrad, scope } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
+import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
 import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/training/index.js';
 import {
   decode,
@@ -94,20 +95,25 @@ function withTraining(of: Case, body: (training: Training) => void): void {
   const network = buildNetwork(recipe, classes, 'cpu');
   const images = hashedImages(of.imageSize);
   const trainLayer = (layer: number): number[] => {
-    const problem = new AuxiliaryProblem(buildStages(recipe, network)[layer]!, {
-      ...{ recipe, device: 'cpu', precision: 'fp32' },
-      ...buildTransforms(recipe, fixture.normalization),
-    });
+    const stage = buildStages(recipe, network)[layer]!;
+    const problem = new AuxiliaryProblem(stage, { recipe, device: 'cpu', precision: 'fp32' });
+    const { trainTransforms } = buildTransforms(recipe, fixture.normalization);
+    const prefix = new FrozenPrefix(stage, { precision: 'fp32', transforms: trainTransforms });
     const losses: number[] = [];
     for (let epoch = 0; epoch < epochs; epoch++) {
       problem.beginEpoch(epoch, { inItsMiddle: false });
       for (let step = 0; step < stepsOfAnEpoch; step++) {
         const first = (epoch * stepsOfAnEpoch + step) * batch;
         const places = Int32Array.from({ length: batch }, (_, i) => first + i);
-        losses.push(scope(() => problem.step(images.batch(places), noDraws).loss.item()));
+        const give = () => {
+          const { images: pixels, labels } = images.batch(places);
+          return { features: prefix.forward(pixels, noDraws), labels };
+        };
+        losses.push(scope(() => problem.step(give).loss.item()));
       }
       problem.endEpoch();
     }
+    prefix.dispose();
     problem.dispose();
     return losses;
   };

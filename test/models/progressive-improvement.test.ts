@@ -6,8 +6,9 @@ import { type Dataset, DeviceImages, type LabelledImages, loadDataset, noDraws }
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
 import type { BatchNorm2d, Conv2d, Module } from '../../lib/nn/index.js';
 import { noGrad, scope, tensor } from '../../lib/tensor/index.js';
-import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
+import { AuxiliaryProblem, type StepBatch } from '../../lib/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
+import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
 import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/training/index.js';
 import { expectNumbersClose } from '../support/fixtures.js';
 
@@ -39,13 +40,18 @@ function withLayers(k: number, body: (progress: Progress) => void): void {
   const recipe = recipeOf(k);
   const network = buildNetwork(recipe, 10, 'cpu');
   const images = new DeviceImages(dataset.train, 'cpu');
-  const transforms = buildTransforms(recipe, dataset.normalization);
-  const inProblem = <T>(layer: number, use: (problem: AuxiliaryProblem) => T): T => {
+  const { testTransforms } = buildTransforms(recipe, dataset.normalization);
+  const inProblem = <T>(layer: number, use: (problem: AuxiliaryProblem, batch: () => StepBatch) => T): T => {
     const stage = buildStages(recipe, network)[layer]!;
-    const problem = new AuxiliaryProblem(stage, { recipe, device: 'cpu', precision: 'fp32', ...transforms });
+    const problem = new AuxiliaryProblem(stage, { recipe, device: 'cpu', precision: 'fp32' });
+    const prefix = new FrozenPrefix(stage, { precision: 'fp32', transforms: testTransforms });
     try {
-      return use(problem);
+      return use(problem, () => {
+        const all = images.batch(places);
+        return { features: prefix.forward(all.images, noDraws), labels: all.labels };
+      });
     } finally {
+      prefix.dispose();
       problem.dispose();
     }
   };
@@ -54,20 +60,18 @@ function withLayers(k: number, body: (progress: Progress) => void): void {
     body({
       network,
       train: (layer, steps) =>
-        inProblem(layer, (problem) => {
+        inProblem(layer, (problem, batch) => {
           problem.beginEpoch(0, { inItsMiddle: false });
-          return Array.from({ length: steps }, () =>
-            scope(() => problem.step(images.batch(places), noDraws).loss.item()),
-          );
+          return Array.from({ length: steps }, () => scope(() => problem.step(batch).loss.item()));
         }),
       evaluate: (layer) =>
-        inProblem(layer, (problem) => {
+        inProblem(layer, (problem, batch) => {
           problem.endEpoch();
           return noGrad(() =>
             scope(() => {
-              const all = images.batch(places);
-              const logits = problem.predict(all.images);
-              const loss = logits.crossEntropy(all.labels).item();
+              const { features, labels } = batch();
+              const logits = problem.predict(features);
+              const loss = logits.crossEntropy(labels).item();
               return { logits: Array.from(logits.toTypedArray() as Float32Array), loss };
             }),
           );

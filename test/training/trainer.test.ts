@@ -9,8 +9,11 @@ import { isGradEnabled, memoryStats, noGrad, scope, type Tensor } from '../../li
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
 import { CheckpointStore } from '../../lib/training/checkpoint.js';
+import { RecomputedFeatures } from '../../lib/training/features.js';
+import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
 import { type Recipe, resume, type TrainingEvent, train } from '../../lib/training/index.js';
 import { RunDirectory } from '../../lib/training/run-directory.js';
+import { TestFeatures } from '../../lib/training/test-features.js';
 import { Trainer } from '../../lib/training/trainer.js';
 import { libtorchAtLeast } from '../support/fixtures.js';
 import { productOf, smallRecipe, temporaryFolder } from './runs.js';
@@ -39,13 +42,16 @@ describe('a stage in training', () => {
   let network: Network;
   let images: DeviceImages;
   let problem: AuxiliaryProblem | null;
+  let prefix: FrozenPrefix | null;
   const dataset = loadDataset({ name: 'shapes', trainLimit: 32, testLimit: 1 });
 
   beforeEach(() => {
     problem = null;
+    prefix = null;
   });
   afterEach(() => {
     problem?.dispose();
+    prefix?.dispose();
     images.dispose();
     disposeNetwork(network);
     vi.restoreAllMocks();
@@ -55,16 +61,20 @@ describe('a stage in training', () => {
     const { train: source, normalization } = await dataset;
     network = buildNetwork(recipe, 10, 'cpu');
     images = new DeviceImages(source, 'cpu');
-    problem = new AuxiliaryProblem(buildStages(recipe, network)[index]!, {
-      ...{ recipe, device: 'cpu', precision: 'fp32' },
-      ...buildTransforms(recipe, normalization),
-    });
+    const stage = buildStages(recipe, network)[index]!;
+    problem = new AuxiliaryProblem(stage, { recipe, device: 'cpu', precision: 'fp32' });
+    const { trainTransforms } = buildTransforms(recipe, normalization);
+    prefix = new FrozenPrefix(stage, { precision: 'fp32', transforms: trainTransforms });
     return problem;
   }
 
   const places = Int32Array.from({ length: 16 }, (_, i) => i);
-  const step = (of: AuxiliaryProblem, epoch = 0): number =>
-    scope(() => of.step(images.batch(places), batchDraws(new Draws({ seed: 1, layer: 0 }), epoch, places)).loss.item());
+  const step = (of: AuxiliaryProblem, epoch = 0): number => scope(() => of.step(() => batch(epoch)).loss.item());
+  const batch = (epoch: number, of = places) => {
+    const { images: pixels, labels } = images.batch(of);
+    const draws = batchDraws(new Draws({ seed: 1, layer: 0 }), epoch, of);
+    return { features: prefix!.forward(pixels, draws), labels };
+  };
   const gradients = (module: Module): boolean[] =>
     scope(() => module.parameters().map((parameter) => parameter.grad !== null));
 
@@ -92,9 +102,9 @@ describe('a stage in training', () => {
       expect(module.training).toBe(false);
     }
     stage.endEpoch();
-    noGrad(() => scope(() => void stage.predict(images.slice(0, 4).images)));
-    expect(blocks[2]![1]).toEqual({ grad: false, training: false, history: false });
-    expect(heads.map((calls) => calls.length)).toEqual([0, 0, 2, 0]);
+    scope(() => void stage.predict(batch(0).features));
+    // Evaluated, they run in that form too.
+    expect([...blocks, ...heads].map((calls) => calls.length)).toEqual([0, 0, 1, 0, 0, 0, 1, 0]);
   });
 
   it('sends gradients to its own block and head only, and changes nothing else', async () => {
@@ -121,9 +131,8 @@ describe('a stage in training', () => {
       outputs.push([...scope(() => input.narrow(0, 0, 1).toFloat32Array())]);
       return forward(input);
     });
-    const draws = (of: Int32Array) => batchDraws(new Draws({ seed: 1 }), 0, of);
     for (const of of [Int32Array.of(3, 4, 5, 6), Int32Array.of(3, 20)]) {
-      scope(() => void stage.step(images.batch(of), draws(of)));
+      scope(() => void stage.step(() => batch(0, of)));
     }
     outputs[1]!.forEach((value, i) => {
       expect(value).toBeCloseTo(outputs[0]![i]!, 5);
@@ -309,12 +318,18 @@ describe('a run', () => {
         },
       };
       const directory = await RunDirectory.create(at(`views-${sameViewsForAllLayers}`));
+      const context = { recipe, precision: 'fp32' } as const;
+      const transforms = trainTransforms.toSpliced(-1, 0, record);
+      const trainFeatures = new RecomputedFeatures({ ...context, images: trainImages, transforms });
+      const testFeatures = new TestFeatures({ ...context, images: testImages, transforms: testTransforms }, 0);
       await new Trainer({
-        ...{ recipe, device: 'cpu', precision: 'fp32', network, stages: buildStages(recipe, network) },
-        ...{ trainTransforms: trainTransforms.toSpliced(-1, 0, record), testTransforms },
-        ...{ trainImages, testImages, directory, checkpoints: new CheckpointStore(directory.checkpoint) },
+        ...{ ...context, device: 'cpu', network, stages: buildStages(recipe, network) },
+        ...{ trainImages, testImages, trainFeatures, testFeatures },
+        ...{ directory, checkpoints: new CheckpointStore(directory.checkpoint) },
         ...{ checkpointSeconds: 300, signal: undefined, onEvent: () => {} },
       }).run(null);
+      await trainFeatures.dispose();
+      testFeatures.dispose();
       trainImages.dispose();
       testImages.dispose();
       disposeNetwork(network);

@@ -1,0 +1,182 @@
+// Where features of many images are kept: in memory or in a file, a row of equal length for each image.
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { DecodingPass } from '../data/index.js';
+import { type Device, type DType, elementSize, empty, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import { FeatureCacheError } from './errors.js';
+
+/** [channels, height, width] of an image's features, and what they are kept in. */
+export interface RowFormat {
+  readonly shape: readonly [number, number, number];
+  readonly dtype: DType;
+}
+
+export const rowBytes = ({ shape, dtype }: RowFormat): number =>
+  shape.reduce((product, size) => product * size, 1) * elementSize(dtype);
+
+/** Features of some images, to be asked for in a scope: [n, channels, height, width] on the training device. */
+export type GiveFeatures = () => Tensor;
+
+/** One row of features for each of some images. The rows of any format with as many bytes fit. */
+export interface FeatureRows {
+  readonly rowBytes: number;
+  /** The rows of images that follow each other. */
+  read(start: number, length: number, format: RowFormat): Promise<GiveFeatures>;
+  /** Writes [n, channels, height, width] from an image on; the tensor is read before this returns. */
+  write(start: number, features: Tensor): Promise<void>;
+  /** The rows of the places of one batch after another, until there are none. */
+  gather(
+    placesOf: (batch: number) => Int32Array,
+    options: { first: number; format: RowFormat },
+  ): AsyncIterable<GiveFeatures>;
+  dispose(): Promise<void>;
+}
+
+/** Rows in the memory of the host or of a GPU. */
+export class MemoryRows implements FeatureRows {
+  /** [count, elements of a row], each row channels last, as convolutions want it. */
+  readonly #rows: Tensor;
+
+  private constructor(
+    rows: Tensor,
+    readonly rowBytes: number,
+    readonly device: Device,
+  ) {
+    this.#rows = rows;
+  }
+
+  /** `place` is where the rows lie, `device` where they are used. */
+  static create(format: RowFormat, count: number, { place, device }: { place: Device; device: Device }): MemoryRows {
+    const size = rowBytes(format);
+    const rows = scope(() =>
+      keep(empty([count, size / elementSize(format.dtype)], { dtype: format.dtype, device: place })),
+    );
+    return new MemoryRows(rows, size, device);
+  }
+
+  async read(start: number, length: number, format: RowFormat): Promise<GiveFeatures> {
+    return () => this.#give(this.#rows.narrow(0, start, length), format);
+  }
+
+  async write(start: number, features: Tensor): Promise<void> {
+    const count = features.shape[0]!;
+    scope(() => this.#rows.narrow(0, start, count).copy_(features.permute([0, 2, 3, 1]).reshape([count, -1])));
+  }
+
+  async *gather(
+    placesOf: (batch: number) => Int32Array,
+    { first, format }: { first: number; format: RowFormat },
+  ): AsyncGenerator<GiveFeatures> {
+    for (let batch = first; ; batch++) {
+      const places = placesOf(batch);
+      if (places.length === 0) return;
+      yield () => this.#give(this.#rows.indexSelect(0, tensor(places, { device: this.#rows.device })), format);
+    }
+  }
+
+  #give(rows: Tensor, format: RowFormat): Tensor {
+    return channelsFirst(rows.to({ device: this.device }), format);
+  }
+
+  async dispose(): Promise<void> {
+    this.#rows.dispose();
+  }
+}
+
+/** [n, channels, height, width] of rows [n, elements] that lie channels last. */
+function channelsFirst(rows: Tensor, { shape: [channels, height, width] }: RowFormat): Tensor {
+  return rows.reshape([rows.shape[0]!, height, width, channels]).permute([0, 3, 1, 2]);
+}
+
+/** Batches that are read beyond the one in use, and rows read at once. */
+const AHEAD = 3;
+const READS_AT_ONCE = 8;
+
+/** Rows in a file. */
+export class FileRows implements FeatureRows {
+  readonly #file: FileHandle;
+
+  private constructor(
+    readonly path: string,
+    file: FileHandle,
+    readonly rowBytes: number,
+    readonly device: Device,
+  ) {
+    this.#file = file;
+  }
+
+  /** `device` is where the rows are used. */
+  static async create(format: RowFormat, path: string, device: Device): Promise<FileRows> {
+    return new FileRows(path, await open(path, 'w+'), rowBytes(format), device);
+  }
+
+  async read(start: number, length: number, format: RowFormat): Promise<GiveFeatures> {
+    const bytes = await this.#readBytes(start, length);
+    return () => this.#give(bytes, length, format);
+  }
+
+  async write(start: number, features: Tensor): Promise<void> {
+    const values = scope(() => features.permute([0, 2, 3, 1]).toTypedArray());
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    const position = start * this.rowBytes;
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        done += (await this.#file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
+      }
+    } catch (error) {
+      throw new FeatureCacheError(`${this.path}: the features could not be written: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async *gather(
+    placesOf: (batch: number) => Int32Array,
+    { first, format }: { first: number; format: RowFormat },
+  ): AsyncGenerator<GiveFeatures> {
+    const pass = new DecodingPass({
+      placesOf,
+      first,
+      decode: (place) => this.#readBytes(place, 1),
+      imageLength: this.rowBytes,
+      ahead: AHEAD,
+      concurrency: READS_AT_ONCE,
+    });
+    try {
+      for (let batch = await pass.next(); batch !== null; batch = await pass.next()) {
+        const { places, pixels } = batch;
+        yield () => this.#give(pixels, places.length, format);
+      }
+    } finally {
+      await pass.stop();
+    }
+  }
+
+  async #readBytes(start: number, length: number): Promise<Uint8Array> {
+    const bytes = Buffer.allocUnsafeSlow(length * this.rowBytes);
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesRead } = await this.#file.read(bytes, done, bytes.length - done, start * this.rowBytes + done);
+      if (bytesRead === 0) {
+        throw new FeatureCacheError(
+          `${this.path}: expected the features of images ${start} to ${start + length - 1}, but the file ends before them`,
+        );
+      }
+      done += bytesRead;
+    }
+    return bytes;
+  }
+
+  #give(bytes: Uint8Array, count: number, format: RowFormat): Tensor {
+    const buffer = bytes.buffer as ArrayBuffer;
+    const values =
+      format.dtype === 'float32'
+        ? new Float32Array(buffer, bytes.byteOffset, bytes.byteLength / 4)
+        : new Uint16Array(buffer, bytes.byteOffset, bytes.byteLength / 2);
+    const shape = [count, values.length / count];
+    return channelsFirst(tensor(values, { shape, dtype: format.dtype, device: this.device }), format);
+  }
+
+  async dispose(): Promise<void> {
+    await this.#file.close();
+    await rm(this.path, { force: true });
+  }
+}
