@@ -7,9 +7,11 @@
 #include <ATen/Context.h>
 #include <ATen/core/List.h>
 #include <ATen/core/Reduction.h>
+#include <ATen/core/grad_mode.h>
 
 #include "call.h"
 #include "exports.h"
+#include "normalization.h"
 
 namespace layerwise {
 
@@ -30,15 +32,36 @@ at::Tensor convert(const at::Tensor& self, Optional<at::ScalarType> dtype, Optio
                  /*non_blocking=*/false, /*copy=*/false, format);
 }
 
+void requireSeveralValues(const at::Tensor& input) {
+  // PyTorch's Python checks this, not its C++: the variance of one value would write NaN into the running statistics.
+  if (input.dim() >= 2 && input.size(1) > 0 && input.numel() == input.size(1)) {
+    throw CodedError("INVALID_ARGUMENT", "expected more than one value a channel in training");
+  }
+}
+
 at::Tensor batchNormalize(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                           const at::Tensor& runningMean, const at::Tensor& runningVar, bool training, double momentum,
                           double eps) {
-  // PyTorch's Python checks this, not its C++: the variance of one value would write NaN into the running statistics.
-  if (training && input.dim() >= 2 && input.size(1) > 0 && input.numel() == input.size(1)) {
-    throw CodedError("INVALID_ARGUMENT", "expected more than one value a channel in training");
-  }
+  if (training) requireSeveralValues(input);
   return at::batch_norm(input, weight, bias, runningMean, runningVar, training, momentum, eps,
                         at::globalContext().userEnabledCuDNN());
+}
+
+at::Tensor batchNormalizeRelu(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                              const at::Tensor& runningMean, const at::Tensor& runningVar, double momentum,
+                              double eps) {
+  requireSeveralValues(input);
+  return batchNormRelu(input, weight, bias, runningMean, runningVar, momentum, eps);
+}
+
+at::Tensor adaptiveAverage(const at::Tensor& input, const IntegerList& outputSize) {
+  const bool isWhole = input.dim() == 4 && input.numel() > 0 && at::isFloatingType(input.scalar_type()) &&
+                       outputSize[0] > 0 && outputSize[1] > 0 && input.size(2) % outputSize[0] == 0 &&
+                       input.size(3) % outputSize[1] == 0;
+  if (isWhole && input.requires_grad() && at::GradMode::is_enabled()) {
+    return averageWindows(input, outputSize[0], outputSize[1]);
+  }
+  return at::adaptive_avg_pool2d(input, outputSize);
 }
 
 at::Tensor crossEntropy(const at::Tensor& logits, const at::Tensor& target, int64_t reduction) {

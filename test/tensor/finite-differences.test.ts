@@ -72,6 +72,12 @@ describe('gradients equal finite differences in float64', () => {
       [[3, 2, 2, 2], [2], [2]],
       (x, w, b) => x!.batchNorm(w!, b!, tensor(Float64Array.of(0.2, -0.3)), tensor(Float64Array.of(0.5, 1.5))),
     ],
+    [
+      'batchNormRelu',
+      [[3, 2, 2, 2], [2], [2]],
+      (x, w, b) => x!.batchNormRelu(w!, b!, tensor(Float64Array.of(0, 0)), tensor(Float64Array.of(1, 1))),
+    ],
+    ['adaptiveAvgPool2d, whole windows', [[1, 2, 6, 4]], (x) => x!.adaptiveAvgPool2d([3, 2])],
     ['maxPool2d', [[1, 2, 5, 6]], (x) => x!.maxPool2d([2, 3], { stride: [2, 1], padding: [0, 1] })],
     ['avgPool2d', [[1, 2, 5, 6]], (x) => x!.avgPool2d(3, { stride: 2, padding: 1 })],
     ['adaptiveAvgPool2d', [[1, 2, 7, 5]], (x) => x!.adaptiveAvgPool2d([3, 2])],

@@ -1,0 +1,336 @@
+#include "normalization.h"
+
+#include <ATen/TensorIterator.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "compat.h"
+
+#include <ATen/ops/adaptive_avg_pool2d.h>
+#include <ATen/ops/batch_norm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/upsample_nearest2d.h>
+
+#include <ATen/Context.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+// The loops over channels below are written for the compiler to vectorise, for each kind of processor.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#if defined(__x86_64__)
+#define LAYERWISE_VECTORISED __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#endif
+#endif
+#ifndef LAYERWISE_VECTORISED
+#define LAYERWISE_VECTORISED
+#endif
+
+namespace layerwise {
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/** bfloat16 as its bits: the upper half of a float's. */
+struct Bits16 {
+  uint16_t bits;
+};
+
+inline float toFloat(float value) { return value; }
+
+inline float toFloat(Bits16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+
+inline void store(float* target, float value) { *target = value; }
+
+/** To the nearest, ties to even; NaN stays NaN. */
+inline void store(Bits16* target, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  target->bits = static_cast<uint16_t>(value != value ? 0x7fc0 : rounded);
+}
+
+/** Rows of a tensor that lies channels last, and which of them a block has. */
+struct Rows {
+  int64_t count;
+  int64_t channels;
+};
+
+/**
+ * Rows are summed in blocks, and the blocks in order: the result does not depend on the number of threads. A block fits
+ * into a core's cache, so that its second reading costs nothing, and has so few rows that float32 sums them well.
+ */
+constexpr int64_t kBlockElements = 32 * 1024;
+constexpr int64_t kBlockRows = 1024;
+
+int64_t rowsOfBlock(const Rows& rows) {
+  return std::clamp<int64_t>(kBlockElements / rows.channels, 1, kBlockRows);
+}
+
+int64_t countBlocks(const Rows& rows) {
+  const int64_t size = rowsOfBlock(rows);
+  return (rows.count + size - 1) / size;
+}
+
+/**
+ * Runs body(block) for each block, on the threads of LibTorch's own pool: an iteration over as many bytes, since a
+ * parallel loop of our own would bring a second pool of threads along.
+ */
+template <typename Body>
+void forEachBlock(int64_t blocks, const Body& body) {
+  at::Tensor bytes = at::empty({blocks}, at::kByte);
+  char* const base = static_cast<char*>(bytes.data_ptr());
+  at::TensorIterator iterator = at::TensorIteratorConfig()
+                                    .check_all_same_dtype(false)
+                                    .resize_outputs(false)
+                                    .declare_static_shape(bytes.sizes())
+                                    .add_output(bytes)
+                                    .build();
+  iterator.for_each(
+      [&](char** data, const int64_t* strides, int64_t size) {
+        for (int64_t i = 0; i < size; i++) body(data[0] + i * strides[0] - base);
+      },
+      /*grain_size=*/1);
+}
+
+/** The mean and the summed squares of deviations of each channel of a block. */
+template <typename T>
+LAYERWISE_VECTORISED void blockMoments(const T* __restrict input, int64_t rows, int64_t channels, float* __restrict mean, float* __restrict squares) {
+  std::fill(mean, mean + channels, 0.f);
+  std::fill(squares, squares + channels, 0.f);
+  for (int64_t r = 0; r < rows; r++) {
+    const T* __restrict row = input + r * channels;
+    for (int64_t c = 0; c < channels; c++) mean[c] += toFloat(row[c]);
+  }
+  const float scale = 1.f / static_cast<float>(rows);
+  for (int64_t c = 0; c < channels; c++) mean[c] *= scale;
+  for (int64_t r = 0; r < rows; r++) {
+    const T* __restrict row = input + r * channels;
+    for (int64_t c = 0; c < channels; c++) {
+      const float deviation = toFloat(row[c]) - mean[c];
+      squares[c] += deviation * deviation;
+    }
+  }
+}
+
+/** max(gain * input + shift, 0). */
+template <typename T>
+LAYERWISE_VECTORISED void blockForward(const T* __restrict input, T* __restrict output, int64_t rows, int64_t channels, const float* __restrict gain,
+                                       const float* __restrict shift) {
+  for (int64_t r = 0; r < rows; r++) {
+    const T* __restrict from = input + r * channels;
+    T* __restrict to = output + r * channels;
+    for (int64_t c = 0; c < channels; c++) {
+      const float value = toFloat(from[c]) * gain[c] + shift[c];
+      store(to + c, value <= 0.f ? 0.f : value);
+    }
+  }
+}
+
+/** Sums of the gradient behind the ReLU, and of its product with the input's deviation from the mean. */
+template <typename T>
+LAYERWISE_VECTORISED void blockGradientSums(const T* __restrict input, const T* __restrict gradient, int64_t rows, int64_t channels,
+                                            const float* __restrict gain, const float* __restrict shift, const float* __restrict mean, float* __restrict sum,
+                                            float* __restrict product) {
+  std::fill(sum, sum + channels, 0.f);
+  std::fill(product, product + channels, 0.f);
+  for (int64_t r = 0; r < rows; r++) {
+    const T* __restrict x = input + r * channels;
+    const T* __restrict g = gradient + r * channels;
+    for (int64_t c = 0; c < channels; c++) {
+      const float value = toFloat(x[c]), given = toFloat(g[c]);
+      const float passed = value * gain[c] + shift[c] <= 0.f ? 0.f : given;
+      sum[c] += passed;
+      product[c] += passed * (value - mean[c]);
+    }
+  }
+}
+
+/** gain * gradient + slope * input + offset, the gradient behind the ReLU. */
+template <typename T>
+LAYERWISE_VECTORISED void blockBackward(const T* __restrict input, const T* __restrict gradient, T* __restrict result, int64_t rows, int64_t channels,
+                                        const float* __restrict gain, const float* __restrict shift, const float* __restrict slope,
+                                        const float* __restrict offset) {
+  for (int64_t r = 0; r < rows; r++) {
+    const T* __restrict x = input + r * channels;
+    const T* __restrict g = gradient + r * channels;
+    T* __restrict to = result + r * channels;
+    for (int64_t c = 0; c < channels; c++) {
+      const float value = toFloat(x[c]), given = toFloat(g[c]);
+      const float passed = value * gain[c] + shift[c] <= 0.f ? 0.f : given;
+      store(to + c, gain[c] * passed + (slope[c] * value + offset[c]));
+    }
+  }
+}
+
+template <typename T>
+T* dataOf(const at::Tensor& tensor) {
+  return static_cast<T*>(tensor.data_ptr());
+}
+
+/** Calls body(T*) with the element type of the tensor: float32 or bfloat16. */
+template <typename Body>
+void withElements(const at::Tensor& tensor, const Body& body) {
+  if (tensor.scalar_type() == at::kFloat) {
+    body(static_cast<float*>(nullptr));
+  } else {
+    body(static_cast<Bits16*>(nullptr));
+  }
+}
+
+Rows rowsOf(const at::Tensor& tensor) {
+  return {tensor.size(0) * tensor.size(2) * tensor.size(3), tensor.size(1)};
+}
+
+/** Batch norm and ReLU of a tensor that lies channels last on a CPU (Ioffe and Szegedy 2015, algorithm 1). */
+struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
+                            const at::Tensor& bias, at::Tensor runningMean, at::Tensor runningVar, double momentum,
+                            double eps) {
+    const Rows rows = rowsOf(input);
+    const int64_t channels = rows.channels, size = rowsOfBlock(rows), blocks = countBlocks(rows);
+    at::Tensor output = at::empty_like(input);
+    // For each channel: mean, 1 / standard deviation, gain, shift.
+    at::Tensor statistics = at::empty({4, channels}, input.options().dtype(at::kFloat).memory_format(at::MemoryFormat::Contiguous));
+    float* const mean = dataOf<float>(statistics);
+    float *const inverse = mean + channels, *const gain = inverse + channels, *const shift = gain + channels;
+    withElements(input, [&](auto* element) {
+      using T = std::remove_pointer_t<decltype(element)>;
+      const T* const x = dataOf<T>(input);
+      T* const y = dataOf<T>(output);
+      std::vector<float> moments(2 * blocks * channels);
+      const auto lengthOf = [&](int64_t block) { return std::min(size, rows.count - block * size); };
+      forEachBlock(blocks, [&](int64_t block) {
+        float* const own = moments.data() + 2 * block * channels;
+        blockMoments(x + block * size * channels, lengthOf(block), channels, own, own + channels);
+      });
+      const float *const w = dataOf<float>(weight), *const b = dataOf<float>(bias);
+      float *const movingMean = dataOf<float>(runningMean), *const movingVar = dataOf<float>(runningVar);
+      const double count = static_cast<double>(rows.count);
+      for (int64_t c = 0; c < channels; c++) {
+        // Chan, Golub and LeVeque 1979: moments of parts make those of the whole.
+        double total = 0, average = 0, squares = 0;
+        for (int64_t block = 0; block < blocks; block++) {
+          const double length = static_cast<double>(lengthOf(block));
+          const double delta = moments[2 * block * channels + c] - average;
+          total += length;
+          average += delta * length / total;
+          squares += moments[(2 * block + 1) * channels + c] + delta * delta * length * (total - length) / total;
+        }
+        const double deviation = 1 / std::sqrt(squares / count + eps);
+        mean[c] = static_cast<float>(average);
+        inverse[c] = static_cast<float>(deviation);
+        gain[c] = static_cast<float>(w[c] * deviation);
+        shift[c] = static_cast<float>(b[c] - average * w[c] * deviation);
+        movingMean[c] = static_cast<float>((1 - momentum) * movingMean[c] + momentum * average);
+        movingVar[c] = static_cast<float>((1 - momentum) * movingVar[c] + momentum * squares / (count - 1));
+      }
+      forEachBlock(blocks, [&](int64_t block) {
+        const int64_t start = block * size * channels;
+        blockForward(x + start, y + start, lengthOf(block), channels, gain, shift);
+      });
+    });
+    context->save_for_backward({input, statistics});
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &input = saved[0], &statistics = saved[1];
+    const at::Tensor gradient = gradients[0].to(input.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
+    const Rows rows = rowsOf(input);
+    const int64_t channels = rows.channels, size = rowsOfBlock(rows), blocks = countBlocks(rows);
+    const float* const mean = dataOf<float>(statistics);
+    const float *const inverse = mean + channels, *const gain = inverse + channels, *const shift = gain + channels;
+    at::Tensor inputGradient = at::empty_like(input);
+    at::Tensor ofParameters = at::empty({2, channels}, statistics.options());
+    float* const ofWeight = dataOf<float>(ofParameters);
+    float* const ofBias = ofWeight + channels;
+    withElements(input, [&](auto* element) {
+      using T = std::remove_pointer_t<decltype(element)>;
+      const T *const x = dataOf<T>(input), *const g = dataOf<T>(gradient);
+      T* const result = dataOf<T>(inputGradient);
+      std::vector<float> sums(2 * blocks * channels), slope(channels), offset(channels);
+      const auto lengthOf = [&](int64_t block) { return std::min(size, rows.count - block * size); };
+      forEachBlock(blocks, [&](int64_t block) {
+        const int64_t start = block * size * channels;
+        float* const own = sums.data() + 2 * block * channels;
+        blockGradientSums(x + start, g + start, lengthOf(block), channels, gain, shift, mean, own, own + channels);
+      });
+      const double count = static_cast<double>(rows.count);
+      for (int64_t c = 0; c < channels; c++) {
+        double sum = 0, product = 0;
+        for (int64_t block = 0; block < blocks; block++) {
+          sum += sums[2 * block * channels + c];
+          product += sums[(2 * block + 1) * channels + c];
+        }
+        ofWeight[c] = static_cast<float>(product * inverse[c]);
+        ofBias[c] = static_cast<float>(sum);
+        // gain * (g - mean of g - deviation * inverse^2 * mean of g * deviation)
+        const double falling = -gain[c] * product / count * inverse[c] * inverse[c];
+        slope[c] = static_cast<float>(falling);
+        offset[c] = static_cast<float>(-gain[c] * sum / count - falling * mean[c]);
+      }
+      forEachBlock(blocks, [&](int64_t block) {
+        const int64_t start = block * size * channels;
+        blockBackward(x + start, g + start, result + start, lengthOf(block), channels, gain, shift, slope.data(),
+                      offset.data());
+      });
+    });
+    return {inputGradient, ofParameters[0], ofParameters[1], {}, {}, {}, {}};
+  }
+};
+
+bool fitsFused(const at::Tensor& input, std::initializer_list<const at::Tensor*> perChannel) {
+  const bool isKnown = input.scalar_type() == at::kFloat || input.scalar_type() == at::kBFloat16;
+  return isKnown && input.is_cpu() && input.dim() == 4 && input.numel() > 0 &&
+         input.is_contiguous(at::MemoryFormat::ChannelsLast) &&
+         std::all_of(perChannel.begin(), perChannel.end(), [&](const at::Tensor* tensor) {
+           return tensor->defined() && tensor->is_cpu() && tensor->scalar_type() == at::kFloat &&
+                  tensor->is_contiguous() && tensor->numel() == input.size(1);
+         });
+}
+
+struct AverageWindows : torch::autograd::Function<AverageWindows> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, int64_t height, int64_t width) {
+    context->saved_data["height"] = input.size(2);
+    context->saved_data["width"] = input.size(3);
+    return at::adaptive_avg_pool2d(input, {height, width});
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const int64_t height = context->saved_data["height"].toInt(), width = context->saved_data["width"].toInt();
+    const at::Tensor& gradient = gradients[0];
+    const double values = static_cast<double>(height / gradient.size(2)) * static_cast<double>(width / gradient.size(3));
+    // Each value of a window has had the same share in its mean.
+    return {at::upsample_nearest2d(gradient.div(values), {height, width}), {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor batchNormRelu(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                         const at::Tensor& runningMean, const at::Tensor& runningVar, double momentum, double eps) {
+  if (fitsFused(input, {&weight, &bias, &runningMean, &runningVar})) {
+    return BatchNormRelu::apply(input, weight, bias, runningMean, runningVar, momentum, eps);
+  }
+  return at::batch_norm(input, weight, bias, runningMean, runningVar, /*training=*/true, momentum, eps,
+                        at::globalContext().userEnabledCuDNN())
+      .relu_();
+}
+
+at::Tensor averageWindows(const at::Tensor& input, int64_t outputHeight, int64_t outputWidth) {
+  return AverageWindows::apply(input, outputHeight, outputWidth);
+}
+
+}  // namespace layerwise
