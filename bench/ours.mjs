@@ -68,7 +68,7 @@ function stagedNetwork(request) {
               const { images, labels } = give();
               return { features: prefix.forward(images, batchDraws(draws, 0, places)), labels };
             };
-            return problem.step(batch).loss.item();
+            return problem.step(places.length, batch).loss.item();
           }),
         dispose() {
           prefix.dispose();
@@ -187,7 +187,7 @@ async function epoch(request) {
   }
   // A process that has waited for the other side finds its memory cold: a step untimed, on each side.
   for await (const one of trainFeatures.batches({ epoch: 0, batchSize: batch, firstStep: 0 })) {
-    scope(() => problem.step(one.tensors).loss.item());
+    scope(() => problem.step(one.places.length, one.tensors).loss.item());
     break;
   }
   return timed(device, () => whole(0));
@@ -208,7 +208,7 @@ async function wholeEpoch({
   let done = firstStep;
   for await (const one of trainFeatures.batches({ epoch: 0, batchSize: batch, firstStep })) {
     scope(() => {
-      const { loss, correct } = problem.step(one.tensors);
+      const { loss, correct } = problem.step(one.places.length, one.tensors);
       meter.add(done++, one.places.length, loss, correct);
     });
     await breathe();

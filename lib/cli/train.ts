@@ -15,6 +15,7 @@ interface TrainFlags {
   dataDir?: string;
   epochs?: number;
   batchSize?: number;
+  microBatch?: number;
   lr?: number;
   layers?: number;
   width?: number;
@@ -57,6 +58,11 @@ export function trainCommand(): Command {
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--epochs <n>', 'epochs of each layer', integer(1))
     .option('--batch-size <n>', 'images in a step', integer(1))
+    .option(
+      '--micro-batch <n>',
+      'images that go through the network at once; gradients are summed over the batch',
+      integer(1),
+    )
     .option('--lr <x>', 'initial learning rate', positiveNumber)
     .option('--layers <n>', 'layers to train', integer(1))
     .option('--width <n>', 'channels of the first layer (64 is VGG itself)', integer(1))
@@ -169,7 +175,13 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
     model: { name: flags.model, width: flags.width, auxWidth: flags.auxWidth, k: flags.k, layers: flags.layers },
     dataset: { name: flags.dataset, dataDir: flags.dataDir, trainLimit: flags.trainLimit, testLimit: flags.testLimit },
     augmentation: { views: flags.views },
-    training: { schedule: flags.schedule, epochs: flags.epochs, batchSize: flags.batchSize, learningRate: flags.lr },
+    training: {
+      schedule: flags.schedule,
+      epochs: flags.epochs,
+      batchSize: flags.batchSize,
+      microBatchSize: flags.microBatch,
+      learningRate: flags.lr,
+    },
     seed: flags.seed,
     device: flags.device,
     precision: flags.precision,

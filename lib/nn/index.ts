@@ -10,6 +10,7 @@ export {
   Conv2d,
   Dropout,
   Flatten,
+  forwardSteps,
   Linear,
   MaxPool2d,
   ReLU,

@@ -193,21 +193,25 @@ export class Dropout extends Module {
 
 /** Modules one after another. The names become those of the state dict. */
 export class Sequential extends Module {
-  readonly #steps: readonly ((input: Tensor) => Tensor)[];
+  /** The forward passes of its modules. */
+  readonly steps: readonly ((input: Tensor) => Tensor)[];
 
   constructor(modules: readonly (readonly [name: string, module: Module])[]) {
     super();
     for (const [name, module] of modules) this.child(name, module);
-    this.#steps = stepsOf(modules.map(([, module]) => module));
+    this.steps = forwardSteps(modules.map(([, module]) => module));
   }
 
   forward(input: Tensor): Tensor {
-    return chain(input, this.#steps);
+    return chain(input, this.steps);
   }
 }
 
-/** The forward passes of modules; batch norm and an in-place ReLU behind it are one. */
-function stepsOf(modules: readonly Module[]): ((input: Tensor) => Tensor)[] {
+/**
+ * The forward passes of modules, to be chained: those of a Sequential one by one, so that each result is let go when the
+ * next is there, and batch norm with an in-place ReLU behind it as one.
+ */
+export function forwardSteps(modules: readonly Module[]): ((input: Tensor) => Tensor)[] {
   const steps: ((input: Tensor) => Tensor)[] = [];
   for (let i = 0; i < modules.length; i++) {
     const module = modules[i]!;
@@ -215,6 +219,8 @@ function stepsOf(modules: readonly Module[]): ((input: Tensor) => Tensor)[] {
     if (module instanceof BatchNorm2d && next instanceof ReLU && next.inPlace) {
       steps.push((x) => module.forwardRectified(x));
       i++;
+    } else if (module instanceof Sequential) {
+      steps.push(...module.steps);
     } else {
       steps.push((x) => module.forward(x));
     }

@@ -15,6 +15,7 @@ export {
   exitImmediately,
   getThreads,
   type MemoryStats,
+  measureAttempt,
   measurePeak,
   memoryStats,
   setCudnnBenchmark,

@@ -36,9 +36,23 @@ export const cudaMemoryStats = (device: Device): ReturnType<typeof native.cudaMe
 
 /** Runs `body`; returns its result and the most host bytes allocated at one time above those at the start. */
 export function measurePeak<T>(body: () => T): { result: T; peakBytes: number } {
-  let result: T | undefined;
+  const { outcome, peakBytes } = measureAttempt(body);
+  if ('error' in outcome) throw outcome.error;
+  return { result: outcome.result, peakBytes };
+}
+
+/** `measurePeak` of what may fail: its error comes with the bytes that were allocated by then. */
+export function measureAttempt<T>(body: () => T): {
+  outcome: { result: T } | { error: unknown };
+  peakBytes: number;
+} {
+  let outcome: { result: T } | { error: unknown } = { error: undefined };
   const peakBytes = native.measurePeak(() => {
-    result = body();
+    try {
+      outcome = { result: body() };
+    } catch (error) {
+      outcome = { error };
+    }
   });
-  return { result: result as T, peakBytes };
+  return { outcome, peakBytes };
 }

@@ -1,6 +1,6 @@
-import { FrozenBlocks } from '../nn/index.js';
+import { FrozenBlocks, forwardSteps } from '../nn/index.js';
 import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
-import { chain, type Device, noGrad, scope, type Tensor } from '../tensor/index.js';
+import { chain, type Device, noGrad, scope, stack, type Tensor } from '../tensor/index.js';
 import { frozenDtype, inPrecision, type Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 import { type Stage, trainedModules } from './stage.js';
@@ -17,6 +17,9 @@ export interface StepBatch {
   readonly features: Tensor;
   readonly labels: Tensor;
 }
+
+/** Makes `length` images of the batch, from `start` on. */
+export type GiveBatch = (start: number, length: number) => StepBatch;
 
 export interface StepResult {
   /** Mean cross entropy of the batch, a scalar on the device. */
@@ -63,18 +66,49 @@ export class AuxiliaryProblem {
     this.#forgetEvaluated();
   }
 
-  /** One step of SGD. `give` makes the batch. Call it in a scope. */
-  step(give: () => StepBatch): StepResult {
-    // What the forward pass made is let go before the backward pass, but for what autograd needs.
-    const { loss, correct } = scope(() => {
-      const { features, labels } = give();
-      const logits = this.#train(features).to({ dtype: 'float32' });
-      const correct = noGrad(() => logits.argmax({ dim: 1 }).eq(labels).sum());
-      return { loss: logits.crossEntropy(labels), correct };
-    });
+  /** One step of SGD on `count` images, which `give` makes the batch of. Call it in a scope. */
+  step(count: number, give: GiveBatch): StepResult {
+    const { loss, correct } = this.#accumulate(count, give);
+    const stepped = this.scaler === null || this.scaler.step(this.optimizer);
+    if (this.scaler === null) this.optimizer.step();
+    return { loss, correct, stepped };
+  }
+
+  /** How many of a batch's images go through the network at once. */
+  imagesAtOnce(count: number): number {
+    return Math.min(count, this.#context.recipe.training.microBatchSize ?? count);
+  }
+
+  /** What of a step takes memory, for a batch that may not fit: its passes, without an update. Call it in a scope. */
+  tryBatch(count: number, give: GiveBatch): void {
+    try {
+      this.#accumulate(count, give);
+    } finally {
+      this.optimizer.zeroGrad();
+    }
+  }
+
+  /** Gradients of the mean loss of `count` images, in parts where the recipe says so. */
+  #accumulate(count: number, give: GiveBatch): Pick<StepResult, 'loss' | 'correct'> {
+    const size = this.imagesAtOnce(count);
     this.optimizer.zeroGrad();
-    const stepped = this.#update(loss);
-    return { loss: loss.detach(), correct, stepped };
+    const parts: Pick<StepResult, 'loss' | 'correct'>[] = [];
+    for (let start = 0; start < count; start += size) {
+      const length = Math.min(size, count - start);
+      // What the forward pass made is let go before the backward pass, but for what autograd needs.
+      const { loss, correct } = scope(() => {
+        const { features, labels } = give(start, length);
+        const logits = this.#train(features).to({ dtype: 'float32' });
+        const correct = noGrad(() => logits.argmax({ dim: 1 }).eq(labels).sum());
+        const loss = logits.crossEntropy(labels);
+        return { loss: length === count ? loss : loss.mul(length / count), correct };
+      });
+      if (this.scaler === null) loss.backward();
+      else this.scaler.backward(loss);
+      parts.push({ loss: loss.detach(), correct });
+    }
+    const sum = (tensors: Tensor[]): Tensor => (tensors.length === 1 ? tensors[0]! : stack(tensors).sum());
+    return { loss: sum(parts.map(({ loss }) => loss)), correct: sum(parts.map(({ correct }) => correct)) };
   }
 
   /** The logits [batch, classes] of features, in evaluation mode; after `endEpoch`. */
@@ -98,18 +132,8 @@ export class AuxiliaryProblem {
   }
 
   #train(features: Tensor): Tensor {
-    const modules = trainedModules(this.stage).map((module) => (x: Tensor) => module.forward(x));
-    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, modules));
-  }
-
-  #update(loss: Tensor): boolean {
-    if (this.scaler !== null) {
-      this.scaler.backward(loss);
-      return this.scaler.step(this.optimizer);
-    }
-    loss.backward();
-    this.optimizer.step();
-    return true;
+    const steps = forwardSteps(trainedModules(this.stage));
+    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, steps));
   }
 
   #forgetEvaluated(): void {

@@ -1,6 +1,7 @@
 // From a recipe to what it names: the network, its stages, the transforms.
 import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
 import { type Network, placeNetwork, SimCnn, Vgg } from '../models/index.js';
+import { BatchNorm2d, type Module } from '../nn/index.js';
 import type { Device } from '../tensor/index.js';
 import type { Recipe } from './recipe.js';
 import { endToEndStages, headStage, layerwiseStages, type Stage } from './stage.js';
@@ -18,12 +19,14 @@ export function buildNetwork(recipe: Recipe, classes: number, device: Device): N
 export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): Stage[] {
   if (recipe.training.schedule === 'end-to-end') return endToEndStages(network);
   const stages = layerwiseStages(network);
-  return takenLayers === stages.length ? [...stages.slice(0, -1), headStage(network)] : stages;
+  return takenLayers === stages.length ? [...stages.slice(0, -1), headStage(stages.at(-1)!)] : stages;
 }
 
 /** What is to be said wherever results of the network are shown; of auxiliary heads only where they are trained. */
 export function notesOf(recipe: Recipe, network: Network): string[] {
   const { views } = recipe.augmentation;
+  const { batchSize, microBatchSize } = recipe.training;
+  const isSplit = microBatchSize !== null && microBatchSize < batchSize;
   return [
     ...(recipe.training.schedule === 'layerwise' ? network.auxiliaryNotes : []),
     ...network.notes,
@@ -32,7 +35,18 @@ export function notesOf(recipe: Recipe, network: Network): string[] {
       : [
           `${views} augmented ${views === 1 ? 'view' : 'views'} of each image, the same for all layers: the paper's recipe shows a new one in every epoch.`,
         ]),
+    ...(isSplit && hasBatchNorm(network)
+      ? [
+          `Batches of ${batchSize} images in parts of ${microBatchSize}: batch norm takes its statistics of each part, not of the batch, so results differ from those of whole batches.`,
+        ]
+      : []),
   ];
+}
+
+function hasBatchNorm({ blocks, heads }: Network): boolean {
+  const isIn = (module: Module): boolean =>
+    module instanceof BatchNorm2d || [...module.children.values()].some((child) => isIn(child));
+  return [...blocks, ...heads].some(isIn);
 }
 
 export function buildTransforms(

@@ -19,7 +19,7 @@ export type CacheBudget = Readonly<Record<CachePlace, number>>;
 export interface CachePlan {
   /** Bytes of the training device's memory in which features of the test images may stay. */
   readonly testBytes: number;
-  /** For each number of frozen layers: the features of one image, and the place of each view's. Null: nothing is kept. */
+  /** For each number of frozen parts: the features of one image, and the place of each view's. Null: nothing is kept. */
   readonly views: ReadonlyMap<number, { readonly format: RowFormat; readonly places: readonly CachePlace[] }> | null;
 }
 
@@ -101,12 +101,12 @@ export function planCache(options: CachePlanOptions): CachePlan {
   let fitting = views - 1;
   while (fitting > 0 && assign(fitting, budget) === null) fitting--;
   const largest = Math.max(...viewBytes);
-  const depth = depths[viewBytes.indexOf(largest)]!;
+  const stage = stages.find(({ frozen }) => frozen.length === depths[viewBytes.indexOf(largest)])!;
   const allowed = PLACES.filter((place) => place !== 'device' || isCuda(device))
     .map((place) => `${gib(budget[place])} ${place}`)
     .join(', ');
   throw new FeatureCacheError(
-    `the features of layer ${depth} need ${gib(largest)} for each view of ${trainCount} images, ` +
+    `the features that layer ${stage.layer + 1} reads need ${gib(largest)} for each view of ${trainCount} images, ` +
       `${gib(largest * views)} for ${views} ${views === 1 ? 'view' : 'views'}; allowed: ${allowed}. ` +
       `Allow more room (--cache host=GIB,disk=GIB), ${fitting > 0 ? `take ${fitting} ${fitting === 1 ? 'view' : 'views'} (--views ${fitting}), ` : ''}` +
       'or compute them in every epoch (--cache none)',
@@ -143,14 +143,14 @@ export function placeViews(viewBytes: readonly number[], views: number, budget: 
   return stages;
 }
 
-/** What each number of layers, from 0, makes of an image. */
-function featureFormats({ network, device, precision }: CachePlanOptions): RowFormat[] {
+/** What each number of frozen parts, from 0, makes of an image. */
+function featureFormats({ network, stages, device, precision }: CachePlanOptions): RowFormat[] {
   const dtype = frozenDtype(precision);
   return scope(() => {
     const image = zeros([1, ...network.inputShape], { device }).contiguous({ memoryFormat: 'channelsLast' });
     const shapes: RowFormat[] = [{ shape: network.inputShape, dtype }];
     let features = image;
-    for (const block of network.blocks) {
+    for (const block of stages.at(-1)!.frozen) {
       const wasTraining = block.training;
       const frozen = new FrozenBlocks([block.eval()], dtype);
       features = frozen.forward(features);

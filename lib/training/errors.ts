@@ -25,6 +25,43 @@ export class NonFiniteLossError extends Error {
   }
 }
 
+const gib = (bytes: number): string => `${(bytes / 2 ** 30).toPrecision(3)} GiB`;
+
+/** A batch does not fit into the device's memory. The last checkpoint is from before. */
+export class OutOfMemoryError extends Error {
+  override readonly name = 'OutOfMemoryError';
+  readonly code = 'OUT_OF_MEMORY';
+
+  constructor(
+    readonly at: {
+      layer: number;
+      device: string;
+      /** Images that went through the network at once. */
+      batchSize: number;
+      /** The most bytes that tensors had when the memory was not enough; null where LibTorch does not tell. */
+      peakBytes: number | null;
+      /** The largest tried that fits; null where not even one image does, or in evaluation. */
+      fittingBatchSize: number | null;
+      part?: 'evaluation';
+    },
+    cause: unknown,
+  ) {
+    const { layer, device, batchSize, peakBytes, fittingBatchSize, part } = at;
+    const images = (count: number): string => `${count} ${count === 1 ? 'image' : 'images'}`;
+    super(
+      `out of memory on ${device} at layer ${layer + 1}, ${part === 'evaluation' ? 'evaluating' : 'with a batch of'} ${images(batchSize)}` +
+        `${peakBytes === null ? '' : `, when tensors had ${gib(peakBytes)}`}; ` +
+        (part === 'evaluation'
+          ? 'take a smaller evaluation.batchSize'
+          : fittingBatchSize === null
+            ? 'not even one image fits'
+            : `${images(fittingBatchSize)} fit: take --batch-size ${fittingBatchSize}, or --micro-batch ${fittingBatchSize} to keep the batch ` +
+              '(with batch norm that changes the result: its statistics are then those of each part)'),
+      { cause },
+    );
+  }
+}
+
 /** Training was stopped by its AbortSignal; a checkpoint has been written. */
 export class TrainingInterrupted extends Error {
   override readonly name = 'TrainingInterrupted';

@@ -123,8 +123,9 @@ export class CachedFeatures implements TrainingFeatures {
     const { recipe, images } = this.#options;
     const { batchSize } = recipe.training;
     for (let start = 0; start < images.count; start += batchSize) {
-      const features = await old.read(start, Math.min(batchSize, images.count - start), this.#format!);
-      await this.#write(rows, start, layers, features);
+      const length = Math.min(batchSize, images.count - start);
+      const give = await old.read(start, length, this.#format!);
+      await this.#write(rows, start, layers, () => give(0, length));
       await pause();
     }
   }
@@ -148,8 +149,13 @@ export class CachedFeatures implements TrainingFeatures {
     let batch = firstStep;
     for await (const give of rows.gather(placesOf, { first: firstStep, format: this.#format! })) {
       const places = placesOf(batch++);
-      const labels = (): Tensor => images.labels.indexSelect(0, tensor(places, { device: this.#options.device }));
-      yield { places, tensors: () => ({ features: give(), labels: labels() }) };
+      yield {
+        places,
+        tensors: (start, length) => {
+          const chosen = tensor(places.subarray(start, start + length), { device: this.#options.device });
+          return { features: give(start, length), labels: images.labels.indexSelect(0, chosen) };
+        },
+      };
     }
   }
 

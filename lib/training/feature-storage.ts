@@ -13,14 +13,14 @@ export interface RowFormat {
 export const rowBytes = ({ shape, dtype }: RowFormat): number =>
   shape.reduce((product, size) => product * size, 1) * elementSize(dtype);
 
-/** Features of some images, to be asked for in a scope: [n, channels, height, width] on the training device. */
-export type GiveFeatures = () => Tensor;
+/** Some of the features that were read, to be asked for in a scope: [length, channels, height, width] on the training device. */
+export type GiveFeatures = (start: number, length: number) => Tensor;
 
 /** One row of features for each of some images. The rows of any format with as many bytes fit. */
 export interface FeatureRows {
   readonly rowBytes: number;
   /** The rows of images that follow each other. */
-  read(start: number, length: number, format: RowFormat): Promise<GiveFeatures>;
+  read(first: number, count: number, format: RowFormat): Promise<GiveFeatures>;
   /** Writes [n, channels, height, width] from an image on; the tensor is read before this returns. */
   write(start: number, features: Tensor): Promise<void>;
   /** The rows of the places of one batch after another, until there are none. */
@@ -53,8 +53,8 @@ export class MemoryRows implements FeatureRows {
     return new MemoryRows(rows, size, device);
   }
 
-  async read(start: number, length: number, format: RowFormat): Promise<GiveFeatures> {
-    return () => this.#give(this.#rows.narrow(0, start, length), format);
+  async read(first: number, _count: number, format: RowFormat): Promise<GiveFeatures> {
+    return (start, length) => this.#give(this.#rows.narrow(0, first + start, length), format);
   }
 
   async write(start: number, features: Tensor): Promise<void> {
@@ -69,7 +69,10 @@ export class MemoryRows implements FeatureRows {
     for (let batch = first; ; batch++) {
       const places = placesOf(batch);
       if (places.length === 0) return;
-      yield () => this.#give(this.#rows.indexSelect(0, tensor(places, { device: this.#rows.device })), format);
+      yield (start, length) => {
+        const chosen = tensor(places.subarray(start, start + length), { device: this.#rows.device });
+        return this.#give(this.#rows.indexSelect(0, chosen), format);
+      };
     }
   }
 
@@ -109,9 +112,9 @@ export class FileRows implements FeatureRows {
     return new FileRows(path, await open(path, 'w+'), rowBytes(format), device);
   }
 
-  async read(start: number, length: number, format: RowFormat): Promise<GiveFeatures> {
-    const bytes = await this.#readBytes(start, length);
-    return () => this.#give(bytes, length, format);
+  async read(first: number, count: number, format: RowFormat): Promise<GiveFeatures> {
+    const bytes = await this.#readBytes(first, count);
+    return (start, length) => this.#give(bytes, start, length, format);
   }
 
   async write(start: number, features: Tensor): Promise<void> {
@@ -143,8 +146,8 @@ export class FileRows implements FeatureRows {
     });
     try {
       for (let batch = await pass.next(); batch !== null; batch = await pass.next()) {
-        const { places, pixels } = batch;
-        yield () => this.#give(pixels, places.length, format);
+        const { pixels } = batch;
+        yield (start, length) => this.#give(pixels, start, length, format);
       }
     } finally {
       await pass.stop();
@@ -165,12 +168,13 @@ export class FileRows implements FeatureRows {
     return bytes;
   }
 
-  #give(bytes: Uint8Array, count: number, format: RowFormat): Tensor {
+  #give(bytes: Uint8Array, start: number, count: number, format: RowFormat): Tensor {
     const buffer = bytes.buffer as ArrayBuffer;
+    const at = bytes.byteOffset + start * this.rowBytes;
     const values =
       format.dtype === 'float32'
-        ? new Float32Array(buffer, bytes.byteOffset, bytes.byteLength / 4)
-        : new Uint16Array(buffer, bytes.byteOffset, bytes.byteLength / 2);
+        ? new Float32Array(buffer, at, (count * this.rowBytes) / 4)
+        : new Uint16Array(buffer, at, (count * this.rowBytes) / 2);
     const shape = [count, values.length / count];
     return channelsFirst(tensor(values, { shape, dtype: format.dtype, device: this.device }), format);
   }

@@ -10,8 +10,11 @@ import type { Stage } from './stage.js';
 export interface FeatureBatch {
   /** The places of the images in the data set. */
   readonly places: Int32Array;
-  /** Features [n, channels, height, width] and labels int64 [n] on the device. Call it in a scope. */
-  tensors(): { readonly features: Tensor; readonly labels: Tensor };
+  /**
+   * Features [length, channels, height, width] and labels int64 [length] on the device, of the batch's images from `start`
+   * on. Call it in a scope.
+   */
+  tensors(start: number, length: number): { readonly features: Tensor; readonly labels: Tensor };
 }
 
 export interface EpochPass {
@@ -85,9 +88,13 @@ export class RecomputedFeatures implements TrainingFeatures {
     for await (const batch of images.trainingBatches({ epoch: view, order, batchSize, firstStep, draws })) {
       yield {
         places: batch.places,
-        tensors: () => {
+        tensors: (start, length) => {
           const { images, labels } = batch.tensors();
-          return { features: prefix.forward(images, batchDraws(draws, view, batch.places)), labels };
+          const places = batch.places.subarray(start, start + length);
+          return {
+            features: prefix.forward(images.narrow(0, start, length), batchDraws(draws, view, places)),
+            labels: labels.narrow(0, start, length),
+          };
         },
       };
     }

@@ -3,6 +3,7 @@ export { type CompressionOutcome, type CompressOptions, compressRun } from './co
 export {
   FeatureCacheError,
   NonFiniteLossError,
+  OutOfMemoryError,
   RecipeError,
   RunDirectoryError,
   TrainingInterrupted,

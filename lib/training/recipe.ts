@@ -77,6 +77,8 @@ export const recipeSchema = z.strictObject({
     /** Epochs of each layer. */
     epochs: count,
     batchSize: count,
+    /** Images that go through the network at once: a batch's gradients are summed over such parts. Null: the whole batch. */
+    microBatchSize: count.nullable().default(null),
     learningRate: rate,
     /** Epochs, counted from 0, from which the rate is multiplied by `decay` once more. */
     milestones: z

@@ -1,5 +1,5 @@
 import type { Network } from '../models/index.js';
-import type { Module } from '../nn/index.js';
+import { AvgPool2d, InvertibleDownsampling, MaxPool2d, type Module, Sequential } from '../nn/index.js';
 
 /**
  * One auxiliary problem of the curriculum: which blocks are frozen, which train, and which head reads them. A schedule
@@ -8,7 +8,7 @@ import type { Module } from '../nn/index.js';
 export interface Stage {
   /** The layer whose auxiliary problem this is; end to end, the last. */
   readonly layer: number;
-  /** Run in evaluation mode and without autograd. */
+  /** Run in evaluation mode and without autograd: the layers below, and what of this layer has nothing to learn. */
   readonly frozen: readonly Module[];
   readonly trained: readonly Module[];
   readonly head: Module;
@@ -18,10 +18,25 @@ export interface Stage {
 
 /** Algorithm 1: for each layer j, blocks below j are frozen, block j and head j train. */
 export function layerwiseStages(network: Network): Stage[] {
+  const below: Module[] = [];
   return network.blocks.map((block, layer) => {
     const head = network.heads[layer]!;
-    return { layer, frozen: network.blocks.slice(0, layer), trained: [block], head, owned: [block, head] };
+    const { downsampling, rest } = splitBlock(block);
+    below.push(...downsampling);
+    const stage = { layer, frozen: [...below], trained: [rest], head, owned: [block, head] };
+    below.push(rest);
+    return stage;
   });
+}
+
+/** The downsampling that opens a block, which has no weights, and what follows it. */
+function splitBlock(block: Module): { downsampling: Module[]; rest: Module } {
+  const parts = block instanceof Sequential ? [...block.children] : [];
+  const first = parts.findIndex(
+    ([, part]) => !(part instanceof MaxPool2d || part instanceof AvgPool2d || part instanceof InvertibleDownsampling),
+  );
+  if (first <= 0) return { downsampling: [], rest: block };
+  return { downsampling: parts.slice(0, first).map(([, part]) => part), rest: new Sequential(parts.slice(first)) };
 }
 
 /** The baseline: all blocks and the last head train as one network. */
@@ -31,11 +46,9 @@ export function endToEndStages(network: Network): Stage[] {
   return [{ layer, frozen: [], trained: network.blocks, head, owned: [...network.blocks, head] }];
 }
 
-/** The last head alone, on layers that stay as they are: a new head for a trained network, or a probe of it. */
-export function headStage(network: Network): Stage {
-  const { blocks } = network;
-  const head = network.heads.at(-1)!;
-  return { layer: blocks.length - 1, frozen: blocks, trained: [], head, owned: [blocks.at(-1)!, head] };
+/** The last layer's head alone, on layers that stay as they are: a new head for a trained network, or a probe of it. */
+export function headStage(last: Stage): Stage {
+  return { ...last, frozen: [...last.frozen, ...last.trained], trained: [] };
 }
 
 /** Everything of the stage that the optimiser changes. */

@@ -5,12 +5,13 @@ import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanki
 import type { LayerResult, RunResult } from '../evaluation/report/index.js';
 import type { Network } from '../models/index.js';
 import { isCuda, scope, type Tensor } from '../tensor/index.js';
-import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
+import { AuxiliaryProblem, type ProblemContext, type StepResult } from './auxiliary-problem.js';
 import type { CheckpointState, CheckpointStore, Position } from './checkpoint.js';
-import { NonFiniteLossError, TrainingInterrupted } from './errors.js';
+import { NonFiniteLossError, OutOfMemoryError, TrainingInterrupted } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
-import type { TrainingFeatures } from './features.js';
+import type { FeatureBatch, TrainingFeatures } from './features.js';
 import { EpochMeter, type StepLoss } from './meter.js';
+import { explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 import type { TestFeatures } from './test-features.js';
@@ -187,7 +188,7 @@ export class Trainer {
       for await (const batch of trainFeatures.batches({ epoch, batchSize, firstStep })) {
         const { places } = batch;
         scope(() => {
-          const { loss, correct, stepped } = problem.step(batch.tensors);
+          const { loss, correct, stepped } = this.#step(problem, batch);
           this.#checkLosses(meter.add(step, places.length, loss, correct), problem, epoch);
           if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
         });
@@ -218,6 +219,16 @@ export class Trainer {
       steps: stepsPerEpoch,
       imagesPerSecond: (trainImages.count - imagesBefore) / seconds(start),
     };
+  }
+
+  #step(problem: AuxiliaryProblem, { places, tensors }: FeatureBatch): StepResult {
+    try {
+      return problem.step(places.length, tensors);
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      const { device } = this.#options;
+      throw explainOutOfMemory(problem, { count: places.length, give: tensors, device, error });
+    }
   }
 
   #checkLosses(losses: readonly StepLoss[], problem: AuxiliaryProblem, epoch: number, part?: 'test'): void {
@@ -259,17 +270,24 @@ export class Trainer {
   }
 
   /** The logits of the whole test set; `pause` is called between batches and may stop the run. */
-  #testLogits(problem: AuxiliaryProblem, pause: () => Promise<void>): Promise<Tensor> {
-    const { testFeatures, recipe } = this.#options;
-    const batches = testFeatures.batches(recipe.evaluation.batchSize);
-    return collectOutputs(
-      batches,
-      (features) => problem.predict(features()),
-      async () => {
-        await breathe();
-        await pause();
-      },
-    );
+  async #testLogits(problem: AuxiliaryProblem, pause: () => Promise<void>): Promise<Tensor> {
+    const { testFeatures, recipe, device } = this.#options;
+    const { batchSize } = recipe.evaluation;
+    try {
+      return await collectOutputs(
+        testFeatures.batches(batchSize),
+        (features) => problem.predict(features()),
+        async () => {
+          await breathe();
+          await pause();
+        },
+      );
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      const { layer } = problem.stage;
+      const unknown = { peakBytes: null, fittingBatchSize: null };
+      throw new OutOfMemoryError({ layer, device, batchSize, ...unknown, part: 'evaluation' }, error);
+    }
   }
 
   #score(

@@ -109,7 +109,7 @@ function withTraining(of: Case, body: (training: Training) => void): void {
           const { images: pixels, labels } = images.batch(places);
           return { features: prefix.forward(pixels, noDraws), labels };
         };
-        losses.push(scope(() => problem.step(give).loss.item()));
+        losses.push(scope(() => problem.step(batch, give).loss.item()));
       }
       problem.endEpoch();
     }

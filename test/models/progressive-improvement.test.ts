@@ -62,7 +62,7 @@ function withLayers(k: number, body: (progress: Progress) => void): void {
       train: (layer, steps) =>
         inProblem(layer, (problem, batch) => {
           problem.beginEpoch(0, { inItsMiddle: false });
-          return Array.from({ length: steps }, () => scope(() => problem.step(batch).loss.item()));
+          return Array.from({ length: steps }, () => scope(() => problem.step(COUNT, batch).loss.item()));
         }),
       evaluate: (layer) =>
         inProblem(layer, (problem, batch) => {

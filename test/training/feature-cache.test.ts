@@ -78,7 +78,7 @@ async function readEpoch(features: TrainingFeatures, epoch: number, firstStep = 
   const batches: { places: number[]; labels: unknown; values: Float32Array; shape: readonly number[] }[] = [];
   for await (const batch of features.batches({ epoch, batchSize: 16, firstStep })) {
     scope(() => {
-      const { features: read, labels } = batch.tensors();
+      const { features: read, labels } = batch.tensors(0, batch.places.length);
       expect(read.requiresGrad).toBe(false);
       batches.push({
         places: [...batch.places],
@@ -243,16 +243,16 @@ describe('the plan of a cache', () => {
 
   it('refuses more views than there is room for, with what is needed, what is allowed and what would fit', async () => {
     await withSetting(withViews(5), 'fp32', async ({ plan }) => {
-      // Layer 1 makes 4 x 32 x 32 floats of each of 60 images: 983,040 bytes a view.
-      const host = 2.5 * 983_040;
+      // Layer 2 reads 4 x 16 x 16 floats, pooled, of each of 60 images: 245,760 bytes a view.
+      const host = 2.5 * 245_760;
       expect(() => plan({ device: 0, host, disk: 0 })).toThrowError(
         expect.objectContaining({ name: 'FeatureCacheError', code: 'FEATURE_CACHE' }),
       );
       expect(() => plan({ device: 0, host, disk: 0 })).toThrow(
-        /layer 1 need .* for each view of 60 images, .* for 5 views; allowed: .* host, .* disk\. .*--views 2.*--cache none/,
+        /that layer 2 reads need .* for each view of 60 images, .* for 5 views; allowed: .* host, .* disk\. .*--views 2.*--cache none/,
       );
       expect(
-        [...plan({ device: 0, host: 6 * 983_040, disk: 0 }).views!.values()].map(({ places }) => places.length),
+        [...plan({ device: 0, host: 6 * 245_760, disk: 0 }).views!.values()].map(({ places }) => places.length),
       ).toEqual([5, 5, 5]);
     });
   });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { batchDraws, DeviceImages, Draws, loadDataset } from '../../lib/data/index.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
-import { Dropout, type Module, readSafetensors } from '../../lib/nn/index.js';
+import { Conv2d, Dropout, Linear, type Module, readSafetensors } from '../../lib/nn/index.js';
 import { isGradEnabled, memoryStats, noGrad, scope, type Tensor } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
@@ -69,7 +69,7 @@ describe('a stage in training', () => {
   }
 
   const places = Int32Array.from({ length: 16 }, (_, i) => i);
-  const step = (of: AuxiliaryProblem, epoch = 0): number => scope(() => of.step(() => batch(epoch)).loss.item());
+  const step = (of: AuxiliaryProblem, epoch = 0): number => scope(() => of.step(16, () => batch(epoch)).loss.item());
   const batch = (epoch: number, of = places) => {
     const { images: pixels, labels } = images.batch(of);
     const draws = batchDraws(new Draws({ seed: 1, layer: 0 }), epoch, of);
@@ -78,9 +78,10 @@ describe('a stage in training', () => {
   const gradients = (module: Module): boolean[] =>
     scope(() => module.parameters().map((parameter) => parameter.grad !== null));
 
-  /** Spies on `forward`; notes for each call what autograd and the module were in, and whether its input had a history. */
-  function watch(module: Module): { grad: boolean; training: boolean; history: boolean }[] {
+  /** Spies on the first convolution, or linear layer, of a module; notes for each call what autograd and the module were in, and whether its input had a history. */
+  function watch(whole: Module): { grad: boolean; training: boolean; history: boolean }[] {
     const calls: { grad: boolean; training: boolean; history: boolean }[] = [];
+    const module = [...whole.children.values()].find((part) => part instanceof Conv2d || part instanceof Linear)!;
     const forward = module.forward.bind(module);
     vi.spyOn(module, 'forward').mockImplementation((input: Tensor) => {
       calls.push({ grad: isGradEnabled(), training: module.training, history: input.requiresGrad });
@@ -126,13 +127,14 @@ describe('a stage in training', () => {
     const stage = await begin(smallRecipe({ model: { layers: 2 } }), 1);
     stage.beginEpoch(0, { inItsMiddle: false });
     const outputs: number[][] = [];
-    const forward = network.blocks[1]!.forward.bind(network.blocks[1]!);
-    vi.spyOn(network.blocks[1]!, 'forward').mockImplementation((input) => {
+    const conv = [...network.blocks[1]!.children.values()].find((part) => part instanceof Conv2d)!;
+    const forward = conv.forward.bind(conv);
+    vi.spyOn(conv, 'forward').mockImplementation((input) => {
       outputs.push([...scope(() => input.narrow(0, 0, 1).toFloat32Array())]);
       return forward(input);
     });
     for (const of of [Int32Array.of(3, 4, 5, 6), Int32Array.of(3, 20)]) {
-      scope(() => void stage.step(() => batch(0, of)));
+      scope(() => void stage.step(of.length, () => batch(0, of)));
     }
     outputs[1]!.forEach((value, i) => {
       expect(value).toBeCloseTo(outputs[0]![i]!, 5);

@@ -1,0 +1,36 @@
+import { cudaMemoryStats, type Device, isCuda, measureAttempt, scope, TensorError } from '../tensor/index.js';
+import type { AuxiliaryProblem, GiveBatch } from './auxiliary-problem.js';
+import { OutOfMemoryError } from './errors.js';
+
+export const isOutOfMemory = (error: unknown): error is TensorError =>
+  error instanceof TensorError && error.code === 'OUT_OF_MEMORY';
+
+/**
+ * What is to be told of a batch that did not fit: tries it again for its peak, then half of it and so on until one fits, and the
+ * one between that and its double.
+ * The weights stay as they are, batch norm's running statistics do not.
+ */
+export function explainOutOfMemory(
+  problem: AuxiliaryProblem,
+  failed: { readonly count: number; readonly give: GiveBatch; readonly device: Device; readonly error: TensorError },
+): OutOfMemoryError {
+  const { count, give, device, error } = failed;
+  const attempt = (images: number): { fits: boolean; peakBytes: number } => {
+    const { outcome, peakBytes } = measureAttempt(() => scope(() => problem.tryBatch(images, give)));
+    if ('error' in outcome && !isOutOfMemory(outcome.error)) throw outcome.error;
+    return { fits: !('error' in outcome), peakBytes };
+  };
+  const whole = problem.imagesAtOnce(count);
+  const peakBytes = isCuda(device) ? (cudaMemoryStats(device)?.peakAllocatedBytes ?? null) : attempt(whole).peakBytes;
+  let fitting = Math.floor(whole / 2);
+  while (fitting > 0 && !attempt(fitting).fits) fitting = Math.floor(fitting / 2);
+  const between = Math.floor((3 * fitting) / 2);
+  if (between > fitting && attempt(between).fits) fitting = between;
+  return new OutOfMemoryError(
+    {
+      ...{ layer: problem.stage.layer, device, batchSize: whole, peakBytes },
+      fittingBatchSize: fitting === 0 ? null : fitting,
+    },
+    error,
+  );
+}
