@@ -203,7 +203,7 @@ async function wholeEpoch({
   device,
   firstStep,
 }) {
-  const meter = new EpochMeter({ interval: device === 'cpu' ? 1 : 50 });
+  const meter = new EpochMeter({ everySeconds: device === 'cpu' ? 0 : 10 });
   problem.beginEpoch(0, { inItsMiddle: true });
   let done = firstStep;
   for await (const one of trainFeatures.batches({ epoch: 0, batchSize: batch, firstStep })) {

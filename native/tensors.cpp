@@ -58,6 +58,9 @@ int64_t elementsIn(const IntegerList& shape) {
   return count;
 }
 
+/** Page-locked memory is taken from everybody else: more than a batch of large images is not staged in it. */
+constexpr size_t kAsynchronousBytes = size_t{64} << 20;
+
 napi_value fromTypedArray(napi_env env, napi_callback_info info) {
   return guarded<4>(env, info, "tensor", [](Call& call) {
     const Bytes bytes = bytesOf(call, 0, "data");
@@ -71,8 +74,15 @@ napi_value fromTypedArray(napi_env env, napi_callback_info info) {
     }
     const auto options = at::TensorOptions().dtype(dtype);
     if (device.is_cuda()) {
-      // Straight from JavaScript's memory to the device: the copy is over when this returns.
-      return call.result(at::from_blob(bytes.data, shape, options).to(device));
+      if (bytes.length > kAsynchronousBytes) {
+        // Straight from JavaScript's memory to the device: the copy is over when this returns.
+        return call.result(at::from_blob(bytes.data, shape, options).to(device));
+      }
+      // A batch and what is drawn for it: copied by the device when its turn comes, so that nobody waits. LibTorch keeps
+      // the page-locked memory until then.
+      at::Tensor staged = at::empty(shape, options.pinned_memory(true));
+      if (bytes.length > 0) std::memcpy(staged.data_ptr(), bytes.data, bytes.length);
+      return call.result(staged.to(device, /*non_blocking=*/true));
     }
     at::Tensor tensor = at::empty(shape, options);
     if (bytes.length > 0) std::memcpy(tensor.data_ptr(), bytes.data, bytes.length);

@@ -8,7 +8,7 @@ export class UsageError extends Error {
 }
 
 /** Codes of errors that the user's own words caused. */
-const USAGE_CODES = new Set(['USAGE', 'INVALID_RECIPE', 'INVALID_ARGUMENT', 'DATA_ARGUMENT']);
+const USAGE_CODES = new Set(['USAGE', 'INVALID_RECIPE', 'INVALID_ARGUMENT', 'DATA_ARGUMENT', 'CACHE_BUDGET']);
 
 const codeOf = (error: unknown): string | undefined => {
   const code = (error as { code?: unknown } | null)?.code;

@@ -152,7 +152,7 @@ class PlainView implements ProgressView {
         if (this.#throttle.due) {
           print(
             `layer ${event.layer + 1} epoch ${event.epoch + 1} step ${event.step} of ${event.stepsPerEpoch}: ` +
-              `loss ${event.loss.toFixed(4)}, top-1 ${event.top1.toFixed(2)} %, ` +
+              `loss ${event.loss?.toFixed(4) ?? '-'}, top-1 ${event.top1?.toFixed(2) ?? '-'} %, ` +
               `${Math.round(event.imagesPerSecond)} images/s, about ${left} left`,
           );
         }
@@ -215,8 +215,8 @@ class TerminalView implements ProgressView {
     const payload = {
       layer: event.layer + 1,
       epoch: event.epoch + 1,
-      loss: event.loss.toFixed(3),
-      top1: event.top1.toFixed(1),
+      loss: event.loss?.toFixed(3) ?? '-',
+      top1: event.top1?.toFixed(1) ?? '-',
       speed: Math.round(event.imagesPerSecond),
       left: this.#left.after(event),
     };

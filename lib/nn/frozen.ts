@@ -25,23 +25,24 @@ interface Parts {
  * Dispose it.
  */
 export class FrozenBlocks {
-  readonly #blocks: readonly Module[];
   readonly #dtype: DType;
   readonly #own: Tensor[] = [];
   #steps: Step[][] | null = null;
   readonly #parts = new Map<string, Parts>();
 
   /** `dtype` is what is computed in: float32, bfloat16 or float16. */
-  constructor(blocks: readonly Module[], dtype: DType) {
-    this.#blocks = blocks;
+  constructor(
+    readonly blocks: readonly Module[],
+    dtype: DType,
+  ) {
     this.#dtype = dtype;
   }
 
   /** What the first `count` blocks (all unless told) make of a batch, in the dtype of the constructor; no gradient. */
-  forward(input: Tensor, count = this.#blocks.length): Tensor {
+  forward(input: Tensor, count = this.blocks.length): Tensor {
     if (count === 0) return input;
     return noGrad(() => {
-      this.#steps ??= this.#blocks.map((block) => this.#prepare(block));
+      this.#steps ??= this.blocks.map((block) => this.#prepare(block));
       const steps: Step[] = [(x) => x.to({ dtype: this.#dtype }), ...this.#steps.slice(0, count).flat()];
       const { images, outputShape } = this.#partsOf(input, count, steps);
       const batch = input.shape[0]!;

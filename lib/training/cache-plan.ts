@@ -41,14 +41,15 @@ export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undef
   if (stated === 'none') return { device: 0, host: 0, disk: 0 };
   for (const [place, bytes] of Object.entries(stated ?? {})) {
     if (!PLACES.includes(place as CachePlace)) {
-      throw new FeatureCacheError(`cache: expected one of ${PLACES.join(', ')}, got ${place}`);
+      throw new FeatureCacheError('CACHE_BUDGET', `cache: expected one of ${PLACES.join(', ')}, got ${place}`);
     }
     if (!(typeof bytes === 'number' && bytes >= 0 && Number.isFinite(bytes))) {
-      throw new FeatureCacheError(`cache.${place}: expected a number of bytes from 0, got ${bytes}`);
+      throw new FeatureCacheError('CACHE_BUDGET', `cache.${place}: expected a number of bytes from 0, got ${bytes}`);
     }
   }
   if (!isCuda(device) && (stated?.device ?? 0) > 0) {
     throw new FeatureCacheError(
+      'CACHE_BUDGET',
       `cache.device: expected nothing for ${device}, whose memory is the host's, got ${stated!.device} bytes`,
     );
   }
@@ -106,6 +107,7 @@ export function planCache(options: CachePlanOptions): CachePlan {
     .map((place) => `${gib(budget[place])} ${place}`)
     .join(', ');
   throw new FeatureCacheError(
+    'CACHE_BUDGET',
     `the features that layer ${stage.layer + 1} reads need ${gib(largest)} for each view of ${trainCount} images, ` +
       `${gib(largest * views)} for ${views} ${views === 1 ? 'view' : 'views'}; allowed: ${allowed}. ` +
       `Allow more room (--cache host=GIB,disk=GIB), ${fitting > 0 ? `take ${fitting} ${fitting === 1 ? 'view' : 'views'} (--views ${fitting}), ` : ''}` +

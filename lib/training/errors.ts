@@ -87,5 +87,12 @@ export class RunDirectoryError extends Error {
 /** Features of the frozen layers cannot be kept: they do not fit, or a file of them cannot be used. */
 export class FeatureCacheError extends Error {
   override readonly name = 'FeatureCacheError';
-  readonly code = 'FEATURE_CACHE';
+
+  constructor(
+    readonly code: 'CACHE_BUDGET' | 'CACHE_FILE',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
 }

@@ -27,9 +27,9 @@ export interface StepProgress {
   /** Steps done in this epoch. */
   readonly step: number;
   readonly stepsPerEpoch: number;
-  /** Means over the epoch so far. */
-  readonly loss: number;
-  readonly top1: number;
+  /** Means over the epoch so far; null before they are read from a GPU for the first time. */
+  readonly loss: number | null;
+  readonly top1: number | null;
   readonly imagesPerSecond: number;
   /** Steps done and to be done in the whole run. */
   readonly stepsDone: number;

@@ -126,9 +126,13 @@ export class FileRows implements FeatureRows {
         done += (await this.#file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
       }
     } catch (error) {
-      throw new FeatureCacheError(`${this.path}: the features could not be written: ${(error as Error).message}`, {
-        cause: error,
-      });
+      throw new FeatureCacheError(
+        'CACHE_FILE',
+        `${this.path}: the features could not be written: ${(error as Error).message}`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 
@@ -160,6 +164,7 @@ export class FileRows implements FeatureRows {
       const { bytesRead } = await this.#file.read(bytes, done, bytes.length - done, start * this.rowBytes + done);
       if (bytesRead === 0) {
         throw new FeatureCacheError(
+          'CACHE_FILE',
           `${this.path}: expected the features of images ${start} to ${start + length - 1}, but the file ends before them`,
         );
       }

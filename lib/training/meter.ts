@@ -13,27 +13,33 @@ export interface MeterState {
 }
 
 /**
- * Sums loss and hits over the steps of an epoch. The values are read from the device only every `interval` steps:
+ * Sums loss and hits over the steps of an epoch. The values stay on the device and are read only once in `everySeconds`:
  * a read waits for everything the device was given.
  */
 export class EpochMeter {
-  readonly #interval: number;
+  readonly #everySeconds: number;
+  readonly #now: () => number;
+  #lastRead: number;
   readonly #pending: { step: number; images: number; loss: Tensor; correct: Tensor }[] = [];
   readonly #state: MeterState;
 
-  constructor(options: { interval: number; state?: MeterState }) {
-    this.#interval = options.interval;
+  /** `now` tells the time in seconds. */
+  constructor(options: { everySeconds: number; state?: MeterState; now?: () => number }) {
+    this.#everySeconds = options.everySeconds;
+    this.#now = options.now ?? (() => performance.now() / 1000);
+    this.#lastRead = this.#now();
     this.#state = { ...(options.state ?? { lossSum: 0, correct: 0, images: 0 }) };
   }
 
   /** Takes a step's mean loss and number of hits, both scalars on the device. Returns the losses it has now read. */
   add(step: number, images: number, loss: Tensor, correct: Tensor): StepLoss[] {
     this.#pending.push({ step, images, loss: keep(loss.detach()), correct: keep(correct) });
-    return this.#pending.length >= this.#interval ? this.flush() : [];
+    return this.#now() - this.#lastRead >= this.#everySeconds ? this.flush() : [];
   }
 
   /** Reads what is pending. */
   flush(): StepLoss[] {
+    this.#lastRead = this.#now();
     if (this.#pending.length === 0) return [];
     const pending = this.#pending.splice(0);
     return scope(() => {
@@ -55,14 +61,19 @@ export class EpochMeter {
     return this.#state;
   }
 
-  /** Mean loss an image, of what has been read. */
+  /** Mean loss an image, of what has been read; NaN before that. */
   get loss(): number {
     return this.#state.lossSum / this.#state.images;
   }
 
-  /** Percentage of hits, of what has been read. */
+  /** Percentage of hits, of what has been read; NaN before that. */
   get top1(): number {
     return (100 * this.#state.correct) / this.#state.images;
+  }
+
+  /** Whether anything has been read. */
+  get hasRead(): boolean {
+    return this.#state.images > 0;
   }
 
   dispose(): void {

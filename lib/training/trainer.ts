@@ -16,8 +16,8 @@ import type { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 import type { TestFeatures } from './test-features.js';
 
-/** A read of the loss waits for the device: on CUDA it is done only so often. */
-const CUDA_READ_INTERVAL = 50;
+/** A read of the losses waits for the device: on CUDA it is done only so often, and at the end of an epoch. */
+const CUDA_READ_SECONDS = 10;
 
 export interface TrainerOptions extends ProblemContext {
   readonly network: Network;
@@ -174,7 +174,7 @@ export class Trainer {
     const { layer } = problem.stage;
     const stepsPerEpoch = Math.ceil(trainImages.count / batchSize);
     const meter = new EpochMeter({
-      interval: isCuda(device) ? CUDA_READ_INTERVAL : 1,
+      everySeconds: isCuda(device) ? CUDA_READ_SECONDS : 0,
       ...(from?.meter ? { state: from.meter } : {}),
     });
     const firstStep = from?.position.step ?? 0;
@@ -200,8 +200,8 @@ export class Trainer {
           epoch,
           step,
           stepsPerEpoch,
-          loss: meter.loss,
-          top1: meter.top1,
+          loss: meter.hasRead ? meter.loss : null,
+          top1: meter.hasRead ? meter.top1 : null,
           imagesPerSecond: (done - imagesBefore) / seconds(start),
           stepsDone: epochsDone * stepsPerEpoch + step,
           stepsTotal: this.#options.stages.length * recipe.training.epochs * stepsPerEpoch,

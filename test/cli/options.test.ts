@@ -1,8 +1,14 @@
 import { expect, it } from 'vitest';
 import { EXIT, exitCodeOf, messageOf, UsageError } from '../../lib/cli/exit.js';
-import { device, integer, positiveNumber } from '../../lib/cli/options.js';
+import { cacheBudget, device, integer, positiveNumber } from '../../lib/cli/options.js';
 import { DataError } from '../../lib/data/errors.js';
-import { NonFiniteLossError, RecipeError, RunDirectoryError, TrainingInterrupted } from '../../lib/training/errors.js';
+import {
+  FeatureCacheError,
+  NonFiniteLossError,
+  RecipeError,
+  RunDirectoryError,
+  TrainingInterrupted,
+} from '../../lib/training/errors.js';
 
 it('an integer is digits, from its minimum, that a number can hold exactly', () => {
   expect(integer(0)('0')).toBe(0);
@@ -28,6 +34,26 @@ it('a device is auto, cpu, cuda or cuda:N', () => {
   }
 });
 
+it('a cache budget is GiB by place, or none', () => {
+  expect(cacheBudget('none')).toBe('none');
+  expect(cacheBudget('host=1')).toEqual({ host: 2 ** 30 });
+  expect(cacheBudget('device=0.5, host=16,disk=100')).toEqual({ device: 2 ** 29, host: 2 ** 34, disk: 100 * 2 ** 30 });
+  for (const text of [
+    '',
+    '8',
+    'host',
+    'host=',
+    'host=-1',
+    'host=1e3',
+    'ram=1',
+    'host=1,host=2',
+    'host=1;disk=2',
+    'NONE',
+  ]) {
+    expect(() => cacheBudget(text)).toThrow(`got "${text}".`);
+  }
+});
+
 it('exit codes: 2 for what the user said wrong, 130 for an interruption, 1 for all else', () => {
   expect(EXIT).toEqual({ done: 0, failed: 1, usage: 2, interrupted: 130 });
   expect(exitCodeOf(new UsageError('x'))).toBe(2);
@@ -35,6 +61,8 @@ it('exit codes: 2 for what the user said wrong, 130 for an interruption, 1 for a
   expect(exitCodeOf(new DataError('DATA_ARGUMENT', 'x'))).toBe(2);
   expect(exitCodeOf(new DataError('DATA_NOT_FOUND', 'x'))).toBe(1);
   expect(exitCodeOf(new RunDirectoryError('x'))).toBe(1);
+  expect(exitCodeOf(new FeatureCacheError('CACHE_BUDGET', 'x'))).toBe(2);
+  expect(exitCodeOf(new FeatureCacheError('CACHE_FILE', 'x'))).toBe(1);
   const at = { layer: 0, epoch: 0, step: 0, learningRate: 1, loss: Number.NaN };
   expect(exitCodeOf(new NonFiniteLossError(at, null))).toBe(1);
   expect(exitCodeOf(new TrainingInterrupted('x'))).toBe(130);

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { disposeNetwork, type Network, placeNetwork, SimCnn, Vgg } from '../../lib/models/index.js';
 import { AvgPool2d, BatchNorm2d, Conv2d, FrozenBlocks, foldBatchNorm, ReLU, Sequential } from '../../lib/nn/index.js';
-import { manualSeed, memoryStats, noGrad, randn, scope, type Tensor } from '../../lib/tensor/index.js';
+import { manualSeed, measurePeak, memoryStats, noGrad, randn, scope, type Tensor } from '../../lib/tensor/index.js';
 
 /** Statistics and gains that are not those of a new network. */
 function disturb(network: Network): void {
@@ -109,6 +109,36 @@ describe('frozen blocks', () => {
     expect(memoryStats()).toEqual(before);
     block.dispose();
   });
+});
+
+it.each([1, 31, 33, 70])('frozen blocks send %i images through in parts, to the same features', (batch) => {
+  manualSeed(3);
+  // 64 x 32 x 32 float32 are 256 KiB of an image: some 32 images at a time on a CPU.
+  const network = new SimCnn({ classes: 5, k: 2, layers: 3, width: 64, auxWidth: 4, downsampleAt: [2], seed: 1 });
+  placeNetwork(network, { memoryFormat: 'channelsLast' });
+  disturb(network);
+  // Of three blocks, and of blocks with a head, whose output is a row.
+  const modules = [...network.blocks, network.heads[2]!.eval()];
+  const frozen = new FrozenBlocks(modules, 'float32');
+  scope(() =>
+    noGrad(() => {
+      const images = randn([batch, ...network.inputShape]).contiguous({ memoryFormat: 'channelsLast' });
+      for (const count of [3, 4]) {
+        const expected = modules.slice(0, count).reduce((x, module) => module.forward(x), images);
+        const { result: got, peakBytes } = measurePeak(() => frozen.forward(images, count));
+        expect(got.shape).toEqual(expected.shape);
+        expect(difference(got, expected)).toBeLessThan(1e-6);
+        for (const image of [0, batch - 1]) {
+          expect(difference(got.narrow(0, image, 1), expected.narrow(0, image, 1))).toBeLessThan(2e-6);
+        }
+        if (count === 3) expect(got.isContiguous('channelsLast')).toBe(true);
+        // The output, and of a part its input and output and what convolutions need besides.
+        expect(peakBytes).toBeLessThan(got.byteLength + 5 * 8 * 2 ** 20);
+      }
+    }),
+  );
+  frozen.dispose();
+  disposeNetwork(network);
 });
 
 it('folds batch norm by its formula', () => {

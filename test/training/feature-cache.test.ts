@@ -246,7 +246,7 @@ describe('the plan of a cache', () => {
       // Layer 2 reads 4 x 16 x 16 floats, pooled, of each of 60 images: 245,760 bytes a view.
       const host = 2.5 * 245_760;
       expect(() => plan({ device: 0, host, disk: 0 })).toThrowError(
-        expect.objectContaining({ name: 'FeatureCacheError', code: 'FEATURE_CACHE' }),
+        expect.objectContaining({ name: 'FeatureCacheError', code: 'CACHE_BUDGET' }),
       );
       expect(() => plan({ device: 0, host, disk: 0 })).toThrow(
         /that layer 2 reads need .* for each view of 60 images, .* for 5 views; allowed: .* host, .* disk\. .*--views 2.*--cache none/,

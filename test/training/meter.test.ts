@@ -20,8 +20,15 @@ function add(meter: EpochMeter, step: number): number[] {
   );
 }
 
-it.each([1, 2, 50])('weighs batches by their images, read every %i steps', (interval) => {
-  const meter = new EpochMeter({ interval });
+/** A clock on which a step takes a second. */
+const clock = (): (() => number) => {
+  let now = -1;
+  return () => ++now;
+};
+
+it.each([0, 2, 50])('weighs batches by their images, read every %i seconds', (everySeconds) => {
+  const meter = new EpochMeter({ everySeconds, now: clock() });
+  expect(meter.hasRead).toBe(false);
   const read = [0, 1, 2].flatMap((step) => add(meter, step));
   expect([...read, ...meter.flush().map(({ step }) => step)]).toEqual([0, 1, 2]);
   expect(meter.loss).toBeCloseTo(LOSS, 12);
@@ -29,19 +36,21 @@ it.each([1, 2, 50])('weighs batches by their images, read every %i steps', (inte
   meter.dispose();
 });
 
-it('reads nothing before its interval', () => {
-  const meter = new EpochMeter({ interval: 3 });
+it('reads nothing before its time', () => {
+  const meter = new EpochMeter({ everySeconds: 3, now: clock() });
   expect([add(meter, 0), add(meter, 1)]).toEqual([[], []]);
   expect(meter.state.images).toBe(0);
+  expect(meter.hasRead).toBe(false);
   expect(add(meter, 2)).toEqual([0, 1, 2]);
+  expect(meter.hasRead).toBe(true);
   meter.dispose();
 });
 
 it('goes on from a saved state, and does not change it', () => {
-  const first = new EpochMeter({ interval: 1 });
+  const first = new EpochMeter({ everySeconds: 0 });
   add(first, 0);
   const saved = { ...first.state };
-  const second = new EpochMeter({ interval: 1, state: saved });
+  const second = new EpochMeter({ everySeconds: 0, state: saved });
   add(second, 1);
   add(second, 2);
   expect(second.loss).toBeCloseTo(LOSS, 12);
@@ -51,7 +60,7 @@ it('goes on from a saved state, and does not change it', () => {
 
 it('frees what it has not read', () => {
   const before = memoryStats();
-  const meter = new EpochMeter({ interval: 50 });
+  const meter = new EpochMeter({ everySeconds: 50 });
   add(meter, 0);
   expect(memoryStats().liveTensors).toBe(before.liveTensors + 2);
   meter.dispose();

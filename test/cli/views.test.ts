@@ -1,0 +1,72 @@
+// Kept views and batches in parts, by flags.
+import { existsSync, readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { jsonLines, layerwise, TINY, temporaryFolder } from './cli.js';
+
+const at = temporaryFolder();
+const tiny = (out: string, ...more: string[]): string[] => [
+  'train',
+  ...TINY,
+  '--layers',
+  '3',
+  '--out',
+  at(out),
+  ...more,
+];
+
+it.each([
+  ['host', 'host=0.5'],
+  ['disk', 'host=0,disk=0.5'],
+])('--views keeps features in the %s and tells each view', async (place, budget) => {
+  const { code, stdout, stderr } = await layerwise(tiny(place, '--views', '2', '--cache', budget, '--json'));
+  expect([code, stderr]).toEqual([0, '']);
+  const views = jsonLines(stdout).filter(({ type }) => type === 'view');
+  // 64 images: layer 2 reads 2 x 16 x 16 floats of each, layer 3 4 x 8 x 8.
+  const view = { type: 'view', views: 2, place };
+  expect(views).toEqual([
+    { ...view, layer: 1, view: 0, bytes: 131_072 },
+    { ...view, layer: 1, view: 1, bytes: 131_072 },
+    { ...view, layer: 2, view: 0, bytes: 65_536 },
+    { ...view, layer: 2, view: 1, bytes: 65_536 },
+  ]);
+  const { recipe } = JSON.parse(readFileSync(at(place, 'config.json'), 'utf8'));
+  expect(recipe.augmentation.views).toBe(2);
+  expect(existsSync(at(place, 'features'))).toBe(false);
+});
+
+it("says for people where the features are, and that the recipe is not the paper's", async () => {
+  const { code, stdout } = await layerwise(tiny('people', '--views', '1'));
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/layer 2: features of view 1 of 1 kept, \d+ MiB \(memory\)/);
+  expect(stdout).toMatch(/note +1 augmented view of each image, the same for all layers/);
+});
+
+it('refuses more views than fit, before the run directory is made', async () => {
+  const { code, stderr } = await layerwise(tiny('refused', '--views', '500', '--cache', 'host=0.001'));
+  expect(stderr).toMatch(/^layerwise: the features that layer 2 reads need .* for each view of 64 images.*--views \d+/);
+  expect(code).toBe(2);
+  expect(existsSync(at('refused'))).toBe(false);
+});
+
+it.each([
+  [['--views', '0'], /--views.*Expected an integer of at least 1, got "0"/s],
+  [['--cache', 'host'], /--cache.*Expected none, or GiB such as device=8,host=8,disk=8, got "host"/s],
+  [['--micro-batch', '0'], /--micro-batch.*Expected an integer of at least 1, got "0"/s],
+])('refuses %o', async (flags, message) => {
+  const { code, stderr } = await layerwise(tiny('wrong', ...flags));
+  expect(stderr).toMatch(message);
+  expect(code).toBe(2);
+});
+
+it('--micro-batch notes what it does to batch norm', async () => {
+  const { code, stdout } = await layerwise(tiny('parts', '--micro-batch', '10'));
+  expect(code).toBe(0);
+  expect(stdout).toContain('Batches of 32 images in parts of 10: batch norm takes its statistics of each part');
+});
+
+it('--cache goes with --resume, other flags of a recipe do not', async () => {
+  await layerwise(tiny('resumed', '--views', '2'));
+  expect((await layerwise(['train', '--resume', at('resumed'), '--cache', 'none'])).code).toBe(0);
+  const { code, stderr } = await layerwise(['train', '--resume', at('resumed'), '--views', '3']);
+  expect([code, stderr]).toEqual([2, expect.stringContaining('--views cannot be given with --resume')]);
+});
