@@ -71,7 +71,7 @@ struct Rows {
  * into a core's cache, so that its second reading costs nothing, and has so few rows that float32 sums them well.
  */
 constexpr int64_t kBlockElements = 32 * 1024;
-constexpr int64_t kBlockRows = 1024;
+constexpr int64_t kBlockRows = 128;
 
 int64_t rowsOfBlock(const Rows& rows) {
   return std::clamp<int64_t>(kBlockElements / rows.channels, 1, kBlockRows);
@@ -123,25 +123,35 @@ LAYERWISE_VECTORISED void blockMoments(const T* __restrict input, int64_t rows, 
   }
 }
 
-/** max(gain * input + shift, 0). */
+/** What batch norm makes of a value. The mean comes off first: large means must not cost the digits of small deviations. */
+inline float normalized(float value, float mean, float gain, float offset) { return (value - mean) * gain + offset; }
+
+/** max(normalized, 0). */
 template <typename T>
-LAYERWISE_VECTORISED void blockForward(const T* __restrict input, T* __restrict output, int64_t rows, int64_t channels, const float* __restrict gain,
-                                       const float* __restrict shift) {
+LAYERWISE_VECTORISED void blockForward(const T* __restrict input, T* __restrict output, int64_t rows, int64_t channels,
+                                       const float* __restrict mean, const float* __restrict gain,
+                                       const float* __restrict offset) {
   for (int64_t r = 0; r < rows; r++) {
     const T* __restrict from = input + r * channels;
     T* __restrict to = output + r * channels;
     for (int64_t c = 0; c < channels; c++) {
-      const float value = toFloat(from[c]) * gain[c] + shift[c];
+      const float value = normalized(toFloat(from[c]), mean[c], gain[c], offset[c]);
       store(to + c, value <= 0.f ? 0.f : value);
     }
   }
 }
 
+/** What of the gradient at the output passes the ReLU. */
+inline float passed(float gradient, float value, float mean, float gain, float offset) {
+  return normalized(value, mean, gain, offset) <= 0.f ? 0.f : gradient;
+}
+
 /** Sums of the gradient behind the ReLU, and of its product with the input's deviation from the mean. */
 template <typename T>
-LAYERWISE_VECTORISED void blockGradientSums(const T* __restrict input, const T* __restrict gradient, int64_t rows, int64_t channels,
-                                            const float* __restrict gain, const float* __restrict shift, const float* __restrict mean, float* __restrict sum,
-                                            float* __restrict product) {
+LAYERWISE_VECTORISED void blockGradientSums(const T* __restrict input, const T* __restrict gradient, int64_t rows,
+                                            int64_t channels, const float* __restrict mean,
+                                            const float* __restrict gain, const float* __restrict offset,
+                                            float* __restrict sum, float* __restrict product) {
   std::fill(sum, sum + channels, 0.f);
   std::fill(product, product + channels, 0.f);
   for (int64_t r = 0; r < rows; r++) {
@@ -149,26 +159,27 @@ LAYERWISE_VECTORISED void blockGradientSums(const T* __restrict input, const T* 
     const T* __restrict g = gradient + r * channels;
     for (int64_t c = 0; c < channels; c++) {
       const float value = toFloat(x[c]), given = toFloat(g[c]);
-      const float passed = value * gain[c] + shift[c] <= 0.f ? 0.f : given;
-      sum[c] += passed;
-      product[c] += passed * (value - mean[c]);
+      const float behind = passed(given, value, mean[c], gain[c], offset[c]);
+      sum[c] += behind;
+      product[c] += behind * (value - mean[c]);
     }
   }
 }
 
-/** gain * gradient + slope * input + offset, the gradient behind the ReLU. */
+/** gain * gradient + slope * deviation + base, the gradient behind the ReLU. */
 template <typename T>
-LAYERWISE_VECTORISED void blockBackward(const T* __restrict input, const T* __restrict gradient, T* __restrict result, int64_t rows, int64_t channels,
-                                        const float* __restrict gain, const float* __restrict shift, const float* __restrict slope,
-                                        const float* __restrict offset) {
+LAYERWISE_VECTORISED void blockBackward(const T* __restrict input, const T* __restrict gradient, T* __restrict result,
+                                        int64_t rows, int64_t channels, const float* __restrict mean,
+                                        const float* __restrict gain, const float* __restrict offset,
+                                        const float* __restrict slope, const float* __restrict base) {
   for (int64_t r = 0; r < rows; r++) {
     const T* __restrict x = input + r * channels;
     const T* __restrict g = gradient + r * channels;
     T* __restrict to = result + r * channels;
     for (int64_t c = 0; c < channels; c++) {
       const float value = toFloat(x[c]), given = toFloat(g[c]);
-      const float passed = value * gain[c] + shift[c] <= 0.f ? 0.f : given;
-      store(to + c, gain[c] * passed + (slope[c] * value + offset[c]));
+      const float behind = passed(given, value, mean[c], gain[c], offset[c]);
+      store(to + c, gain[c] * behind + (slope[c] * (value - mean[c]) + base[c]));
     }
   }
 }
@@ -200,10 +211,10 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
     const Rows rows = rowsOf(input);
     const int64_t channels = rows.channels, size = rowsOfBlock(rows), blocks = countBlocks(rows);
     at::Tensor output = at::empty_like(input);
-    // For each channel: mean, 1 / standard deviation, gain, shift.
-    at::Tensor statistics = at::empty({4, channels}, input.options().dtype(at::kFloat).memory_format(at::MemoryFormat::Contiguous));
+    // For each channel: mean, 1 / standard deviation, gain, offset.
+    at::Tensor statistics = at::empty({4, channels}, input.options().dtype(at::kFloat));
     float* const mean = dataOf<float>(statistics);
-    float *const inverse = mean + channels, *const gain = inverse + channels, *const shift = gain + channels;
+    float *const inverse = mean + channels, *const gain = inverse + channels, *const offset = gain + channels;
     withElements(input, [&](auto* element) {
       using T = std::remove_pointer_t<decltype(element)>;
       const T* const x = dataOf<T>(input);
@@ -217,27 +228,32 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
       const float *const w = dataOf<float>(weight), *const b = dataOf<float>(bias);
       float *const movingMean = dataOf<float>(runningMean), *const movingVar = dataOf<float>(runningVar);
       const double count = static_cast<double>(rows.count);
-      for (int64_t c = 0; c < channels; c++) {
-        // Chan, Golub and LeVeque 1979: moments of parts make those of the whole.
-        double total = 0, average = 0, squares = 0;
-        for (int64_t block = 0; block < blocks; block++) {
-          const double length = static_cast<double>(lengthOf(block));
-          const double delta = moments[2 * block * channels + c] - average;
-          total += length;
-          average += delta * length / total;
-          squares += moments[(2 * block + 1) * channels + c] + delta * delta * length * (total - length) / total;
+      // Chan, Golub and LeVeque 1979: moments of parts make those of the whole.
+      std::vector<double> average(channels), squares(channels);
+      double total = 0;
+      for (int64_t block = 0; block < blocks; block++) {
+        const float* const own = moments.data() + 2 * block * channels;
+        const double length = static_cast<double>(lengthOf(block)), share = length / (total + length);
+        for (int64_t c = 0; c < channels; c++) {
+          const double delta = own[c] - average[c];
+          average[c] += delta * share;
+          squares[c] += own[channels + c] + delta * delta * share * total;
         }
-        const double deviation = 1 / std::sqrt(squares / count + eps);
-        mean[c] = static_cast<float>(average);
+        total += length;
+      }
+      for (int64_t c = 0; c < channels; c++) {
+        const double deviation = 1 / std::sqrt(squares[c] / count + eps);
+        mean[c] = static_cast<float>(average[c]);
         inverse[c] = static_cast<float>(deviation);
         gain[c] = static_cast<float>(w[c] * deviation);
-        shift[c] = static_cast<float>(b[c] - average * w[c] * deviation);
-        movingMean[c] = static_cast<float>((1 - momentum) * movingMean[c] + momentum * average);
-        movingVar[c] = static_cast<float>((1 - momentum) * movingVar[c] + momentum * squares / (count - 1));
+        // Of the mean, too, what its float32 lacks.
+        offset[c] = static_cast<float>(b[c] - (average[c] - mean[c]) * w[c] * deviation);
+        movingMean[c] = static_cast<float>((1 - momentum) * movingMean[c] + momentum * average[c]);
+        movingVar[c] = static_cast<float>((1 - momentum) * movingVar[c] + momentum * squares[c] / (count - 1));
       }
       forEachBlock(blocks, [&](int64_t block) {
         const int64_t start = block * size * channels;
-        blockForward(x + start, y + start, lengthOf(block), channels, gain, shift);
+        blockForward(x + start, y + start, lengthOf(block), channels, mean, gain, offset);
       });
     });
     context->save_for_backward({input, statistics});
@@ -251,7 +267,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
     const Rows rows = rowsOf(input);
     const int64_t channels = rows.channels, size = rowsOfBlock(rows), blocks = countBlocks(rows);
     const float* const mean = dataOf<float>(statistics);
-    const float *const inverse = mean + channels, *const gain = inverse + channels, *const shift = gain + channels;
+    const float *const inverse = mean + channels, *const gain = inverse + channels, *const offset = gain + channels;
     at::Tensor inputGradient = at::empty_like(input);
     at::Tensor ofParameters = at::empty({2, channels}, statistics.options());
     float* const ofWeight = dataOf<float>(ofParameters);
@@ -260,31 +276,34 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
       using T = std::remove_pointer_t<decltype(element)>;
       const T *const x = dataOf<T>(input), *const g = dataOf<T>(gradient);
       T* const result = dataOf<T>(inputGradient);
-      std::vector<float> sums(2 * blocks * channels), slope(channels), offset(channels);
+      std::vector<float> sums(2 * blocks * channels), slope(channels), base(channels);
       const auto lengthOf = [&](int64_t block) { return std::min(size, rows.count - block * size); };
       forEachBlock(blocks, [&](int64_t block) {
         const int64_t start = block * size * channels;
         float* const own = sums.data() + 2 * block * channels;
-        blockGradientSums(x + start, g + start, lengthOf(block), channels, gain, shift, mean, own, own + channels);
+        blockGradientSums(x + start, g + start, lengthOf(block), channels, mean, gain, offset, own,
+                          own + channels);
       });
       const double count = static_cast<double>(rows.count);
-      for (int64_t c = 0; c < channels; c++) {
-        double sum = 0, product = 0;
-        for (int64_t block = 0; block < blocks; block++) {
-          sum += sums[2 * block * channels + c];
-          product += sums[(2 * block + 1) * channels + c];
+      std::vector<double> sum(channels), product(channels);
+      for (int64_t block = 0; block < blocks; block++) {
+        const float* const own = sums.data() + 2 * block * channels;
+        for (int64_t c = 0; c < channels; c++) {
+          sum[c] += own[c];
+          product[c] += own[channels + c];
         }
-        ofWeight[c] = static_cast<float>(product * inverse[c]);
-        ofBias[c] = static_cast<float>(sum);
+      }
+      for (int64_t c = 0; c < channels; c++) {
+        ofWeight[c] = static_cast<float>(product[c] * inverse[c]);
+        ofBias[c] = static_cast<float>(sum[c]);
         // gain * (g - mean of g - deviation * inverse^2 * mean of g * deviation)
-        const double falling = -gain[c] * product / count * inverse[c] * inverse[c];
-        slope[c] = static_cast<float>(falling);
-        offset[c] = static_cast<float>(-gain[c] * sum / count - falling * mean[c]);
+        slope[c] = static_cast<float>(-gain[c] * product[c] / count * inverse[c] * inverse[c]);
+        base[c] = static_cast<float>(-gain[c] * sum[c] / count);
       }
       forEachBlock(blocks, [&](int64_t block) {
         const int64_t start = block * size * channels;
-        blockBackward(x + start, g + start, result + start, lengthOf(block), channels, gain, shift, slope.data(),
-                      offset.data());
+        blockBackward(x + start, g + start, result + start, lengthOf(block), channels, mean, gain, offset,
+                      slope.data(), base.data());
       });
     });
     return {inputGradient, ofParameters[0], ofParameters[1], {}, {}, {}, {}};

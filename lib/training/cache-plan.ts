@@ -88,7 +88,11 @@ export function planCache(options: CachePlanOptions): CachePlan {
   const format = (depth: number): RowFormat => formats[depth]!;
   const viewBytes = depths.map((depth) => rowBytes(format(depth)) * trainCount);
   const testBytes = Math.max(...depths.map((depth) => rowBytes(format(depth)) * testCount));
-  const assign = (number: number, room: CacheBudget): CachePlace[][] | null => placeViews(viewBytes, number, room);
+  const largest = Math.max(...viewBytes);
+  // However they are placed, no more can be.
+  const most = Math.floor(budgetOf(budget) / largest);
+  const assign = (number: number, room: CacheBudget): CachePlace[][] | null =>
+    number > most ? null : placeViews(viewBytes, number, room);
   // The test images' features are read in every epoch too, but they are few: views go before them.
   for (const reserved of [testBytes, 0]) {
     if (reserved > budget[ownPlace]) continue;
@@ -99,9 +103,8 @@ export function planCache(options: CachePlanOptions): CachePlan {
       views: new Map(depths.map((depth, i) => [depth, { format: format(depth), places: places[i]! }])),
     };
   }
-  let fitting = views - 1;
+  let fitting = Math.min(views - 1, most);
   while (fitting > 0 && assign(fitting, budget) === null) fitting--;
-  const largest = Math.max(...viewBytes);
   const stage = stages.find(({ frozen }) => frozen.length === depths[viewBytes.indexOf(largest)])!;
   const allowed = PLACES.filter((place) => place !== 'device' || isCuda(device))
     .map((place) => `${gib(budget[place])} ${place}`)

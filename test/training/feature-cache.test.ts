@@ -257,6 +257,12 @@ describe('the plan of a cache', () => {
     });
   });
 
+  it('refuses at once, however many views are asked for', async () => {
+    await withSetting(withViews(Number.MAX_SAFE_INTEGER), 'fp32', async ({ plan }) => {
+      expect(() => plan(ROOM)).toThrow(/--views \d+\)/);
+    });
+  });
+
   it('keeps nothing without views but the test features, and nothing at all where nothing may be kept', async () => {
     await withSetting(withViews(null), 'fp32', async ({ plan }) => {
       expect(plan(ROOM)).toEqual({ testBytes: ROOM.host, views: null });
