@@ -1,5 +1,6 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
 import { InvalidArgumentError } from 'commander';
+import type { CacheBudget, CachePlace } from '../training/index.js';
 
 export function integer(minimum: number): (text: string) => number {
   return (text) => {
@@ -26,19 +27,20 @@ export function device(text: string): string {
   return text;
 }
 
-const CACHE_PLACES = ['device', 'host', 'disk'];
+const CACHE_PLACES: readonly CachePlace[] = ['device', 'host', 'disk'];
 
 /** Bytes by place, of GiB such as device=8,host=16,disk=100. */
-export function cacheBudget(text: string): Record<string, number> | 'none' {
+export function cacheBudget(text: string): Partial<CacheBudget> | 'none' {
   if (text === 'none') return text;
   const refuse = (): never => {
     throw new InvalidArgumentError(`Expected none, or GiB such as ${CACHE_PLACES.join('=8,')}=8, got "${text}".`);
   };
-  const budget = new Map<string, number>();
+  const budget: Partial<Record<CachePlace, number>> = {};
   for (const part of text.split(',')) {
-    const [, place, gib] = /^(\w+)=(\d+(?:\.\d+)?)$/.exec(part.trim()) ?? refuse();
-    if (!CACHE_PLACES.includes(place!) || budget.has(place!)) refuse();
-    budget.set(place!, Number(gib) * 2 ** 30);
+    const [, name, gib] = /^(\w+)=(\d+(?:\.\d+)?)$/.exec(part.trim()) ?? refuse();
+    const place = CACHE_PLACES.find((one) => one === name) ?? refuse();
+    if (budget[place] !== undefined) refuse();
+    budget[place] = Number(gib) * 2 ** 30;
   }
-  return Object.fromEntries(budget);
+  return budget;
 }

@@ -34,14 +34,17 @@ export class DeviceImages implements ImageSource {
   async *trainingBatches({ order, batchSize, firstStep }: TrainingPass): AsyncGenerator<ImageBatch> {
     for (let start = firstStep * batchSize; start < order.length; start += batchSize) {
       const places = order.subarray(start, start + batchSize);
-      yield { places, tensors: () => this.batch(places) };
+      yield {
+        places,
+        tensors: (from = 0, length = places.length) => this.batch(places.subarray(from, from + length)),
+      };
     }
   }
 
   async *batches(batchSize: number): AsyncGenerator<ImageBatch> {
     for (let start = 0; start < this.count; start += batchSize) {
       const places = Int32Array.from({ length: Math.min(batchSize, this.count - start) }, (_, i) => start + i);
-      yield { places, tensors: () => this.slice(start, batchSize) };
+      yield { places, tensors: (from = 0, length = places.length) => this.slice(start + from, length) };
     }
   }
 

@@ -5,8 +5,11 @@ import type { Draws } from './draws.js';
 export interface ImageBatch {
   /** The places of the images in the data set. */
   readonly places: Int32Array;
-  /** The images uint8 [n, channels, height, width] and labels int64 [n] on the device. Call it in a scope. */
-  tensors(): { readonly images: Tensor; readonly labels: Tensor };
+  /**
+   * The images uint8 [n, channels, height, width] and labels int64 [n] on the device: all of the batch, or `length` from
+   * `start` on. Call it in a scope.
+   */
+  tensors(start?: number, length?: number): { readonly images: Tensor; readonly labels: Tensor };
 }
 
 /** What a pass over the training images shows. */

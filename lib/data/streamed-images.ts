@@ -105,7 +105,14 @@ export class StreamedImages implements ImageSource {
     try {
       for (let batch = await pass.next(); batch !== null; batch = await pass.next()) {
         const { places, pixels } = batch;
-        yield { places, tensors: () => this.#tensors(places, pixels) };
+        yield {
+          places,
+          tensors: (from = 0, length = places.length) =>
+            this.#tensors(
+              places.subarray(from, from + length),
+              pixels.subarray(from * imageLength, (from + length) * imageLength),
+            ),
+        };
       }
     } finally {
       await pass.stop();

@@ -36,6 +36,7 @@ export class AuxiliaryProblem {
   readonly learningRate: Schedule;
   readonly scaler: GradScaler | null;
   readonly #context: ProblemContext;
+  readonly #steps: readonly ((input: Tensor) => Tensor)[];
   /** Block and head as they are evaluated: their weights stand still between epochs. */
   #evaluated: FrozenBlocks | null = null;
 
@@ -45,6 +46,7 @@ export class AuxiliaryProblem {
     scaler?: ConstructorParameters<typeof GradScaler>[0],
   ) {
     this.#context = context;
+    this.#steps = forwardSteps(trainedModules(stage));
     const { learningRate, milestones, decay, momentum, weightDecay } = context.recipe.training;
     this.learningRate = multiStep({ initial: learningRate, milestones, factor: decay });
     this.optimizer = new Sgd(
@@ -132,8 +134,7 @@ export class AuxiliaryProblem {
   }
 
   #train(features: Tensor): Tensor {
-    const steps = forwardSteps(trainedModules(this.stage));
-    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, steps));
+    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, this.#steps));
   }
 
   #forgetEvaluated(): void {

@@ -2,7 +2,7 @@
 import type { Network } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { type Device, isCuda, scope, zeros } from '../tensor/index.js';
-import { FeatureCacheError } from './errors.js';
+import { FeatureCacheError, gibibytes } from './errors.js';
 import { type RowFormat, rowBytes } from './feature-storage.js';
 import { frozenDtype, type Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
@@ -27,11 +27,6 @@ const GIB = 2 ** 30;
 const DEFAULT_DEVICE_BYTES = 4 * GIB;
 /** Of the memory that is free when the run begins. */
 const DEFAULT_HOST_SHARE = 1 / 4;
-
-const gib = (bytes: number): string => {
-  const value = bytes / GIB;
-  return `${value >= 0.1 ? value.toFixed(1) : value.toPrecision(1)} GiB`;
-};
 
 /**
  * The budget of a run: `stated`, with 4 GiB of a GPU, a quarter of the host's free memory and nothing on disk for what is
@@ -107,12 +102,12 @@ export function planCache(options: CachePlanOptions): CachePlan {
   while (fitting > 0 && assign(fitting, budget) === null) fitting--;
   const stage = stages.find(({ frozen }) => frozen.length === depths[viewBytes.indexOf(largest)])!;
   const allowed = PLACES.filter((place) => place !== 'device' || isCuda(device))
-    .map((place) => `${gib(budget[place])} ${place}`)
+    .map((place) => `${gibibytes(budget[place])} ${place}`)
     .join(', ');
   throw new FeatureCacheError(
     'CACHE_BUDGET',
-    `the features that layer ${stage.layer + 1} reads need ${gib(largest)} for each view of ${trainCount} images, ` +
-      `${gib(largest * views)} for ${views} ${views === 1 ? 'view' : 'views'}; allowed: ${allowed}. ` +
+    `the features that layer ${stage.layer + 1} reads need ${gibibytes(largest)} for each view of ${trainCount} images, ` +
+      `${gibibytes(largest * views)} for ${views} ${views === 1 ? 'view' : 'views'}; allowed: ${allowed}. ` +
       `Allow more room (--cache host=GIB,disk=GIB), ${fitting > 0 ? `take ${fitting} ${fitting === 1 ? 'view' : 'views'} (--views ${fitting}), ` : ''}` +
       'or compute them in every epoch (--cache none)',
   );
@@ -156,11 +151,9 @@ function featureFormats({ network, stages, device, precision }: CachePlanOptions
     const shapes: RowFormat[] = [{ shape: network.inputShape, dtype }];
     let features = image;
     for (const block of stages.at(-1)!.frozen) {
-      const wasTraining = block.training;
       const frozen = new FrozenBlocks([block.eval()], dtype);
       features = frozen.forward(features);
       frozen.dispose();
-      block.train(wasTraining);
       shapes.push({ shape: features.shape.slice(1) as [number, number, number], dtype });
     }
     return shapes;

@@ -25,7 +25,11 @@ export class NonFiniteLossError extends Error {
   }
 }
 
-const gib = (bytes: number): string => `${(bytes / 2 ** 30).toPrecision(3)} GiB`;
+/** For people: "12.2 GiB". */
+export function gibibytes(bytes: number): string {
+  const value = bytes / 2 ** 30;
+  return `${value >= 100 ? value.toFixed(0) : value.toPrecision(3)} GiB`;
+}
 
 /** A batch does not fit into the device's memory. The last checkpoint is from before. */
 export class OutOfMemoryError extends Error {
@@ -50,7 +54,7 @@ export class OutOfMemoryError extends Error {
     const images = (count: number): string => `${count} ${count === 1 ? 'image' : 'images'}`;
     super(
       `out of memory on ${device} at layer ${layer + 1}, ${part === 'evaluation' ? 'evaluating' : 'with a batch of'} ${images(batchSize)}` +
-        `${peakBytes === null ? '' : `, when tensors had ${gib(peakBytes)}`}; ` +
+        `${peakBytes === null ? '' : `, when tensors had ${gibibytes(peakBytes)}`}; ` +
         (part === 'evaluation'
           ? 'take a smaller evaluation.batchSize'
           : fittingBatchSize === null

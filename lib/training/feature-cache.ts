@@ -14,6 +14,7 @@ import {
   RecomputedFeatures,
   type TrainingFeatures,
   viewDraws,
+  viewOf,
 } from './features.js';
 import { frozenDtype } from './precision.js';
 import type { Stage } from './stage.js';
@@ -145,7 +146,7 @@ export class CachedFeatures implements TrainingFeatures {
     const { epoch, batchSize, firstStep } = pass;
     const order = epochOrder(recipe, this.#stage!.layer, epoch, images.count);
     const placesOf = (batch: number): Int32Array => order.subarray(batch * batchSize, (batch + 1) * batchSize);
-    const rows = this.#rows[epoch % this.#rows.length]!;
+    const rows = this.#rows[viewOf(recipe, epoch)]!;
     let batch = firstStep;
     for await (const give of rows.gather(placesOf, { first: firstStep, format: this.#format! })) {
       const places = placesOf(batch++);

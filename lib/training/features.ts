@@ -50,6 +50,12 @@ export function epochOrder(recipe: Recipe, layer: number, epoch: number, count: 
   return new Draws({ seed: recipe.seed, ...(sameViewsForAllLayers ? {} : { layer }) }).permutation(epoch, count);
 }
 
+/** Which view an epoch shows: with a number of views one of these in turn, else its own. */
+export function viewOf(recipe: Recipe, epoch: number): number {
+  const { views } = recipe.augmentation;
+  return views === null ? epoch : epoch % views;
+}
+
 /**
  * What the random views of an epoch are drawn from: fresh ones for each epoch and layer or, with a number of views, one
  * of so many, which all layers see in turn.
@@ -59,7 +65,7 @@ export function viewDraws(recipe: Recipe, layer: number, epoch: number): { draws
   const isShared = sameViewsForAllLayers || views !== null;
   return {
     draws: new Draws({ seed: recipe.seed, ...(isShared ? {} : { layer }) }),
-    view: views === null ? epoch : epoch % views,
+    view: viewOf(recipe, epoch),
   };
 }
 
@@ -89,12 +95,9 @@ export class RecomputedFeatures implements TrainingFeatures {
       yield {
         places: batch.places,
         tensors: (start, length) => {
-          const { images, labels } = batch.tensors();
+          const { images, labels } = batch.tensors(start, length);
           const places = batch.places.subarray(start, start + length);
-          return {
-            features: prefix.forward(images.narrow(0, start, length), batchDraws(draws, view, places)),
-            labels: labels.narrow(0, start, length),
-          };
+          return { features: prefix.forward(images, batchDraws(draws, view, places)), labels };
         },
       };
     }

@@ -136,6 +136,31 @@ describe.each([
     },
   );
 
+  it('are given in parts as they are given whole', async () => {
+    await withSetting(withViews(2), 'fp32', async (setting) => {
+      const kept = cached(setting, setting.plan(budget));
+      const computed = new RecomputedFeatures(setting.training);
+      const stage = setting.stages[2]!;
+      await kept.begin(stage, go);
+      await computed.begin(stage);
+      for (const features of [kept, computed]) {
+        for await (const { places, tensors } of features.batches({ epoch: 1, batchSize: 16, firstStep: 2 })) {
+          scope(() => {
+            const whole = tensors(0, places.length);
+            const parts = [tensors(0, 5), tensors(5, places.length - 5)];
+            expect(parts.flatMap(({ labels }) => labels.toArray())).toEqual(whole.labels.toArray());
+            const values = parts.flatMap((part) => [...part.features.toFloat32Array()]);
+            const expected = whole.features.toFloat32Array();
+            expect(values).toHaveLength(expected.length);
+            expect(Math.hypot(...values.map((v, i) => v - expected[i]!))).toBeLessThan(1e-6 * Math.hypot(...expected));
+          });
+        }
+      }
+      await kept.dispose();
+      await computed.dispose();
+    });
+  });
+
   it('do not depend on whether they were made layer by layer or at once', async () => {
     await withSetting(withViews(2), 'fp32', async (setting) => {
       const byLayer = cached(setting, setting.plan(budget));

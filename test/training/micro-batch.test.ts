@@ -96,7 +96,7 @@ describe('one step', () => {
   };
 
   it.each([
-    [null, 20, 20, 15],
+    [null, 19, 20, 15],
     [null, 14, 20, 10],
     [null, 7, 20, 7],
     [null, 1, 20, 1],
@@ -107,11 +107,9 @@ describe('one step', () => {
     async (microBatch, most, batchSize, fitting) => {
       const { problem, give } = await begin(simcnn(2, microBatch));
       const before = problem.optimizer.parameters.map((parameter) => [...parameter.toFloat32Array()]);
-      // 20 fit only where the second try comes to be told.
-      const limit = most === 20 ? 19 : most;
       const asked: number[] = [];
       const error = new TensorError({ code: 'OUT_OF_MEMORY', operator: 'conv2d', message: 'no memory' });
-      const failed = { count: COUNT, give: limited(give, limit, asked), device: 'cpu', error } as const;
+      const failed = { count: COUNT, give: limited(give, most, asked), device: 'cpu', error } as const;
       const told = explainOutOfMemory(problem, failed);
       expect(told).toMatchObject({
         ...{ name: 'OutOfMemoryError', code: 'OUT_OF_MEMORY', cause: error },
@@ -131,7 +129,7 @@ describe('one step', () => {
   );
 
   it('passes any other failure on', async () => {
-    const { problem, give } = await begin(simcnn(2, null));
+    const { problem } = await begin(simcnn(2, null));
     const error = new TensorError({ code: 'OUT_OF_MEMORY', operator: 'conv2d', message: 'no memory' });
     const broken = (): never => {
       throw new Error('a broken disk');
@@ -139,7 +137,6 @@ describe('one step', () => {
     expect(() => explainOutOfMemory(problem, { count: COUNT, give: broken, device: 'cpu', error })).toThrow(
       'a broken disk',
     );
-    expect(give).toBeDefined();
   });
 });
 
