@@ -9,6 +9,7 @@ import {
   keep as keepTensor,
   manualSeed,
   ones,
+  randn,
   scope,
   synchronize,
 } from '../dist/tensor/index.js';
@@ -44,7 +45,7 @@ function recipeOf({ network, size, batch, precision, device, endToEnd }) {
 
 /** A network and one of its stages, which `start` makes ready to train. */
 function stagedNetwork(request) {
-  const { layer, device, precision, end_to_end: endToEnd = false } = request;
+  const { layer, device, precision, cudaGraph = false, end_to_end: endToEnd = false } = request;
   manualSeed(0);
   const recipe = recipeOf({ ...request, endToEnd });
   const network = buildNetwork(recipe, 10, device);
@@ -55,7 +56,7 @@ function stagedNetwork(request) {
     stage,
     transforms,
     start() {
-      const problem = new AuxiliaryProblem(stage, { recipe, device, precision });
+      const problem = new AuxiliaryProblem(stage, { recipe, device, precision, cudaGraph });
       const prefix = new FrozenPrefix(stage, { precision, transforms: transforms.trainTransforms });
       const draws = new Draws({ seed: 1, layer: 0 });
       problem.beginEpoch(0, { inItsMiddle: false });
@@ -260,4 +261,21 @@ async function memory(request) {
   return resident('VmHWM') - before;
 }
 
-export const measures = { dispatch, step, epoch, memory };
+/** Operations a second of a product of two square matrices: the best of sixty. */
+function matrixRate({ size, precision, device }) {
+  const dtype = { bf16: 'bfloat16', fp16: 'float16', fp32: 'float32' }[precision];
+  return scope(() => {
+    const [a, b] = [randn([size, size], { device }).to({ dtype }), randn([size, size], { device }).to({ dtype })];
+    let best = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 60; i++) {
+      synchronize(device);
+      const start = performance.now();
+      a.matmul(b).dispose();
+      synchronize(device);
+      best = Math.min(best, (performance.now() - start) / 1000);
+    }
+    return (2 * size ** 3) / best;
+  });
+}
+
+export const measures = { dispatch, step, epoch, memory, matrixRate };

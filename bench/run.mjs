@@ -1,14 +1,16 @@
 // npm run bench [-- --cases dispatch,step,epoch,memory,share] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
-//                  [--rounds N] [--device cpu|cuda] [--threads N] [--json FILE]
+//                  [--rounds N] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
 //
 // Each case measures this project and a PyTorch reference (reference/, the same LibTorch release) alternately, in one call,
-// and prints the medians, the range of the middle half, and the median of the ratios of neighbouring measurements.
+// and prints the medians, the range of the middle half, and the median of the ratios of neighbouring measurements. Beside the
+// times of steps and epochs stands how near this project comes to the rate of a large matrix product.
 import { fork } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { buildInfo, getThreads, setThreads } from '../dist/tensor/index.js';
 import { resolvePrecision } from '../dist/training/precision.js';
+import { whileSampling } from './gpu-busy.mjs';
 import { measures } from './ours.mjs';
 import { Reference } from './python.mjs';
 import { pairedRatio, summarize } from './statistics.mjs';
@@ -20,8 +22,9 @@ const { values: flags } = parseArgs({
     cases: { type: 'string', default: CASES.join(',') },
     networks: { type: 'string', default: 'simcnn-k3@32,vgg11@32,vgg11@224' },
     layers: { type: 'string' },
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '3' },
     device: { type: 'string', default: 'cpu' },
+    'cuda-graph': { type: 'boolean', default: false },
     threads: { type: 'string' },
     json: { type: 'string' },
   },
@@ -39,15 +42,26 @@ const threads = getThreads();
 const precision = resolvePrecision('auto', device === 'cuda' ? 'cuda:0' : device);
 const at = device === 'cuda' ? 'cuda:0' : device;
 
-/** Batches: 128 as in the paper's CIFAR recipe; fewer images at 224, where a step is long. */
+const onCpu = device === 'cpu';
+/**
+ * Batches: 128 as in the paper's CIFAR recipe; fewer images at 224, where a step is long. An epoch has five images to train
+ * with for one to test with, as in CIFAR-10, and on a GPU as many as CIFAR-10.
+ */
+const CIFAR10 = { batch: 128, epoch: onCpu ? { train: 1280, test: 256 } : { train: 50_000, test: 10_000 } };
 const NETWORKS = {
-  'simcnn-k3@32': { network: 'simcnn-k3', size: 32, batch: 128, layers: 4 },
-  'vgg11@32': { network: 'vgg11', size: 32, batch: 128, layers: 8 },
-  'vgg11@224': { network: 'vgg11', size: 224, batch: device === 'cpu' ? 8 : 64, layers: 8 },
+  'simcnn-k3@32': { network: 'simcnn-k3', size: 32, ...CIFAR10, layers: 4 },
+  'vgg11@32': { network: 'vgg11', size: 32, ...CIFAR10, layers: 8 },
+  'vgg11@224': {
+    ...{ network: 'vgg11', size: 224, layers: 8, batch: onCpu ? 8 : 64 },
+    epoch: onCpu ? { train: 40, test: 8 } : { train: 3200, test: 640 },
+  },
 };
-/** Images of an epoch, five to train with for one to test with, as in CIFAR-10. */
-const EPOCH = { train: 1280, test: 256 };
 const networks = flags.networks.split(',');
+const unknownNetwork = networks.find((name) => NETWORKS[name] === undefined);
+if (unknownNetwork !== undefined) {
+  console.error(`bench: --networks: expected some of ${Object.keys(NETWORKS).join(', ')}, got ${unknownNetwork}`);
+  process.exit(2);
+}
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
 const { reference, versions } = await Reference.start(python, threads).catch((error) => {
@@ -61,9 +75,10 @@ console.log(
 );
 
 const results = [];
-/** What is to be reached, on two cores of a CPU: each value at most so much. */
+/** What is to be reached, on two cores of a CPU or on one GPU: each value at most so much. */
 const bars = [];
 const bar = (name, value, most) => bars.push({ name, value, most });
+const EPOCH_BARS = onCpu ? { published: 0.4, tuned: 0.95 } : { published: 0.33, tuned: 0.8 };
 const digits = (value) => (value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(2) : value.toFixed(4));
 const shown = ({ median, low, high }, unit) => `${digits(median)} ${unit} [${digits(low)}, ${digits(high)}]`;
 
@@ -102,33 +117,63 @@ async function benchDispatch() {
       { PyTorch: () => reference.measure({ measure: 'dispatch', ...request }) },
       4 * rounds,
     );
-    if (kind === 'add')
+    if (kind === 'add' && onCpu)
       bar("an operator's dispatch, of PyTorch's Python", pairedRatio(values.ours, values.PyTorch).median, 1);
   }
 }
 
-async function benchPerLayer(measure, extra, references) {
+let measuredRate = null;
+
+/** Operations a second of a product of two large square matrices, the best of some, measured once. */
+function matrixRate() {
+  if (measuredRate === null) {
+    measuredRate = measures.matrixRate({ size: onCpu ? 2048 : 8192, precision, device: at });
+    results.push({ name: `matrix rate, ${precision}, operations a second`, rate: measuredRate });
+    console.log(`a product of two large matrices: ${digits(measuredRate / 1e12)} TFLOP/s, ${precision}`);
+  }
+  return measuredRate;
+}
+
+const references = ['published', 'tuned'];
+
+/** Steps or epochs of each layer. The bars are for the epochs of all layers of SimCNN. */
+async function benchPerLayer(measure) {
+  const rate = matrixRate();
   const totals = {};
   for (const key of networks) {
-    const { network, size, batch, layers } = NETWORKS[key];
+    const { network, size, batch, epoch, layers } = NETWORKS[key];
+    const extra = measure === 'epoch' ? epoch : {};
+    const steps = measure === 'epoch' ? epoch.train / batch : 1;
+    let operationsOfAll = 0;
     const sums = { ours: 0, ...Object.fromEntries(references.map((name) => [name, 0])) };
     const chosen = flags.layers?.split(',').map((layer) => Number(layer) - 1) ?? [...Array(layers).keys()];
     for (const layer of chosen) {
-      const request = { network, size, batch, layer, precision, device: at, ...extra };
+      const request = { network, size, batch, layer, precision, device: at, cudaGraph: flags['cuda-graph'], ...extra };
       const others = Object.fromEntries(
         references.map((variant) => [variant, () => reference.measure({ measure, ...request, variant })]),
       );
-      const { values } = await compare(
-        `${measure}: ${key}, layer ${layer + 1}`,
-        's',
-        () => measures[measure](request),
-        others,
-      );
-      for (const [name, measured] of Object.entries(values)) sums[name] += summarize(measured).median;
+      const name = `${measure}: ${key}, layer ${layer + 1}`;
+      const busy = [];
+      const ours = async () => {
+        if (onCpu || measure !== 'epoch') return measures[measure](request);
+        const { value, percent } = await whileSampling(() => measures.epoch(request));
+        busy.push(percent);
+        return value;
+      };
+      const { own, values } = await compare(name, 's', ours, others);
+      if (busy.length > 0) {
+        const idle = 100 - summarize(busy).median;
+        bar(`${name}: time in which the GPU is idle, %`, idle, 10);
+      }
+      for (const [side, measured] of Object.entries(values)) sums[side] += summarize(measured).median;
+      const operations = steps * (await reference.measure({ measure: 'operations', ...request }));
+      operationsOfAll += operations;
+      printRate(name, operations, own.median, rate);
     }
-    totals[key] = sums;
+    totals[key] = { ...sums, operations: operationsOfAll };
+    printRate(`${measure}: ${key}, these layers`, operationsOfAll, sums.ours, rate);
     for (const name of references) {
-      const most = { published: 0.4, tuned: 0.95 }[name];
+      const most = EPOCH_BARS[name];
       const isWhole = measure === 'epoch' && key === 'simcnn-k3@32' && flags.layers === undefined;
       if (isWhole) bar(`an epoch of every layer of SimCNN, of ${name}`, sums.ours / sums[name], most);
       console.log(
@@ -137,6 +182,16 @@ async function benchPerLayer(measure, extra, references) {
     }
   }
   results.push({ name: `${measure}: sums of medians`, totals });
+}
+
+/** How near the time is to that of as many operations in a large matrix product (a convolution can be faster still). */
+function printRate(name, operations, seconds, rate) {
+  const share = operations / seconds / rate;
+  results.push({ name: `${name}: operations`, operations, share });
+  console.log(
+    `${name.padEnd(34)} ${digits(operations / 1e9)} GFLOP in training steps, at ${digits(operations / seconds / 1e12)} TFLOP/s: ` +
+      `${(100 * share).toFixed(0)} % of that of a matrix product`,
+  );
 }
 
 /** In a process of its own, so that nothing of another measurement is counted. */
@@ -191,7 +246,8 @@ async function benchShare() {
   session.connect();
   await session.post('Profiler.enable');
   await session.post('Profiler.setSamplingInterval', { interval: 1000 });
-  const request = { ...NETWORKS['simcnn-k3@32'], layer: 0, precision, device: at, ...EPOCH };
+  const { epoch, ...simcnn } = NETWORKS['simcnn-k3@32'];
+  const request = { ...simcnn, ...epoch, layer: 0, precision, device: at };
   await measures.epoch(request);
   await session.post('Profiler.start');
   await measures.epoch(request);
@@ -216,11 +272,11 @@ async function benchShare() {
 
 if (cases.includes('dispatch')) await benchDispatch();
 if (cases.includes('share')) await benchShare();
-if (cases.includes('step')) await benchPerLayer('step', {}, ['published', 'tuned']);
-if (cases.includes('epoch')) await benchPerLayer('epoch', EPOCH, ['published', 'tuned']);
+if (cases.includes('step')) await benchPerLayer('step');
+if (cases.includes('epoch')) await benchPerLayer('epoch');
 if (cases.includes('memory')) await benchMemory();
 reference.stop();
-if (device === 'cpu' && bars.length > 0) {
+if (bars.length > 0) {
   console.log('\nbars');
   for (const { name, value, most } of bars) {
     console.log(`${name.padEnd(62)} ${digits(value)}, at most ${most}: ${value <= most ? 'met' : 'NOT MET'}`);

@@ -57,6 +57,7 @@ NAPI_MODULE_INIT() {
   layerwise::exportAutograd(env, exports, environment);
   layerwise::exportRandom(env, exports, environment);
   layerwise::exportOptimizers(env, exports, environment);
+  layerwise::exportGraphs(env, exports, environment);
   layerwise::exportMemory(env, exports, environment);
   layerwise::exportRuntime(env, exports, environment);
   return exports;

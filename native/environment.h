@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -58,9 +59,17 @@ class HandleTable {
   size_t live_ = 0;
 };
 
+/** A CUDA graph, known only where it is made. */
+struct Graph;
+struct GraphSlot {
+  std::shared_ptr<Graph> graph;
+  bool defined() const { return graph != nullptr; }
+};
+
 struct Environment {
   HandleTable<at::Tensor> tensors;
   HandleTable<at::Generator> generators;
+  HandleTable<GraphSlot> graphs;
   /** createError({code, operator, message, tensors}) -> Error; set once from JavaScript. */
   napi_ref createError = nullptr;
 };

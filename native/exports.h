@@ -13,6 +13,7 @@ void exportModes(napi_env env, napi_value exports, Environment* environment);
 void exportAutograd(napi_env env, napi_value exports, Environment* environment);
 void exportRandom(napi_env env, napi_value exports, Environment* environment);
 void exportOptimizers(napi_env env, napi_value exports, Environment* environment);
+void exportGraphs(napi_env env, napi_value exports, Environment* environment);
 void exportMemory(napi_env env, napi_value exports, Environment* environment);
 void exportRuntime(napi_env env, napi_value exports, Environment* environment);
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from training import Images, Layer, epoch, timed
 
@@ -61,6 +62,16 @@ def step(network, size, batch, layer, variant, precision, device, **_):
     return timed(device, lambda: problem.step(*give()).item())
 
 
+def operations(network, size, batch, layer, precision, device, **_):
+    """Operations of one training step, as PyTorch counts its convolutions and products: 2 a multiply-add."""
+    problem = layer_of(network, size, layer, "tuned", precision, device)
+    inputs = torch.rand(batch, 3, size, size, device=device)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
+    with FlopCounterMode(display=False) as counter:
+        problem.step(inputs, labels)
+    return counter.get_total_flops()
+
+
 def whole_epoch(network, size, batch, layer, variant, precision, device, train, test, **_):
     """Seconds of one epoch with augmentation and evaluation."""
 
@@ -105,7 +116,7 @@ def resident(name):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
-MEASURES = {"dispatch": dispatch, "step": step, "epoch": whole_epoch, "memory": memory}
+MEASURES = {"dispatch": dispatch, "step": step, "operations": operations, "epoch": whole_epoch, "memory": memory}
 
 
 def main():

@@ -31,6 +31,7 @@ interface TrainFlags {
   keepHead?: boolean;
   views?: number;
   cache?: Partial<CacheBudget> | 'none';
+  cudaGraph?: boolean;
   out?: string;
   resume?: string;
   json?: boolean;
@@ -79,6 +80,7 @@ export function trainCommand(): Command {
       integer(1),
     )
     .option('--cache <gib>', 'GiB for kept features, such as device=8,host=16,disk=100; or none', cacheBudget)
+    .option('--cuda-graph', 'on a GPU: capture each training step once and launch it as a whole')
     .option('--start-from <dir>', 'take the layers of a finished run instead of training them')
     .option('--start-layers <n>', 'with --start-from: only its first n layers', integer(1))
     .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
@@ -115,7 +117,7 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const { TrainingJob } = await import('../service/index.js');
   if (flags.resume !== undefined) {
     refuseWithResume(flags);
-    return TrainingJob.resume({ runDirectory: flags.resume, ...cacheOf(flags) });
+    return TrainingJob.resume({ runDirectory: flags.resume, ...jobOptionsOf(flags) });
   }
   const startFrom = startFromOf(flags);
   const recipe = await resolveRecipe(flags);
@@ -123,11 +125,14 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
     recipe,
     out: flags.out ?? defaultOut(recipe),
     ...(startFrom === undefined ? {} : { startFrom }),
-    ...cacheOf(flags),
+    ...jobOptionsOf(flags),
   });
 }
 
-const cacheOf = ({ cache }: TrainFlags): JobOptions => (cache === undefined ? {} : { cache });
+const jobOptionsOf = ({ cache, cudaGraph }: TrainFlags): JobOptions => ({
+  ...(cache === undefined ? {} : { cache }),
+  ...(cudaGraph === undefined ? {} : { cudaGraph }),
+});
 
 function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
   if (startFrom === undefined) {
@@ -144,7 +149,7 @@ function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFro
 
 /** A run that goes on keeps its recipe: a flag that would change it is refused. */
 function refuseWithResume(flags: TrainFlags): void {
-  const [other] = Object.keys(flags).filter((name) => !['resume', 'json', 'cache'].includes(name));
+  const [other] = Object.keys(flags).filter((name) => !['resume', 'json', 'cache', 'cudaGraph'].includes(name));
   if (other === undefined) return;
   const flag = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);

@@ -1,5 +1,6 @@
 export { chain } from './chain.js';
 export { arange, type CreationOptions, empty, full, ones, rand, randn, tensor, zeros } from './creation.js';
+export { CudaGraph } from './cuda-graph.js';
 export { type Device, isCuda } from './device.js';
 export type { DType, MemoryFormat, Reduction, TypedArray } from './dtype.js';
 export { elementSize } from './dtype.js';

@@ -74,6 +74,10 @@ export interface NativeAddon extends NativeOperators {
   ): void;
   unscaleGradients(parameters: Int32Array, inverseScale: number): boolean;
 
+  captureGraph(device: number, body: () => void): number;
+  replayGraph(graph: number): void;
+  disposeGraph(graph: number): boolean;
+
   memoryStats(): { liveTensors: number; liveGenerators: number; cpuBytes: number; cudaBytes: number };
   measurePeak(body: () => void): number;
   cudaMemoryStats(

@@ -1,6 +1,7 @@
 import { FrozenBlocks, forwardSteps } from '../nn/index.js';
 import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
 import { chain, type Device, noGrad, scope, stack, type Tensor } from '../tensor/index.js';
+import { GraphedSteps } from './graphed-steps.js';
 import { frozenDtype, inPrecision, type Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 import { type Stage, trainedModules } from './stage.js';
@@ -10,6 +11,8 @@ export interface ProblemContext {
   readonly recipe: Recipe;
   readonly device: Device;
   readonly precision: Precision;
+  /** Whether a training step is captured as a CUDA graph; `requireGraphs` tells where it can be. */
+  readonly cudaGraph?: boolean;
 }
 
 /** What a stage learns from: features [n, channels, height, width] of its frozen layers, and labels int64 [n]. */
@@ -37,6 +40,7 @@ export class AuxiliaryProblem {
   readonly scaler: GradScaler | null;
   readonly #context: ProblemContext;
   readonly #steps: readonly ((input: Tensor) => Tensor)[];
+  readonly #graphed: GraphedSteps | null;
   /** Block and head as they are evaluated: their weights stand still between epochs. */
   #evaluated: FrozenBlocks | null = null;
 
@@ -54,6 +58,10 @@ export class AuxiliaryProblem {
       { learningRate, momentum, weightDecay },
     );
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
+    const { device, recipe, cudaGraph = false } = context;
+    this.#graphed = cudaGraph
+      ? new GraphedSteps((count, give) => this.#step(count, give), { device, batchSize: recipe.training.batchSize })
+      : null;
   }
 
   /**
@@ -70,6 +78,10 @@ export class AuxiliaryProblem {
 
   /** One step of SGD on `count` images, which `give` makes the batch of. Call it in a scope. */
   step(count: number, give: GiveBatch): StepResult {
+    return this.#graphed?.step(count, give, this.optimizer.learningRate) ?? this.#step(count, give);
+  }
+
+  #step(count: number, give: GiveBatch): StepResult {
     const { loss, correct } = this.#accumulate(count, give);
     const stepped = this.scaler === null || this.scaler.step(this.optimizer);
     if (this.scaler === null) this.optimizer.step();
@@ -143,6 +155,7 @@ export class AuxiliaryProblem {
   }
 
   dispose(): void {
+    this.#graphed?.dispose();
     this.#forgetEvaluated();
     this.optimizer.zeroGrad();
     this.optimizer.dispose();

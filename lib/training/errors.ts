@@ -44,23 +44,27 @@ export class OutOfMemoryError extends Error {
       batchSize: number;
       /** The most bytes that tensors had when the memory was not enough; null where LibTorch does not tell. */
       peakBytes: number | null;
-      /** The largest tried that fits; null where not even one image does, or in evaluation. */
+      /** The largest tried that fits; null where not even one image does, or where `part` says what was done. */
       fittingBatchSize: number | null;
-      part?: 'evaluation';
+      /** Where it was no training step: evaluating the test images, or keeping features (`augmentation.views`). */
+      part?: 'evaluation' | 'features';
     },
     cause: unknown,
   ) {
     const { layer, device, batchSize, peakBytes, fittingBatchSize, part } = at;
     const images = (count: number): string => `${count} ${count === 1 ? 'image' : 'images'}`;
+    const [doing, mend] = {
+      step: ['with a batch of', 'not even one image fits'],
+      evaluation: ['evaluating', 'take a smaller evaluation.batchSize'],
+      features: ['keeping features in batches of', 'let them take less of it, with --cache or fewer --views'],
+    }[part ?? 'step'];
     super(
-      `out of memory on ${device} at layer ${layer + 1}, ${part === 'evaluation' ? 'evaluating' : 'with a batch of'} ${images(batchSize)}` +
+      `out of memory on ${device} at layer ${layer + 1}, ${doing} ${images(batchSize)}` +
         `${peakBytes === null ? '' : `, when tensors had ${gibibytes(peakBytes)}`}; ` +
-        (part === 'evaluation'
-          ? 'take a smaller evaluation.batchSize'
-          : fittingBatchSize === null
-            ? 'not even one image fits'
-            : `${images(fittingBatchSize)} fit: take --batch-size ${fittingBatchSize}, or --micro-batch ${fittingBatchSize} to keep the batch ` +
-              '(with batch norm that changes the result: its statistics are then those of each part)'),
+        (fittingBatchSize === null
+          ? mend
+          : `${images(fittingBatchSize)} fit: take --batch-size ${fittingBatchSize}, or --micro-batch ${fittingBatchSize} to keep the batch ` +
+            '(with batch norm that changes the result: its statistics are then those of each part)'),
       { cause },
     );
   }

@@ -10,6 +10,7 @@ import { RecipeError, RunDirectoryError } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
 import { CachedFeatures } from './feature-cache.js';
 import { RecomputedFeatures } from './features.js';
+import { requireGraphs } from './graphed-steps.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { describeRun } from './run-config.js';
@@ -29,6 +30,12 @@ export interface RunOptions {
    * in every epoch.
    */
   readonly cache?: Partial<CacheBudget> | 'none';
+  /**
+   * Captures each layer's training step as a CUDA graph and launches it as a whole: of use where the host cannot give
+   * kernels as fast as the GPU runs them, as with narrow networks and small batches. No unless told; RecipeError on the
+   * CPU, with fp16 and with micro-batches.
+   */
+  readonly cudaGraph?: boolean;
   /** Seconds between checkpoints within an epoch; there is one after each epoch in any case. 300 unless told. */
   readonly checkpointSeconds?: number;
 }
@@ -56,6 +63,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const recipe = parseRecipe(options.recipe);
   const device = resolveDevice(recipe.device);
   const precision = resolvePrecision(recipe.precision, device);
+  if (options.cudaGraph) requireGraphs(recipe, device, precision);
   const dataset = await loadRecipeDataset(recipe);
   const resolved: Recipe = {
     ...recipe,
@@ -112,6 +120,7 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
   const recipe = parseRecipe(config.recipe);
   const device = resolveDevice(config.device);
   const precision = resolvePrecision(config.precision as Precision, device);
+  if (options.cudaGraph) requireGraphs(recipe, device, precision);
   const dataset = await loadRecipeDataset(recipe);
   for (const [part, recorded] of [
     ['train', recipe.dataset.trainCount],
@@ -254,6 +263,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       recipe,
       device,
       precision,
+      cudaGraph: options.cudaGraph ?? false,
       network,
       stages,
       trainImages,

@@ -110,7 +110,7 @@ export class Trainer {
     const problem = new AuxiliaryProblem(stage, this.#options);
     problem.endEpoch();
     try {
-      await this.#options.testFeatures.begin(stage, this.#stopHere);
+      await this.#inMemory(stage, 'evaluation', () => this.#options.testFeatures.begin(stage, this.#stopHere));
       using logits = await this.#testLogits(problem, this.#stopHere);
       this.#ensemble.add(logits);
     } finally {
@@ -126,8 +126,9 @@ export class Trainer {
     const problem = new AuxiliaryProblem(stage, this.#options, from?.scaler ?? undefined);
     try {
       if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer);
-      await this.#options.trainFeatures.begin(stage, this.#stopHere);
-      await this.#options.testFeatures.begin(stage, this.#stopHere);
+      const { trainFeatures, testFeatures } = this.#options;
+      await this.#inMemory(stage, 'features', () => trainFeatures.begin(stage, this.#stopHere));
+      await this.#inMemory(stage, 'evaluation', () => testFeatures.begin(stage, this.#stopHere));
       let record: EpochRecord | null = null;
       for (let epoch = from?.position.epoch ?? 0; epoch < recipe.training.epochs; epoch++) {
         const epochStart = performance.now();
@@ -271,22 +272,30 @@ export class Trainer {
 
   /** The logits of the whole test set; `pause` is called between batches and may stop the run. */
   async #testLogits(problem: AuxiliaryProblem, pause: () => Promise<void>): Promise<Tensor> {
-    const { testFeatures, recipe, device } = this.#options;
+    const { testFeatures, recipe } = this.#options;
     const { batchSize } = recipe.evaluation;
-    try {
-      return await collectOutputs(
+    return this.#inMemory(problem.stage, 'evaluation', () =>
+      collectOutputs(
         testFeatures.batches(batchSize),
         (features) => problem.predict(features()),
         async () => {
           await breathe();
           await pause();
         },
-      );
+      ),
+    );
+  }
+
+  /** Runs what is no training step; where the memory is not enough, throws OutOfMemoryError that names the part. */
+  async #inMemory<T>(stage: Stage, part: 'evaluation' | 'features', work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
-      const { layer } = problem.stage;
+      const { recipe, device } = this.#options;
+      const { batchSize } = part === 'features' ? recipe.training : recipe.evaluation;
       const unknown = { peakBytes: null, fittingBatchSize: null };
-      throw new OutOfMemoryError({ layer, device, batchSize, ...unknown, part: 'evaluation' }, error);
+      throw new OutOfMemoryError({ layer: stage.layer, device, batchSize, ...unknown, part }, error);
     }
   }
 

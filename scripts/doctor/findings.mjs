@@ -100,7 +100,7 @@ function cudaFinding({ cuda, driver }) {
 
 function headersFinding({ libtorch }) {
   if (libtorch === undefined || libtorch.build === 'CPU' || libtorch.cudaHeaders) return undefined;
-  const reason = "CUDA's runtime headers were not found, so what needs them at build time is left out";
+  const reason = "CUDA's runtime headers were not found, so CUDA graphs (--cuda-graph) are left out";
   return {
     level: 'warning',
     subject: 'CUDA',

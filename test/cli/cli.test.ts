@@ -228,6 +228,13 @@ describe('what is wrong outside the arguments is said, with exit code 1', () => 
     expect(existsSync(at('no cuda'))).toBe(false);
   });
 
+  it('refuses a CUDA graph on the CPU', async () => {
+    const { code, stderr } = await layerwise(['train', ...TINY, '--cuda-graph', '--out', at('no graph')]);
+    expect(code).toBe(2);
+    expect(stderr).toBe('layerwise: cudaGraph (--cuda-graph): needs a CUDA device, this run is on the cpu\n');
+    expect(existsSync(at('no graph'))).toBe(false);
+  });
+
   it('data that is not there, with the command that gets it', async () => {
     const { code, stderr } = await layerwise(['train', '--dataset', 'cifar10', '--data-dir', at('no data')]);
     expect(code).toBe(1);

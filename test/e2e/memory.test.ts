@@ -1,5 +1,6 @@
 // The memory of whole processes: what they do when it ends, and that it does not grow.
 import { execFileSync, spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../cli/cli.js';
@@ -44,6 +45,25 @@ describe.runIf(process.platform === 'linux')('a process whose memory is limited'
     expect(retried.stdout).toContain(
       `Batches of 1024 images in parts of ${fitting}: batch norm takes its statistics of each part`,
     );
+  });
+
+  it.each([
+    [
+      'features',
+      ['--train-limit', '1024', '--batch-size', '32', '--views', '8', '--cache', 'host=2'],
+      'keeping features in batches of 32 images; let them take less of it, with --cache or fewer --views',
+    ],
+    [
+      'evaluation',
+      ['--train-limit', '64', '--test-limit', '2000', '--batch-size', '32', '--config', at('evaluation.json')],
+      'evaluating 2000 images; take a smaller evaluation.batchSize',
+    ],
+  ])('is told when it was no step: %s', (part, more, message) => {
+    writeFileSync(at('evaluation.json'), JSON.stringify({ evaluation: { batchSize: 2000 } }));
+    const { status, stderr } = limited(baseline() + 250_000, flags(part, ...more));
+    expect(stderr).toMatch(/^layerwise: out of memory on cpu at layer \d, /);
+    expect(stderr).toContain(message);
+    expect(status).toBe(1);
   });
 });
 
