@@ -88,14 +88,29 @@ napi_value disposeGraph(napi_env env, napi_callback_info info) {
 
 #else
 
+/** Never made: `captureGraph` refuses. */
+struct Graph {};
+
 namespace {
+
+[[noreturn]] void refuse() {
+  throw CodedError("DEVICE_UNAVAILABLE",
+                   "CUDA graphs need an addon built with CUDA's headers against a CUDA build of LibTorch 2.4 or later");
+}
 
 napi_value captureGraph(napi_env env, napi_callback_info info) {
   return guarded<2>(env, info, "captureGraph", [](Call& call) -> napi_value {
     cudaDevice(call);
-    throw CodedError("DEVICE_UNAVAILABLE",
-                     "CUDA graphs need an addon built with CUDA's headers against a CUDA build of LibTorch 2.4 or later");
+    refuse();
   });
+}
+
+napi_value replayGraph(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "replayGraph", [](Call&) -> napi_value { refuse(); });
+}
+
+napi_value disposeGraph(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "disposeGraph", [](Call&) -> napi_value { refuse(); });
 }
 
 }  // namespace
@@ -106,10 +121,8 @@ namespace {
 
 const NativeFunction kFunctions[] = {
     {"captureGraph", captureGraph},
-#if defined(LAYERWISE_CUDA_GRAPHS)
     {"replayGraph", replayGraph},
     {"disposeGraph", disposeGraph},
-#endif
 };
 
 }  // namespace
