@@ -1,4 +1,5 @@
 import { chain, empty, noGrad, ones, type Tensor, zeros } from '../tensor/index.js';
+import { convolve } from './convolution.js';
 import { ModuleError } from './errors.js';
 import { defaultInit, type Initializer } from './init.js';
 import { Module } from './module.js';
@@ -43,7 +44,7 @@ export class Conv2d extends Module {
 
   /** This convolution with other weights of the same shape. */
   convolve(input: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
-    return input.conv2d(weight, bias, { stride: this.#stride, padding: this.#padding });
+    return convolve(input, weight, bias, { stride: this.#stride, padding: this.#padding });
   }
 }
 
