@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { availableParallelism, cpus, release, type } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { judge, judgeCuda } from './doctor/findings.mjs';
 import { readResolved } from './libtorch.mjs';
 import { addonPath } from './setup/addon.mjs';
@@ -150,9 +151,31 @@ function renderFindings({ findings, ok }) {
   return [...lines, '', ok ? 'Training works.' : 'Training cannot work until the errors are mended.'];
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const diagnosis = await collect();
-  const text = process.argv.includes('--json') ? JSON.stringify(diagnosis) : render(diagnosis);
-  process.stdout.write(`${text}\n`);
-  process.exitCode = diagnosis.ok ? 0 : 1;
+const USAGE = `Usage: npm run doctor -- [--json]
+
+What this machine offers for training, and what is wrong.
+
+  --json  one JSON object on standard output`;
+
+function readFlags() {
+  try {
+    return parseArgs({ options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } }).values;
+  } catch (error) {
+    process.stderr.write(`${error.message}\n(add --help for the options)\n`);
+    return undefined;
+  }
 }
+
+async function main() {
+  const flags = readFlags();
+  if (flags === undefined) return 2;
+  if (flags.help) {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  const diagnosis = await collect();
+  process.stdout.write(`${flags.json ? JSON.stringify(diagnosis) : render(diagnosis)}\n`);
+  return diagnosis.ok ? 0 : 1;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main();

@@ -10,6 +10,7 @@ import { evaluateCommand } from './evaluate.js';
 import { EXIT, exitCodeOf, messageOf } from './exit.js';
 import { exportCommand } from './export.js';
 import { importCommand } from './import.js';
+import { refuseFlagAsValue } from './options.js';
 import { predictCommand } from './predict.js';
 import { probeCommand } from './probe.js';
 import { reportCommand } from './report.js';
@@ -34,12 +35,13 @@ for (const command of [
 ]) {
   program.addCommand(command);
 }
-// Applied to every command: a usage error is thrown, so that its exit code is ours.
-const throwOnExit = (command: Command): void => {
+/** Applied to every command: a usage error is thrown, so that its exit code is ours. */
+const makeStrict = (command: Command): void => {
   command.exitOverride();
-  for (const child of command.commands) throwOnExit(child);
+  for (const option of command.options) refuseFlagAsValue(option);
+  for (const child of command.commands) makeStrict(child);
 };
-throwOnExit(program);
+makeStrict(program);
 
 // Whoever read the output has stopped reading, as in `| head`: there is nobody left to tell.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -1,5 +1,5 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, type Option } from 'commander';
 import type { CacheBudget, CachePlace } from '../training/index.js';
 
 export function integer(minimum: number): (text: string) => number {
@@ -18,6 +18,16 @@ export function positiveNumber(text: string): number {
     throw new InvalidArgumentError(`Expected a number above 0, got "${text}".`);
   }
   return value;
+}
+
+/** A value that is left out is not the flag behind it. */
+export function refuseFlagAsValue(option: Option): void {
+  if (!option.required) return;
+  const { parseArg } = option;
+  option.argParser((text: string, previous: unknown) => {
+    if (text.startsWith('--')) throw new InvalidArgumentError(`Expected a value, got the flag ${text}.`);
+    return parseArg === undefined ? text : parseArg(text, previous);
+  });
 }
 
 export function device(text: string): string {

@@ -103,7 +103,13 @@ async function run(flags: TrainFlags): Promise<void> {
   );
   try {
     const job = await startJob(flags);
-    job.on('event', (event) => view.show(event));
+    let isStarted = false;
+    job.on('event', (event) => {
+      isStarted ||= event.type === 'start';
+      if (event.type === 'done' && !isStarted)
+        view.note(`${event.runDirectory} was finished before: nothing is left to train.`);
+      view.show(event);
+    });
     if (interrupt.signal.aborted) void job.cancel();
     interrupt.signal.addEventListener('abort', () => void job.cancel());
     await job.outcome;

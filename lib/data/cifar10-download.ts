@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
+import { mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { extract, list, type ReadEntry } from 'tar';
 import { type DownloadProgress, download } from '../../scripts/download.mjs';
+import { makeDirectory } from '../../scripts/support/make-directory.mjs';
 import { CIFAR10_BINARY_FOLDER, requireCifar10Binary } from './cifar10.js';
 import { DataError } from './errors.js';
 
@@ -41,7 +42,7 @@ export async function downloadCifar10(options: DownloadCifar10Options): Promise<
     });
     return target;
   }
-  await mkdir(dataDir, { recursive: true });
+  await makeDirectory(dataDir);
   const file = join(dataDir, 'cifar-10-binary.tar.gz');
   await download({ url, to: file, sha256, size, onProgress, signal });
   await unpack(file, target, { recordsPerBatch: archive?.recordsPerBatch, signal });

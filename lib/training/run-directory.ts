@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { appendFile, mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
+import { appendFile, open, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withLock } from '../../scripts/support/lock.mjs';
+import { makeDirectory } from '../../scripts/support/make-directory.mjs';
 import { type RunConfig, type RunResult, readRunRecord } from '../evaluation/report/index.js';
 import { RunDirectoryError } from './errors.js';
 import type { EpochRecord } from './events.js';
@@ -27,7 +28,7 @@ export class RunDirectory {
 
   /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
   static async create(path: string): Promise<RunDirectory> {
-    await mkdir(path, { recursive: true });
+    await makeDirectory(path);
     // A process that died between making the directory and its first file leaves its lock.
     const entries = (await readdir(path)).filter((entry) => entry !== LOCK_FILE);
     if (entries.includes('config.json')) {

@@ -111,6 +111,12 @@ describe('train', () => {
     expect(readdirSync(run).map((name) => readFileSync(`${run}/${name}`, 'base64'))).toEqual(before);
   });
 
+  it('says of a finished run that nothing is left to train, and shows its table', async () => {
+    const { code, stdout, stderr } = await layerwise(['train', '--resume', run]);
+    expect([code, stderr]).toEqual([0, `${run} was finished before: nothing is left to train.\n`]);
+    expect(stdout).toContain('layer  top-1 %');
+  });
+
   it('stops with exit code 1 when the loss is not finite, and says where', async () => {
     const { code, stderr } = await layerwise(['train', ...TINY, '--lr', '1e30', '--out', at('diverged')]);
     expect(code).toBe(1);
@@ -155,6 +161,10 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     [() => ['train', '--dataset', 'cifar10'], '--data-dir DIR'],
     [() => ['train', '--width', '0'], 'Expected an integer of at least 1, got "0".'],
     [() => ['train', '--epochs'], 'argument missing'],
+    [() => ['train', '--epochs', '--json'], 'Expected a value, got the flag --json.'],
+    [() => ['train', '--resume', '--json'], 'Expected a value, got the flag --json.'],
+    [() => ['train', '--precision', '--json'], 'Expected a value, got the flag --json.'],
+    [() => ['evaluate', '--run', '--json'], 'Expected a value, got the flag --json.'],
     [() => ['train', '--lr', 'abc'], 'Expected a number above 0, got "abc".'],
     [() => ['train', ...TINY, '--layers', '9', '--out', at('no')], 'expected an integer from 1 to 8 for layers, got 9'],
     [() => ['train', '--precision', 'int8'], 'Allowed choices are auto, fp32, bf16, fp16.'],
@@ -217,6 +227,17 @@ describe('what is wrong outside the arguments is said, with exit code 1', () => 
       const { code, stderr } = await layerwise(['train', ...TINY, '--out', out]);
       expect(code).toBe(1);
       expect(stderr).toMatch(/^layerwise: .*a file.*\n$/);
+    }
+  });
+
+  it.runIf(process.platform === 'linux')('a place that takes no directories', async () => {
+    for (const args of [
+      ['train', ...TINY, '--out', '/proc/runs/one'],
+      ['data', 'download', 'cifar10', '--data-dir', '/proc/data'],
+    ]) {
+      const { code, stdout, stderr } = await layerwise(args);
+      expect([code, stdout]).toEqual([1, '']);
+      expect(stderr).toMatch(/^layerwise: ENOENT: no such file or directory, mkdir '\/proc\/\w+'\n$/);
     }
   });
 

@@ -1,0 +1,2 @@
+/** mkdir with the directories above; ends also where none can be made. */
+export declare function makeDirectory(path: string): Promise<void>;

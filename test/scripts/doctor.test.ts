@@ -1,0 +1,190 @@
+// What the doctor concludes from what it found, and its own flags.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { root, script } from './scripts.js';
+
+const { judge, judgeCuda } = await script('doctor/findings.mjs');
+const { render } = await script('doctor.mjs');
+const { pinned } = await script('libtorch/pins.mjs');
+
+const build = { libtorchBuilt: pinned.version, libtorchLoaded: pinned.version, cudaBuild: false, cudaAvailable: false };
+/** A machine without a GPU where everything is in order. */
+const healthy = {
+  platform: { key: 'linux-x64', system: 'Linux 6.1', proved: true },
+  node: { version: process.versions.node, napi: '9' },
+  tools: [
+    { tool: 'compiler', program: 'c++', version: '12.2.0', problem: undefined },
+    { tool: 'cmake', program: 'cmake', version: '3.25.1', problem: undefined },
+  ],
+  libtorch: { path: '/lib', version: pinned.version, build: 'CPU', source: 'the official archive', cudaHeaders: false },
+  addon: { path: '/addon', bytes: 1000, build: { ...build, cpuCapability: 'AVX512', threads: 2 }, problem: undefined },
+  cpu: { model: 'a processor', threads: 2, avx2: true, avx512: true, bf16: true, amx: false },
+  gpus: [] as object[],
+  driver: undefined as { sign: string; version: string | undefined } | undefined,
+};
+type Facts = typeof healthy;
+
+const gpu = { index: 0, name: 'a GPU', memory: '80 GiB', driver: '580.65.06', capability: '9.0' };
+const onCuda = {
+  ...healthy,
+  libtorch: { ...healthy.libtorch, build: 'CUDA 13.0', cudaHeaders: true },
+  addon: {
+    ...healthy.addon,
+    build: { ...healthy.addon.build, cudaBuild: true, cudaAvailable: true, cudaDeviceCount: 1 },
+  },
+  gpus: [gpu],
+  driver: { sign: '/proc/driver/nvidia', version: '580.65.06' },
+};
+
+const findingsOf = (facts: object): { level: string; subject: string; reason: string; mend?: string }[] => {
+  const cuda = judgeCuda(facts as Facts);
+  return judge({ ...facts, cuda }, { PATH: process.env.PATH });
+};
+
+it('finds nothing wrong where nothing is, without a GPU and with one', () => {
+  expect(findingsOf(healthy)).toEqual([]);
+  expect(judgeCuda(healthy)).toMatchObject({ usable: false, reason: 'no NVIDIA driver was found' });
+  expect(findingsOf(onCuda)).toEqual([]);
+  expect(judgeCuda(onCuda)).toMatchObject({ usable: true, reason: 'CUDA 13.0, 1 device(s)' });
+});
+
+describe('says why CUDA is not usable, the outermost cause first', () => {
+  const { addon } = onCuda;
+  const noCuda = { ...addon.build, cudaAvailable: false };
+  it.each<[name: string, facts: object, reason: string, mend: string | undefined]>([
+    ['macOS', { ...onCuda, platform: { key: 'darwin-arm64' } }, 'there is no CUDA build for darwin-arm64', undefined],
+    ['no LibTorch', { ...onCuda, libtorch: undefined }, 'LibTorch is not resolved yet', 'npm run setup'],
+    [
+      'a CPU build',
+      { ...onCuda, libtorch: healthy.libtorch },
+      'LibTorch is a CPU build, though there is an NVIDIA driver (580.65.06)',
+      'LAYERWISE_LIBTORCH_VARIANT=cu130',
+    ],
+    [
+      'an old driver',
+      { ...onCuda, driver: { sign: 'x', version: '535.104.05' } },
+      'the NVIDIA driver 535.104.05 is too old for CUDA 13.0',
+      'install driver',
+    ],
+    [
+      'an old driver, for which set-up took the CPU build',
+      { ...onCuda, libtorch: healthy.libtorch, driver: { sign: 'x', version: '535.104.05' } },
+      'LibTorch is a CPU build, since the NVIDIA driver 535.104.05 is too old for CUDA 13.0',
+      'then npm run setup',
+    ],
+    [
+      'an addon that does not load',
+      { ...onCuda, addon: { ...addon, build: undefined, problem: 'it does not load: no libfoo.so' } },
+      'the addon cannot tell: it does not load: no libfoo.so',
+      'npm run setup',
+    ],
+    [
+      'an addon of another LibTorch',
+      { ...onCuda, addon: { ...addon, build: { ...addon.build, cudaBuild: false } } },
+      'the addon was built against a CPU build of LibTorch',
+      'npm run setup',
+    ],
+    [
+      'a GPU that LibTorch does not see',
+      { ...onCuda, gpus: [], addon: { ...addon, build: noCuda } },
+      'LibTorch sees no device',
+      'nvidia-smi',
+    ],
+  ])('%s', (_, facts, reason, mend) => {
+    const judged = judgeCuda(facts as Facts);
+    expect(judged).toMatchObject({ usable: false, reason });
+    if (mend === undefined) expect(judged.mend).toBeUndefined();
+    else expect(judged.mend).toContain(mend);
+  });
+});
+
+describe('names what is wrong, errors first, with the mend', () => {
+  it.each<[name: string, facts: object, level: string, subject: string, reason: string, mend: string]>([
+    [
+      'no addon',
+      { ...healthy, addon: { path: undefined, build: undefined, problem: 'it is not built' } },
+      'error',
+      'addon',
+      'it is not built',
+      'npm run setup',
+    ],
+    [
+      'an addon built with another release',
+      { ...healthy, addon: { ...healthy.addon, build: { ...build, libtorchLoaded: '2.1.0' } } },
+      'error',
+      'addon',
+      `built with LibTorch ${pinned.version}, but 2.1.0 is what loads`,
+      'npm run setup',
+    ],
+    [
+      'an old LibTorch',
+      { ...healthy, libtorch: { ...healthy.libtorch, version: '1.13.1' } },
+      'warning',
+      'LibTorch',
+      '1.13.1 (the official archive) is supported, but slower',
+      'unset LIBTORCH',
+    ],
+    [
+      'no headers of CUDA',
+      { ...onCuda, libtorch: { ...onCuda.libtorch, cudaHeaders: false } },
+      'warning',
+      'CUDA',
+      "CUDA's runtime headers were not found",
+      'CUDA_HOME',
+    ],
+  ])('%s', (_, facts, level, subject, reason, mend) => {
+    const findings = findingsOf(facts);
+    expect(findings).toHaveLength(1);
+    expect(findings[0]).toMatchObject({ level, subject });
+    expect(findings[0]!.reason).toContain(reason);
+    expect(findings[0]!.mend).toContain(mend);
+  });
+
+  it('a missing compiler is an error before the addon is built, and a warning once it loads', () => {
+    const tools = [{ tool: 'compiler', problem: 'no C++20 compiler' }];
+    const unbuilt = { ...healthy.addon, build: undefined, problem: 'it is not built' };
+    const levels = (facts: object): string[] => findingsOf(facts).map(({ level, subject }) => `${level} ${subject}`);
+    expect(levels({ ...healthy, tools })).toEqual(['warning compiler']);
+    expect(levels({ ...healthy, tools, addon: unbuilt })).toEqual(['error compiler', 'error addon']);
+    expect(levels({ ...healthy, platform: { ...healthy.platform, proved: false }, addon: unbuilt })).toEqual([
+      'error addon',
+      'warning platform',
+    ]);
+  });
+});
+
+it('prints a row a subject, and each finding with its mend', () => {
+  const addon = { path: undefined, bytes: undefined, build: undefined, problem: 'it is not built' };
+  const facts = { ...healthy, addon };
+  const text = render({ ...facts, cuda: judgeCuda(facts), findings: findingsOf(facts), ok: false });
+  expect(text).toContain('Compiler   12.2.0 (c++)\n');
+  expect(text).toContain('GPUs       none visible\n');
+  expect(text).toContain('CUDA       not usable: no NVIDIA driver was found\n');
+  expect(text).toContain('error: addon: it is not built\n  mend: npm run setup\n');
+  expect(text).toMatch(/Training cannot work until the errors are mended\.$/);
+});
+
+describe('its flags', () => {
+  const doctor = (...args: string[]) =>
+    spawnSync(process.execPath, [join(root, 'scripts', 'doctor.mjs'), ...args], { encoding: 'utf8' });
+
+  it('--help says what it does, and does nothing else', () => {
+    const { status, stdout, stderr } = doctor('--help');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^Usage: npm run doctor -- \[--json\]\n/);
+    expect(stdout).not.toContain('LibTorch ');
+  });
+
+  it.each(['--jsn', 'here'])('%s is refused with exit code 2', (arg) => {
+    const { status, stdout, stderr } = doctor(arg);
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toContain(arg);
+  });
+
+  it('--json is one object, of this build', () => {
+    const { status, stdout } = doctor('--json');
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ ok: true, node: { version: process.versions.node } });
+  });
+});
