@@ -106,8 +106,10 @@ async function run(flags: TrainFlags): Promise<void> {
     let isStarted = false;
     job.on('event', (event) => {
       isStarted ||= event.type === 'start';
-      if (event.type === 'done' && !isStarted)
+      // Readers of --json see it by the missing start.
+      if (event.type === 'done' && !isStarted && !flags.json) {
         view.note(`${event.runDirectory} was finished before: nothing is left to train.`);
+      }
       view.show(event);
     });
     if (interrupt.signal.aborted) void job.cancel();

@@ -103,7 +103,7 @@ describe('resuming', () => {
     expect(events[0]).toMatchObject({ type: 'done', runDirectory: out, report: `${out}/report.html` });
     expect(productOf(out)).toEqual(before);
     const plain = await layerwise(['train', '--resume', out]);
-    expect(plain).toMatchObject({ code: 0, stderr: '' });
+    expect(plain).toMatchObject({ code: 0, stderr: `${out} was finished before: nothing is left to train.\n` });
     expect(plain.stdout).toContain(`Open the report: ${out}/report.html`);
   });
 
