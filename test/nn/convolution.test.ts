@@ -1,7 +1,7 @@
 // Convolutions of maps that are nearly as small as the kernel, against LibTorch's operator.
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Conv2d } from '../../lib/nn/index.js';
-import { type DType, manualSeed, noGrad, randn, scope, Tensor } from '../../lib/tensor/index.js';
+import { autocast, type DType, manualSeed, noGrad, randn, scope, Tensor } from '../../lib/tensor/index.js';
 
 interface Case {
   readonly batch: number;
@@ -26,6 +26,8 @@ const CASES: readonly (Case & { name: string; kernelLeft: number | null })[] = [
   { name: 'a map of one row', ...base, size: [1, 3], kernelLeft: 3 },
   { name: 'a map of 3 x 3', ...base, size: [3, 3], kernelLeft: 3 },
   { name: 'many channels on 2 x 2 places', ...wide, size: [2, 2], kernelLeft: null },
+  { name: 'many channels on 2 x 2 places of many images', ...wide, batch: 130, size: [2, 2], kernelLeft: null },
+  { name: 'not so many channels on 2 x 2 places', ...wide, inChannels: 511, size: [2, 2], kernelLeft: 3 },
   { name: 'many channels on 2 x 3 places', ...wide, size: [2, 3], kernelLeft: null },
   { name: 'many channels on one place', ...wide, size: [1, 1], kernelLeft: 1 },
   { name: 'many channels on 3 x 3, not padded', ...wide, size: [3, 3], padding: 0, kernelLeft: null },
@@ -54,7 +56,11 @@ afterEach(() => {
 });
 
 describe.each(CASES)('$name', ({ name, kernelLeft, ...sizes }) => {
-  function compare(dtype: DType, check: (quick: Tensor[], plain: Tensor[], exact: Tensor[]) => void): void {
+  function compare(
+    dtype: DType,
+    check: (quick: Tensor[], plain: Tensor[], exact: Tensor[]) => void,
+    mode: (work: () => Tensor) => Tensor = (work) => work(),
+  ): void {
     const { stride = 1, padding } = sizes;
     const convolution = new Conv2d(sizes);
     try {
@@ -72,7 +78,7 @@ describe.each(CASES)('$name', ({ name, kernelLeft, ...sizes }) => {
           return pass(convolution, input, as, how);
         };
         const operator = (x: Tensor): Tensor => x.conv2d(convolution.weight, convolution.bias, { stride, padding });
-        const quick = by(dtype, (x) => convolution.forward(x));
+        const quick = by(dtype, (x) => mode(() => convolution.forward(x)));
         check(quick, by(dtype, operator), dtype === 'float64' ? [] : by('float64', operator));
       });
     } finally {
@@ -100,6 +106,17 @@ describe.each(CASES)('$name', ({ name, kernelLeft, ...sizes }) => {
     compare('bfloat16', (quick, _, exact) => {
       for (const [i, tensor] of quick.entries()) expect(distance(tensor, exact[i]!)).toBeLessThan(0.004);
     });
+  });
+
+  it('rounds as much under autocast, and gives the weights float32 gradients', () => {
+    compare(
+      'float32',
+      (quick, _, exact) => {
+        for (const [i, tensor] of quick.entries()) expect(distance(tensor, exact[i]!)).toBeLessThan(0.006);
+        expect(distance(quick[0]!, exact[0]!)).toBeGreaterThan(1e-4);
+      },
+      (work) => autocast({ device: 'cpu', dtype: 'bfloat16' }, work),
+    );
   });
 
   it('is computed in the quick way where there is one', () => {
