@@ -44,6 +44,7 @@
         ['OS=="linux"', {
           'ldflags': [
             '-Wl,--disable-new-dtags',
+            '-Wl,-z,nodelete',
             '-Wl,--no-as-needed',
             '<!@(node scripts/gyp.mjs rpaths)',
           ],

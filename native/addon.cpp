@@ -1,5 +1,6 @@
 // The addon's entry: checks that the loaded LibTorch is the one it was built against, then exports everything, with a
 // state of its own for each Node environment that loads it.
+#include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 #include <node_api.h>
 #include <torch/version.h>
@@ -9,8 +10,9 @@
 #include <mutex>
 #include <string>
 
+#include "compat.h"
 #include "exports.h"
-#include "versions.h"
+#include "process.h"
 
 namespace {
 
@@ -36,6 +38,16 @@ void preferHugePages() {
 #endif
 }
 
+/**
+ * NNPACK takes some float32 convolutions where it likes the processor, and warns of each where it does not. Without it the
+ * results are one machine's as the other's; measured (bench/RESULTS.md), it is not quicker.
+ */
+void dropNnpack() {
+#if LAYERWISE_TORCH_AT_LEAST(2, 3)
+  at::globalContext().setUserEnabledNNPACK(false);
+#endif
+}
+
 }  // namespace
 
 NAPI_MODULE_INIT() {
@@ -46,9 +58,13 @@ NAPI_MODULE_INIT() {
     napi_throw_error(env, "LIBTORCH_VERSION", message.c_str());
     return nullptr;
   }
-  // Once in the process, not in every worker: LibTorch reads it once.
-  static std::once_flag hugePages;
-  std::call_once(hugePages, preferHugePages);
+  static std::once_flag once;
+  std::call_once(once, [] {
+    layerwise::takeMessagesFromStandardError();
+    preferHugePages();
+    dropNnpack();
+  });
+  layerwise::startThreads();
   auto* environment = new Environment();
   napi_set_instance_data(env, environment, deleteEnvironment, nullptr);
   layerwise::exportOperators(env, exports, environment);
@@ -59,6 +75,7 @@ NAPI_MODULE_INIT() {
   layerwise::exportOptimizers(env, exports, environment);
   layerwise::exportGraphs(env, exports, environment);
   layerwise::exportMemory(env, exports, environment);
+  layerwise::exportMessages(env, exports, environment);
   layerwise::exportRuntime(env, exports, environment);
   return exports;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <new>
 
 namespace layerwise {
@@ -28,7 +29,15 @@ const char* typeName(napi_env env, napi_value value) {
   }
 }
 
-std::string describeDevice(const at::Device& device) { return device.str(); }
+/** What errors call a number: 1, 0.5, NaN. */
+std::string describeNumber(double number) {
+  if (std::isfinite(number) && number == std::trunc(number) && std::abs(number) < 1e15) {
+    return std::to_string(static_cast<int64_t>(number));
+  }
+  return std::isnan(number) ? "NaN" : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity") : std::to_string(number);
+}
+
+bool isInteger(double number) { return number == std::trunc(number) && std::abs(number) <= 9007199254740991.0; }
 
 bool looksLikeOutOfMemory(const std::string& message) {
   return message.find("can't allocate memory") != std::string::npos ||
@@ -42,9 +51,7 @@ void Call::reject(const char* name, const char* expected, size_t i) const {
   if (got == "a number") {
     double number = 0;
     napi_get_value_double(env, value(i), &number);
-    got = std::isfinite(number) && number == std::trunc(number) && std::abs(number) < 1e15
-              ? std::to_string(static_cast<int64_t>(number))
-              : std::to_string(number);
+    got = describeNumber(number);
   }
   throw CodedError("INVALID_ARGUMENT", std::string("expected ") + expected + " for " + name + ", got " + got);
 }
@@ -64,19 +71,22 @@ const at::Tensor& Call::lookUp(size_t i, int32_t handle, const char* name) {
   return *found;
 }
 
-const at::Tensor& Call::tensor(size_t i, const char* name) {
-  int32_t handle = 0;
-  if (value(i) == nullptr || napi_get_value_int32(env, value(i), &handle) != napi_ok) reject(name, "a tensor", i);
-  return lookUp(i, handle, name);
+int32_t Call::handle(size_t i, const char* name, const char* expected, bool noneAllowed) {
+  double number = 0;
+  // Node-API's own conversion would make another tensor's handle of 2^32 + n, and "none" of NaN.
+  if (value(i) == nullptr || napi_get_value_double(env, value(i), &number) != napi_ok || number != std::trunc(number) ||
+      std::abs(number) > std::numeric_limits<int32_t>::max() || (number == 0 && !noneAllowed)) {
+    reject(name, expected, i);
+  }
+  return static_cast<int32_t>(number);
 }
 
+const at::Tensor& Call::tensor(size_t i, const char* name) { return lookUp(i, handle(i, name, "a tensor"), name); }
+
 at::Tensor Call::optionalTensor(size_t i, const char* name) {
-  int32_t handle = 0;
-  if (value(i) == nullptr || napi_get_value_int32(env, value(i), &handle) != napi_ok) {
-    reject(name, "a tensor or null", i);
-  }
-  if (handle == HandleTable<at::Tensor>::kNone) return at::Tensor();
-  return lookUp(i, handle, name);
+  const int32_t found = handle(i, name, "a tensor or null", /*noneAllowed=*/true);
+  if (found == HandleTable<at::Tensor>::kNone) return at::Tensor();
+  return lookUp(i, found, name);
 }
 
 std::vector<at::Tensor> Call::tensors(size_t i, const char* name) {
@@ -104,16 +114,35 @@ double Call::number(size_t i, const char* name) {
 at::Scalar Call::scalar(size_t i, const char* name) {
   const double result = number(i, name);
   // An integral number must not turn an integer tensor into a floating-point one.
-  if (result == std::trunc(result) && std::abs(result) <= 9007199254740991.0) {
-    return at::Scalar(static_cast<int64_t>(result));
-  }
+  if (isInteger(result)) return at::Scalar(static_cast<int64_t>(result));
   return at::Scalar(result);
+}
+
+std::string describeShape(c10::IntArrayRef sizes) {
+  std::string text;
+  for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + text + "]";
+}
+
+void requireElement(const at::Scalar& value, at::ScalarType dtype, const char* name) {
+  if (!at::isIntegralType(dtype, /*includeBool=*/false)) return;
+  const bool isByte = dtype == at::kByte;
+  const double number = value.toDouble();
+  if (isInteger(number) && (!isByte || (number >= 0 && number <= 255))) return;
+  throw CodedError("INVALID_ARGUMENT", std::string("expected an integer ") +
+                                           (isByte ? "from 0 to 255" : "of at most 2^53 - 1 in size") + " for " + name +
+                                           ", got " + describeNumber(number));
+}
+
+at::Scalar Call::element(size_t i, const char* name) {
+  const at::Scalar result = scalar(i, name);
+  requireElement(result, tensor(0, "self").scalar_type(), name);
+  return result;
 }
 
 int64_t Call::integer(size_t i, const char* name) {
   double result = 0;
-  if (value(i) == nullptr || napi_get_value_double(env, value(i), &result) != napi_ok ||
-      result != std::trunc(result) || std::abs(result) > 9007199254740991.0) {
+  if (value(i) == nullptr || napi_get_value_double(env, value(i), &result) != napi_ok || !isInteger(result)) {
     reject(name, "an integer", i);
   }
   return static_cast<int64_t>(result);
@@ -141,22 +170,22 @@ std::string Call::string(size_t i, const char* name) {
 }
 
 IntegerList Call::integers(size_t i, const char* name) {
-  bool isArray = false;
-  if (value(i) != nullptr) napi_is_array(env, value(i), &isArray);
-  if (!isArray) reject(name, "an array of integers", i);
-  uint32_t length = 0;
-  napi_get_array_length(env, value(i), &length);
+  bool isTypedArray = false;
+  if (value(i) != nullptr) napi_is_typedarray(env, value(i), &isTypedArray);
+  napi_typedarray_type type = napi_int8_array;
+  size_t length = 0;
+  void* data = nullptr;
+  if (isTypedArray) napi_get_typedarray_info(env, value(i), &type, &length, &data, nullptr, nullptr);
+  if (type != napi_float64_array) reject(name, "an array of integers", i);
+  const auto* numbers = static_cast<const double*>(data);
   IntegerList list;
-  for (uint32_t k = 0; k < length; k++) {
-    napi_value element = nullptr;
-    if (napi_get_element(env, value(i), k, &element) != napi_ok) throw PendingException();
-    double number = 0;
-    if (napi_get_value_double(env, element, &number) != napi_ok || number != std::trunc(number) ||
-        std::abs(number) > 9007199254740991.0) {
+  list.reserve(length);
+  for (size_t k = 0; k < length; k++) {
+    if (!isInteger(numbers[k])) {
       throw CodedError("INVALID_ARGUMENT", std::string("expected an integer for ") + name + "[" + std::to_string(k) +
-                                               "], got " + typeName(env, element));
+                                               "], got " + describeNumber(numbers[k]));
     }
-    list.push_back(static_cast<int64_t>(number));
+    list.push_back(static_cast<int64_t>(numbers[k]));
   }
   return list;
 }
@@ -168,9 +197,9 @@ at::OptionalIntArrayRef Call::optionalIntegers(size_t i, const char* name) {
 }
 
 IntegerList Call::pair(size_t i, const char* name) {
-  bool isArray = false;
-  if (value(i) != nullptr) napi_is_array(env, value(i), &isArray);
-  if (!isArray) {
+  bool isTypedArray = false;
+  if (value(i) != nullptr) napi_is_typedarray(env, value(i), &isTypedArray);
+  if (!isTypedArray) {
     const int64_t both = integer(i, name);
     return {both, both};
   }
@@ -179,7 +208,19 @@ IntegerList Call::pair(size_t i, const char* name) {
   return list;
 }
 
-at::ScalarType Call::dtype(size_t i, const char* name) { return static_cast<at::ScalarType>(integer(i, name)); }
+/** The value of one of LibTorch's enumerations, which are a byte each: nothing is narrowed unchecked. */
+int64_t Call::code(size_t i, const char* name, int64_t last) {
+  const int64_t result = integer(i, name);
+  if (result < 0 || result > last) {
+    throw CodedError("INVALID_ARGUMENT", std::string("expected a code from 0 to ") + std::to_string(last) + " for " + name +
+                                             ", got " + std::to_string(result));
+  }
+  return result;
+}
+
+at::ScalarType Call::dtype(size_t i, const char* name) {
+  return static_cast<at::ScalarType>(code(i, name, static_cast<int64_t>(at::ScalarType::NumOptions) - 1));
+}
 
 Optional<at::ScalarType> Call::optionalDType(size_t i, const char* name) {
   if (isNull(i)) return kNullopt;
@@ -188,6 +229,7 @@ Optional<at::ScalarType> Call::optionalDType(size_t i, const char* name) {
 
 at::Device Call::device(size_t i, const char* name) {
   const int64_t code = integer(i, name);
+  if (code == -2) return at::Device(at::kMeta);
   if (code < 0) return at::Device(at::kCPU);
   if (!at::globalContext().hasCUDA()) {
     throw CodedError("DEVICE_UNAVAILABLE",
@@ -208,7 +250,7 @@ Optional<at::Device> Call::optionalDevice(size_t i, const char* name) {
 }
 
 at::MemoryFormat Call::memoryFormat(size_t i, const char* name) {
-  return static_cast<at::MemoryFormat>(integer(i, name));
+  return static_cast<at::MemoryFormat>(code(i, name, static_cast<int64_t>(at::MemoryFormat::NumOptions) - 1));
 }
 
 Optional<at::MemoryFormat> Call::optionalMemoryFormat(size_t i, const char* name) {
@@ -217,9 +259,7 @@ Optional<at::MemoryFormat> Call::optionalMemoryFormat(size_t i, const char* name
 }
 
 at::Generator& Call::generator(size_t i, const char* name) {
-  int32_t handle = 0;
-  if (value(i) == nullptr || napi_get_value_int32(env, value(i), &handle) != napi_ok) reject(name, "a generator", i);
-  at::Generator* found = environment->generators.find(handle);
+  at::Generator* found = environment->generators.find(handle(i, name, "a generator"));
   if (found == nullptr) {
     throw CodedError("TENSOR_DISPOSED", std::string("the generator given for ") + name + " has been disposed");
   }
@@ -227,7 +267,7 @@ at::Generator& Call::generator(size_t i, const char* name) {
 }
 
 Optional<at::Generator> Call::optionalGenerator(size_t i, const char* name) {
-  if (integer(i, name) == HandleTable<at::Generator>::kNone) return kNullopt;
+  if (handle(i, name, "a generator or null", /*noneAllowed=*/true) == HandleTable<at::Generator>::kNone) return kNullopt;
   return generator(i, name);
 }
 
@@ -293,7 +333,7 @@ napi_value Call::describeTensors() const {
     napi_create_object(env, &entry);
     napi_set_named_property(env, entry, "shape", fromIntegers(tensor->sizes()));
     napi_set_named_property(env, entry, "dtype", fromNumber(static_cast<int>(tensor->scalar_type())));
-    napi_set_named_property(env, entry, "device", fromString(describeDevice(tensor->device())));
+    napi_set_named_property(env, entry, "device", fromString(tensor->device().str()));
     napi_set_element(env, list, index++, entry);
   }
   return list;

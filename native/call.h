@@ -24,6 +24,12 @@ class CodedError : public std::runtime_error {
   const char* code;
 };
 
+/** "[2, 3]". */
+std::string describeShape(c10::IntArrayRef sizes);
+
+/** Throws INVALID_ARGUMENT for a number that elements of `dtype` cannot hold: a fraction, NaN or another range for integers. */
+void requireElement(const at::Scalar& value, at::ScalarType dtype, const char* name);
+
 /** A JavaScript exception is already pending (a callback threw): only unwind. */
 class PendingException : public std::exception {};
 
@@ -39,18 +45,26 @@ class Call {
   at::Tensor optionalTensor(size_t i, const char* name);
   std::vector<at::Tensor> tensors(size_t i, const char* name);
   at::Scalar scalar(size_t i, const char* name);
+  /** A number that becomes elements of the tensor of argument 0: refused where its dtype would make another of it. */
+  at::Scalar element(size_t i, const char* name);
   int64_t integer(size_t i, const char* name);
   Optional<int64_t> optionalInteger(size_t i, const char* name);
   double number(size_t i, const char* name);
   bool boolean(size_t i, const char* name);
   std::string string(size_t i, const char* name);
+  /**
+   * From a Float64Array. JavaScript's arrays are copied into one before the call: reading an element of theirs can run code
+   * of the caller, which could free or move what this call has read already.
+   */
   IntegerList integers(size_t i, const char* name);
   at::OptionalIntArrayRef optionalIntegers(size_t i, const char* name);
-  /** One number for both dimensions, or [height, width]. */
+  /** One number for both dimensions, or a Float64Array [height, width]. */
   IntegerList pair(size_t i, const char* name);
   at::ScalarType dtype(size_t i, const char* name);
   Optional<at::ScalarType> optionalDType(size_t i, const char* name);
-  /** -1 is the CPU, n >= 0 is cuda:n, which must exist. */
+  /** A handle of the tables of `Environment`; kNone only where that is allowed. */
+  int32_t handle(size_t i, const char* name, const char* expected, bool noneAllowed = false);
+  /** -1 is the CPU, -2 meta, n >= 0 is cuda:n, which must exist. */
   at::Device device(size_t i, const char* name);
   Optional<at::Device> optionalDevice(size_t i, const char* name);
   at::MemoryFormat memoryFormat(size_t i, const char* name);
@@ -78,6 +92,7 @@ class Call {
  private:
   bool isNull(size_t i) const;
   const at::Tensor& lookUp(size_t i, int32_t handle, const char* name);
+  int64_t code(size_t i, const char* name, int64_t last);
   [[noreturn]] void reject(const char* name, const char* expected, size_t i) const;
   napi_value describeTensors() const;
 

@@ -10,6 +10,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace layerwise {
@@ -66,10 +67,50 @@ struct GraphSlot {
   bool defined() const { return graph != nullptr; }
 };
 
+/** The storages that V8 was told of, each with the tensors that are watched for it. */
+class WatchedStorages {
+ public:
+  /** Returns the bytes that this adds. */
+  int64_t add(int32_t handle, const void* storage, size_t bytes) {
+    if (!handles_.emplace(handle, storage).second || storage == nullptr) return 0;
+    Storage& entry = storages_[storage];
+    if (entry.handles++ > 0) return 0;
+    entry.bytes = static_cast<int64_t>(bytes);
+    bytes_ += entry.bytes;
+    return entry.bytes;
+  }
+
+  /** Returns the bytes that this takes away. */
+  int64_t remove(int32_t handle) {
+    const auto found = handles_.find(handle);
+    if (found == handles_.end()) return 0;
+    const void* storage = found->second;
+    handles_.erase(found);
+    const auto entry = storages_.find(storage);
+    if (entry == storages_.end() || --entry->second.handles > 0) return 0;
+    const int64_t bytes = entry->second.bytes;
+    storages_.erase(entry);
+    bytes_ -= bytes;
+    return bytes;
+  }
+
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  struct Storage {
+    int64_t handles = 0;
+    int64_t bytes = 0;
+  };
+  std::unordered_map<int32_t, const void*> handles_;
+  std::unordered_map<const void*, Storage> storages_;
+  int64_t bytes_ = 0;
+};
+
 struct Environment {
   HandleTable<at::Tensor> tensors;
   HandleTable<at::Generator> generators;
   HandleTable<GraphSlot> graphs;
+  WatchedStorages watched;
   /** createError({code, operator, message, tensors}) -> Error; set once from JavaScript. */
   napi_ref createError = nullptr;
 };

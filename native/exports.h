@@ -15,6 +15,7 @@ void exportRandom(napi_env env, napi_value exports, Environment* environment);
 void exportOptimizers(napi_env env, napi_value exports, Environment* environment);
 void exportGraphs(napi_env env, napi_value exports, Environment* environment);
 void exportMemory(napi_env env, napi_value exports, Environment* environment);
+void exportMessages(napi_env env, napi_value exports, Environment* environment);
 void exportRuntime(napi_env env, napi_value exports, Environment* environment);
 
 }  // namespace layerwise

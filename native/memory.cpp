@@ -1,4 +1,4 @@
-// What memory the tensors of this environment hold, and the highest point that a function reaches.
+// What memory the tensors of this environment hold, what V8 is told of it, and the highest point that a function reaches.
 #include <ATen/Context.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -7,6 +7,10 @@
 #include <atomic>
 #include <memory>
 #include <unordered_set>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "call.h"
 #include "exports.h"
@@ -29,7 +33,7 @@ napi_value memoryStats(napi_env env, napi_callback_info info) {
     std::unordered_set<const void*> seen;
     size_t cpuBytes = 0, cudaBytes = 0;
     for (const at::Tensor& tensor : call.environment->tensors.slots()) {
-      if (!tensor.defined() || !tensor.has_storage()) continue;
+      if (!tensor.defined() || !tensor.has_storage() || tensor.is_meta()) continue;
       const auto& storage = tensor.storage();
       if (!seen.insert(storage.unsafeGetStorageImpl()).second) continue;
       (tensor.is_cuda() ? cudaBytes : cpuBytes) += storage.nbytes();
@@ -40,20 +44,29 @@ napi_value memoryStats(napi_env env, napi_callback_info info) {
     setNumber(call, stats, "liveGenerators", static_cast<double>(call.environment->generators.live()));
     setNumber(call, stats, "cpuBytes", static_cast<double>(cpuBytes));
     setNumber(call, stats, "cudaBytes", static_cast<double>(cudaBytes));
+    setNumber(call, stats, "externalBytes", static_cast<double>(call.environment->watched.bytes()));
     return stats;
   });
 }
 
-/** Hears of every CPU allocation on this thread, also of those that only the autograd graph holds. */
+/**
+ * Hears of every CPU allocation on this thread, also of those that only the autograd graph holds, and passes it on to the
+ * recorder around it.
+ */
 class PeakRecorder : public c10::MemoryReportingInfoBase {
  public:
+  PeakRecorder() : outer_(c10::ThreadLocalDebugInfo::get(c10::DebugInfoKind::PROFILER_STATE)) {}
+
 #if LAYERWISE_TORCH_AT_LEAST(2, 0)
   using Total = size_t;
 #else
   using Total = int64_t;
 #endif
 
-  void reportMemoryUsage(void*, int64_t size, Total, Total, c10::Device device) override {
+  void reportMemoryUsage(void* pointer, int64_t size, Total allocated, Total reserved, c10::Device device) override {
+    if (outer_ != nullptr) {
+      static_cast<c10::MemoryReportingInfoBase*>(outer_)->reportMemoryUsage(pointer, size, allocated, reserved, device);
+    }
     if (!device.is_cpu()) return;
     const int64_t now = current_ += size;
     int64_t peak = peak_.load();
@@ -64,9 +77,26 @@ class PeakRecorder : public c10::MemoryReportingInfoBase {
   int64_t peak() const { return peak_; }
 
  private:
+  /** It lives as long: its guard is below this one's on the stack. */
+  c10::DebugInfoBase* const outer_;
   std::atomic<int64_t> current_{0};
   std::atomic<int64_t> peak_{0};
 };
+
+void tell(const Call& call, int64_t change) {
+  int64_t total = 0;
+  if (change != 0) napi_adjust_external_memory(call.env, change, &total);
+}
+
+/** Gives memory that was freed between what is in use back to the system; glibc does so only at the end of its heap. */
+napi_value releaseFreedMemory(napi_env env, napi_callback_info info) {
+  return guarded<0>(env, info, "releaseFreedMemory", [](Call& call) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    return call.nothing();
+  });
+}
 
 /** Runs a function; returns the most CPU bytes that were allocated at one time above those at its start. */
 napi_value measurePeak(napi_env env, napi_callback_info info) {
@@ -101,12 +131,24 @@ napi_value cudaMemoryStats(napi_env env, napi_callback_info info) {
   });
 }
 
-/** Tells V8 of native bytes that garbage collection would free. */
-napi_value adjustExternalMemory(napi_env env, napi_callback_info info) {
-  return guarded<1>(env, info, "adjustExternalMemory", [](Call& call) {
-    int64_t total = 0;
-    napi_adjust_external_memory(call.env, call.integer(0, "bytes"), &total);
-    return call.fromNumber(static_cast<double>(total));
+/** Tells V8 of the storage of a tensor that garbage collection would free, once however many views of it are watched. */
+napi_value watch(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "watch", [](Call& call) {
+    const int32_t handle = call.handle(0, "self", "a tensor");
+    const at::Tensor& self = call.tensor(0, "self");
+    WatchedStorages& watched = call.environment->watched;
+    const bool hasMemory = self.has_storage() && !self.is_meta();
+    const void* storage = hasMemory ? self.storage().unsafeGetStorageImpl() : nullptr;
+    tell(call, watched.add(handle, storage, hasMemory ? self.storage().nbytes() : 0));
+    return call.nothing();
+  });
+}
+
+/** Takes a tensor back that `watch` was given; one that it was not given is nothing. */
+napi_value unwatch(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "unwatch", [](Call& call) {
+    tell(call, -call.environment->watched.remove(call.handle(0, "self", "a tensor")));
+    return call.nothing();
   });
 }
 
@@ -114,7 +156,9 @@ const NativeFunction kFunctions[] = {
     {"memoryStats", memoryStats},
     {"measurePeak", measurePeak},
     {"cudaMemoryStats", cudaMemoryStats},
-    {"adjustExternalMemory", adjustExternalMemory},
+    {"watch", watch},
+    {"unwatch", unwatch},
+    {"releaseFreedMemory", releaseFreedMemory},
 };
 
 }  // namespace

@@ -316,7 +316,7 @@ bool fitsFused(const at::Tensor& input, std::initializer_list<const at::Tensor*>
          input.is_contiguous(at::MemoryFormat::ChannelsLast) &&
          std::all_of(perChannel.begin(), perChannel.end(), [&](const at::Tensor* tensor) {
            return tensor->defined() && tensor->is_cpu() && tensor->scalar_type() == at::kFloat &&
-                  tensor->is_contiguous() && tensor->numel() == input.size(1);
+                  tensor->is_contiguous() && tensor->dim() == 1 && tensor->numel() == input.size(1);
          });
 }
 

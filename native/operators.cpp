@@ -8,6 +8,7 @@
 #include <ATen/core/List.h>
 #include <ATen/core/Reduction.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
 
 #include "call.h"
 #include "exports.h"
@@ -32,6 +33,26 @@ at::Tensor convert(const at::Tensor& self, Optional<at::ScalarType> dtype, Optio
                  /*non_blocking=*/false, /*copy=*/false, format);
 }
 
+/** A value a channel, without a gradient for the statistics: LibTorch would accept others and fail in the backward pass. */
+void requirePerChannel(const at::Tensor& input, const at::Tensor& tensor, const char* name, bool isStatistic) {
+  if (!tensor.defined() || input.dim() < 2) return;
+  if (tensor.dim() != 1 || tensor.size(0) != input.size(1)) {
+    throw CodedError("INVALID_ARGUMENT", "expected [" + std::to_string(input.size(1)) + "], a value a channel, for " + name +
+                                             ", got " + describeShape(tensor.sizes()));
+  }
+  if (isStatistic && tensor.requires_grad()) {
+    throw CodedError("INVALID_ARGUMENT", std::string("expected ") + name + " without a gradient, got a tensor that requires one");
+  }
+}
+
+void requirePerChannel(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                       const at::Tensor& runningMean, const at::Tensor& runningVar) {
+  requirePerChannel(input, weight, "weight", false);
+  requirePerChannel(input, bias, "bias", false);
+  requirePerChannel(input, runningMean, "runningMean", true);
+  requirePerChannel(input, runningVar, "runningVar", true);
+}
+
 void requireSeveralValues(const at::Tensor& input) {
   // PyTorch's Python checks this, not its C++: the variance of one value would write NaN into the running statistics.
   if (input.dim() >= 2 && input.size(1) > 0 && input.numel() == input.size(1)) {
@@ -42,6 +63,7 @@ void requireSeveralValues(const at::Tensor& input) {
 at::Tensor batchNormalize(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                           const at::Tensor& runningMean, const at::Tensor& runningVar, bool training, double momentum,
                           double eps) {
+  requirePerChannel(input, weight, bias, runningMean, runningVar);
   if (training) requireSeveralValues(input);
   return at::batch_norm(input, weight, bias, runningMean, runningVar, training, momentum, eps,
                         at::globalContext().userEnabledCuDNN());
@@ -50,8 +72,17 @@ at::Tensor batchNormalize(const at::Tensor& input, const at::Tensor& weight, con
 at::Tensor batchNormalizeRelu(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                               const at::Tensor& runningMean, const at::Tensor& runningVar, double momentum,
                               double eps) {
+  requirePerChannel(input, weight, bias, runningMean, runningVar);
   requireSeveralValues(input);
   return batchNormRelu(input, weight, bias, runningMean, runningVar, momentum, eps);
+}
+
+/** LibTorch's dropout, drawn from a generator other than the process's; at::dropout, written out, takes none. */
+at::Tensor dropoutFrom(const at::Tensor& input, double p, bool training, const Optional<at::Generator>& generator) {
+  if (!generator.has_value() || !training || !(p > 0 && p < 1) || input.numel() == 0) {
+    return at::dropout(input, p, training);
+  }
+  return input.mul(at::empty_like(input).bernoulli_(1 - p, generator).div_(1 - p));
 }
 
 at::Tensor adaptiveAverage(const at::Tensor& input, const IntegerList& outputSize) {

@@ -44,8 +44,15 @@ void stepEach(std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>
 
 /** The fused kernel walks memory linearly: what takes part in one parameter's step must lie alike. */
 bool liesLike(const at::Tensor& parameter, const at::Tensor& other) {
-  return parameter.scalar_type() == other.scalar_type() && parameter.strides() == other.strides() &&
-         parameter.device() == other.device();
+  return parameter.scalar_type() == other.scalar_type() && parameter.sizes() == other.sizes() &&
+         parameter.strides() == other.strides() && parameter.device() == other.device();
+}
+
+/** Before anything is changed: a buffer of another shape would be broadcast, or fail in the middle of the step. */
+void requireShapeOf(const at::Tensor& parameter, const at::Tensor& buffer, size_t i) {
+  if (buffer.sizes() == parameter.sizes()) return;
+  throw CodedError("INVALID_ARGUMENT", "expected " + describeShape(parameter.sizes()) + ", the shape of parameters[" + std::to_string(i) +
+                                           "], for momentumBuffers[" + std::to_string(i) + "], got " + describeShape(buffer.sizes()));
 }
 
 bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients,
@@ -69,7 +76,11 @@ napi_value sgdStep(napi_env env, napi_callback_info info) {
                   call.number(5, "weightDecay"), call.boolean(6, "nesterov")};
     const bool isFirstStep = call.boolean(7, "isFirstStep");
     if (sgd.momentum != 0 && allBuffers.size() != all.size()) {
-      throw CodedError("INVALID_ARGUMENT", "expected one momentum buffer a parameter");
+      throw CodedError("INVALID_ARGUMENT", "expected one momentum buffer a parameter, " + std::to_string(all.size()) +
+                                               ", got " + std::to_string(allBuffers.size()));
+    }
+    if (sgd.momentum != 0) {
+      for (size_t i = 0; i < all.size(); i++) requireShapeOf(all[i], allBuffers[i], i);
     }
     // A parameter without a gradient took no part in the loss: it stays, as in PyTorch.
     std::vector<at::Tensor> parameters, gradients, buffers;

@@ -53,7 +53,7 @@ napi_value setGeneratorState(napi_env env, napi_callback_info info) {
 
 napi_value disposeGenerator(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "dispose", [](Call& call) {
-    return call.fromBoolean(call.environment->generators.remove(static_cast<int32_t>(call.integer(0, "self"))));
+    return call.fromBoolean(call.environment->generators.remove(call.handle(0, "self", "a generator")));
   });
 }
 

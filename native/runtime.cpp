@@ -5,13 +5,22 @@
 
 #include <napi.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <thread>
 
 #include "call.h"
 #include "exports.h"
-#include "versions.h"
+#include "process.h"
 
 namespace layerwise {
+
+namespace {
+
+/** More threads than this only slow each other, and many more end the process: OpenMP cannot refuse them. */
+int mostThreads() { return std::max(16, 4 * static_cast<int>(std::thread::hardware_concurrency())); }
+
+}  // namespace
 
 std::string loadedLibTorchVersion() {
   // LibTorch has no function for its own version; its build settings carry it.
@@ -20,6 +29,12 @@ std::string loadedLibTorchVersion() {
   const size_t start = config.find(key);
   if (start == std::string::npos) return "";
   return config.substr(start + key.size(), config.find_first_of(", \n", start) - start - key.size());
+}
+
+void startThreads() {
+  // LibTorch's own number, or that of OMP_NUM_THREADS; a new thread would otherwise take over what another one has set last.
+  static const int initial = std::min(at::get_num_threads(), mostThreads());
+  at::set_num_threads(initial);
 }
 
 namespace {
@@ -58,6 +73,7 @@ napi_value buildInfo(napi_env env, napi_callback_info info) {
     object.Set("cudaReason", cudaReason());
     object.Set("cpuCapability", cpuCapability());
     object.Set("threads", at::get_num_threads());
+    object.Set("mostThreads", mostThreads());
     return object;
   });
 }
@@ -69,8 +85,9 @@ napi_value getThreads(napi_env env, napi_callback_info info) {
 napi_value setThreads(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "setThreads", [](Call& call) {
     const int64_t threads = call.integer(0, "threads");
-    if (threads < 1) {
-      throw CodedError("INVALID_ARGUMENT", "expected at least 1 for threads, got " + std::to_string(threads));
+    if (threads < 1 || threads > mostThreads()) {
+      throw CodedError("INVALID_ARGUMENT", "expected an integer from 1 to " + std::to_string(mostThreads()) +
+                                               " for threads on this machine, got " + std::to_string(threads));
     }
     at::set_num_threads(static_cast<int>(threads));
     return call.nothing();
@@ -99,7 +116,11 @@ napi_value synchronize(napi_env env, napi_callback_info info) {
  */
 napi_value exitImmediately(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "exitImmediately", [](Call& call) -> napi_value {
-    std::_Exit(static_cast<int>(call.integer(0, "code")));
+    const int64_t code = call.integer(0, "code");
+    if (code < 0 || code > 255) {
+      throw CodedError("INVALID_ARGUMENT", "expected an integer from 0 to 255 for code, got " + std::to_string(code));
+    }
+    std::_Exit(static_cast<int>(code));
   });
 }
 

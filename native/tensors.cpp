@@ -63,16 +63,18 @@ constexpr size_t kAsynchronousBytes = size_t{64} << 20;
 
 napi_value fromTypedArray(napi_env env, napi_callback_info info) {
   return guarded<4>(env, info, "tensor", [](Call& call) {
-    const Bytes bytes = bytesOf(call, 0, "data");
     const IntegerList shape = call.integers(1, "shape");
     const at::ScalarType dtype = call.dtype(2, "dtype");
     const at::Device device = call.device(3, "device");
+    // A raw pointer into JavaScript's memory is taken last: nothing runs between it and its use.
+    const Bytes bytes = bytesOf(call, 0, "data");
     const auto expected = static_cast<size_t>(elementsIn(shape)) * c10::elementSize(dtype);
     if (bytes.length != expected) {
       throw CodedError("INVALID_ARGUMENT", "expected " + std::to_string(expected) + " bytes of data for shape and dtype, got " +
                                                std::to_string(bytes.length));
     }
     const auto options = at::TensorOptions().dtype(dtype);
+    if (device.is_meta()) return call.result(at::empty(shape, options.device(device)));
     if (device.is_cuda()) {
       if (bytes.length > kAsynchronousBytes) {
         // Straight from JavaScript's memory to the device: the copy is over when this returns.
@@ -111,8 +113,10 @@ napi_value full(napi_env env, napi_callback_info info) {
   return guarded<4>(env, info, "full", [](Call& call) {
     const IntegerList shape = call.integers(0, "shape");
     elementsIn(shape);
-    return call.result(at::full(shape, call.scalar(1, "value"),
-                                at::TensorOptions().dtype(call.dtype(2, "dtype")).device(call.device(3, "device"))));
+    const at::Scalar value = call.scalar(1, "value");
+    const at::ScalarType dtype = call.dtype(2, "dtype");
+    requireElement(value, dtype, "value");
+    return call.result(at::full(shape, value, at::TensorOptions().dtype(dtype).device(call.device(3, "device"))));
   });
 }
 
@@ -134,7 +138,7 @@ napi_value arange(napi_env env, napi_callback_info info) {
 
 napi_value dispose(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "dispose", [](Call& call) {
-    return call.fromBoolean(call.environment->tensors.remove(static_cast<int32_t>(call.integer(0, "self"))));
+    return call.fromBoolean(call.environment->tensors.remove(call.handle(0, "self", "a tensor")));
   });
 }
 
@@ -156,7 +160,7 @@ napi_value dtype(napi_env env, napi_callback_info info) {
 napi_value device(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "device", [](Call& call) {
     const at::Device device = call.tensor(0, "self").device();
-    return call.fromNumber(device.is_cpu() ? -1 : device.index());
+    return call.fromNumber(device.is_cpu() ? -1 : device.is_meta() ? -2 : device.index());
   });
 }
 

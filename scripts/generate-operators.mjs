@@ -13,29 +13,45 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
 /**
  * How each schema type is read in C++, typed in TypeScript, and passed across the boundary. `as` is the argument's and the
- * operator's name, for the error when a caller without types passes something else.
+ * operator's name, for the error when a caller without types passes something else. `read` is done before any handle is
+ * taken: it can run code of the caller, a getter, which may free a tensor whose handle another one then gets.
  */
 const types = {
   Tensor: { cpp: 'tensor', ts: 'Tensor', pass: (v, as) => `handleOf(${v}, ${as})` },
   'Tensor?': { cpp: 'optionalTensor', ts: 'Tensor | null', pass: (v, as) => `handleOrNone(${v}, ${as})` },
-  'Tensor[]': { cpp: 'tensors', ts: 'readonly Tensor[]', pass: (v, as) => `handlesOf(${v}, ${as})` },
-  Scalar: { cpp: 'scalar', ts: 'number', pass: (v) => v },
-  int: { cpp: 'integer', ts: 'number', pass: (v) => v },
-  'int?': { cpp: 'optionalInteger', ts: 'number | null', pass: (v) => v },
-  float: { cpp: 'number', ts: 'number', pass: (v) => v },
-  bool: { cpp: 'boolean', ts: 'boolean', pass: (v) => v },
-  'int[]': { cpp: 'integers', ts: 'readonly number[]', pass: (v) => v },
-  'int[]?': { cpp: 'optionalIntegers', ts: 'readonly number[] | null', pass: (v) => v },
-  'int[2]': { cpp: 'pair', ts: 'number | readonly [number, number]', pass: (v) => v },
-  'DType?': { cpp: 'optionalDType', ts: 'DType | null', pass: (v) => `codeOrNull(${v}, dtypeCode)` },
-  'Device?': { cpp: 'optionalDevice', ts: 'Device | null', pass: (v) => `codeOrNull(${v}, deviceCode)` },
-  MemoryFormat: { cpp: 'memoryFormat', ts: 'MemoryFormat', pass: (v) => `memoryFormatCode(${v})` },
+  'Tensor[]': {
+    cpp: 'tensors',
+    ts: 'readonly Tensor[]',
+    read: (v, as) => `tensorsOf(${v}, ${as})`,
+    pass: (v) => `handlesOf(${v})`,
+  },
+  Scalar: { cpp: 'scalar', ts: 'number' },
+  // A number that becomes elements of self: one that self's dtype cannot hold is refused.
+  Element: { cpp: 'element', ts: 'number' },
+  int: { cpp: 'integer', ts: 'number' },
+  'int?': { cpp: 'optionalInteger', ts: 'number | null' },
+  float: { cpp: 'number', ts: 'number' },
+  bool: { cpp: 'boolean', ts: 'boolean' },
+  'int[]': { cpp: 'integers', ts: 'readonly number[]', read: (v, as) => `integersOf(${v}, ${as})` },
+  'int[]?': {
+    cpp: 'optionalIntegers',
+    ts: 'readonly number[] | null',
+    read: (v, as) => `integersOrNull(${v}, ${as})`,
+  },
+  'int[2]': {
+    cpp: 'pair',
+    ts: 'number | readonly [number, number]',
+    read: (v, as) => `numberOrIntegers(${v}, ${as})`,
+  },
+  'DType?': { cpp: 'optionalDType', ts: 'DType | null', read: (v) => `codeOrNull(${v}, dtypeCode)` },
+  'Device?': { cpp: 'optionalDevice', ts: 'Device | null', read: (v) => `codeOrNull(${v}, deviceCode)` },
+  MemoryFormat: { cpp: 'memoryFormat', ts: 'MemoryFormat', read: (v) => `memoryFormatCode(${v})` },
   'MemoryFormat?': {
     cpp: 'optionalMemoryFormat',
     ts: 'MemoryFormat | null',
-    pass: (v) => `codeOrNull(${v}, memoryFormatCode)`,
+    read: (v) => `codeOrNull(${v}, memoryFormatCode)`,
   },
-  Reduction: { cpp: 'integer', ts: 'Reduction', pass: (v) => `reductionCode(${v})` },
+  Reduction: { cpp: 'integer', ts: 'Reduction', read: (v) => `reductionCode(${v})` },
   'Generator?': { cpp: 'optionalGenerator', ts: 'Generator | null', pass: (v, as) => `generatorOrNone(${v}, ${as})` },
 };
 
@@ -127,10 +143,22 @@ function tsArgument({ type, name, option }) {
   return `${name}${option ? '?' : ''}: ${ts}`;
 }
 
+const tsNames = ({ name }, operator) => `'${name}', '${operator}'`;
+
+/** The lines that read the arguments whose reading can run the caller's code, each into a constant. */
+function tsReads(args, operator) {
+  return args
+    .filter((arg) => arg.option || types[arg.type].read !== undefined)
+    .map((arg) => {
+      const value = arg.option ? `options.${arg.name} ?? ${arg.defaultValue}` : arg.name;
+      const { read } = types[arg.type];
+      return `const ${arg.name}Read = ${read === undefined ? value : read(value, tsNames(arg, operator))};`;
+    });
+}
+
 function tsPassed(arg, operator) {
-  const as = `'${arg.name}', '${operator}'`;
-  if (!arg.option) return types[arg.type].pass(arg.name, as);
-  return types[arg.type].pass(`options.${arg.name} ?? ${arg.defaultValue}`, as);
+  const { read, pass = (v) => v } = types[arg.type];
+  return pass(arg.option || read !== undefined ? `${arg.name}Read` : arg.name, tsNames(arg, operator));
 }
 
 function tsReturn(returns, expression, adopt) {
@@ -162,9 +190,12 @@ function tsOperator(operator) {
   const self = isMethod ? ['this.handle'] : [];
   const callOf = (variant) =>
     `native.${variant.name}(${[...self, ...variant.args.slice(isMethod ? 1 : 0).map((arg) => tsPassed(arg, name))].join(', ')})`;
-  const adopt = isMethod ? 'this.adopt' : `${args[0].name}[0]!.adopt`;
+  const adopt = isMethod ? 'this.adopt' : `${args[0].name}Read[0]!.adopt`;
   const variants = nativeVariants(operator);
-  const lines = [];
+  const lines = tsReads(
+    own.filter((arg) => arg.type !== 'Operand'),
+    name,
+  );
   if (variants.length === 2) {
     const operand = own.find((arg) => arg.type === 'Operand').name;
     const scalar = tsReturn(returns, callOf(variants[1]), adopt).body.replaceAll('\n', '\n  ');
@@ -189,9 +220,9 @@ function nativeArgument(type) {
     'Tensor[]': 'Int32Array',
     bool: 'boolean',
     'int?': 'number | null',
-    'int[]': 'readonly number[]',
-    'int[]?': 'readonly number[] | null',
-    'int[2]': 'number | readonly number[]',
+    'int[]': 'Float64Array',
+    'int[]?': 'Float64Array | null',
+    'int[2]': 'number | Float64Array',
     'DType?': 'number | null',
     'Device?': 'number | null',
     'MemoryFormat?': 'number | null',
@@ -207,7 +238,17 @@ import type { Device } from '../device.js';
 import { deviceCode } from '../device.js';
 import type { DType, MemoryFormat, Reduction } from '../dtype.js';
 import { dtypeCode, memoryFormatCode, reductionCode } from '../dtype.js';
-import { codeOrNull, generatorOrNone, handleOf, handleOrNone, handlesOf } from '../handle.js';
+import {
+  codeOrNull,
+  generatorOrNone,
+  handleOf,
+  handleOrNone,
+  handlesOf,
+  integersOf,
+  integersOrNull,
+  numberOrIntegers,
+  tensorsOf,
+} from '../handle.js';
 import { native } from '../native.js';
 import type { Generator } from '../random.js';
 import type { Tensor } from '../tensor.js';

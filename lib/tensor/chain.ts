@@ -1,4 +1,4 @@
-import { scope } from './scope.js';
+import { isOwnedHere, scope } from './scope.js';
 import type { Tensor } from './tensor.js';
 
 /**
@@ -11,8 +11,8 @@ export function chain(input: Tensor, functions: readonly ((input: Tensor) => Ten
     for (const apply of functions) {
       const before = output;
       output = scope(() => apply(before));
-      // A function may give back what it was given.
-      if (before !== output && before !== input) before.dispose();
+      // A function may give back what it was given, or what it did not make, such as a weight.
+      if (before !== output && isOwnedHere(before)) before.dispose();
     }
     return output;
   });

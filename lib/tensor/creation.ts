@@ -1,14 +1,15 @@
 import { type Device, deviceCode } from './device.js';
-import { type DType, dtypeCode, type TypedArray } from './dtype.js';
+import { type DType, dtypeCode, type TypedArray, typedArrayFor } from './dtype.js';
 import { TensorError } from './errors.js';
+import { integersOf } from './handle.js';
 import { native } from './native.js';
 import type { Generator } from './random.js';
 import { Tensor } from './tensor.js';
 
 export interface CreationOptions {
-  /** float32 unless told. */
+  /** Default: float32. */
   readonly dtype?: DType;
-  /** cpu unless told. */
+  /** Default: cpu. */
   readonly device?: Device;
 }
 
@@ -17,9 +18,9 @@ const at = (options: CreationOptions): [number, number] => [
   deviceCode(options.device ?? 'cpu'),
 ];
 
-/** A tensor of `shape` with every element `value`. */
+/** A tensor of `shape` with every element `value`, which an integer dtype must be able to hold. */
 export function full(shape: readonly number[], value: number, options: CreationOptions = {}): Tensor {
-  return new Tensor(native.full(shape, value, ...at(options)));
+  return new Tensor(native.full(integersOf(shape, 'shape', 'full'), value, ...at(options)));
 }
 
 export function zeros(shape: readonly number[], options: CreationOptions = {}): Tensor {
@@ -32,10 +33,10 @@ export function ones(shape: readonly number[], options: CreationOptions = {}): T
 
 /** A tensor whose elements are whatever the memory held. */
 export function empty(shape: readonly number[], options: CreationOptions = {}): Tensor {
-  return new Tensor(native.empty(shape, ...at(options)));
+  return new Tensor(native.empty(integersOf(shape, 'shape', 'empty'), ...at(options)));
 }
 
-/** 0, 1, ... end - 1, int64 unless told. */
+/** 0, 1, ... end - 1. Default dtype: int64. */
 export function arange(end: number, options: CreationOptions = {}): Tensor {
   return new Tensor(native.arange(end, ...at({ dtype: 'int64', ...options })));
 }
@@ -50,104 +51,106 @@ export function rand(shape: readonly number[], options: CreationOptions & { gene
   return empty(shape, options).uniform_({ generator: options.generator ?? null });
 }
 
-const DTYPE_OF_ARRAY = new Map<unknown, DType>([
-  [Float32Array, 'float32'],
-  [Float64Array, 'float64'],
-  [BigInt64Array, 'int64'],
-  [Uint8Array, 'uint8'],
-  [Uint8ClampedArray, 'uint8'],
-  [Buffer, 'uint8'],
+/** Typed arrays whose elements lie as the tensor's do, by the name that the language gives their kind. */
+const DTYPE_OF_ARRAY: ReadonlyMap<string, DType> = new Map([
+  ['Float32Array', 'float32'],
+  ['Float64Array', 'float64'],
+  ['Float16Array', 'float16'],
+  ['BigInt64Array', 'int64'],
+  ['Uint8Array', 'uint8'],
+  ['Uint8ClampedArray', 'uint8'],
 ]);
 
-/** Typed arrays whose bytes are not the tensor's: they are converted first. */
-type ConvertibleArray = readonly number[] | Int32Array | Uint32Array | Int16Array;
+const kindGetter = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)!
+  .get!;
+
+/** "Float32Array" for one of any realm (a vm context, a test runner's) and any subclass; undefined for no typed array. */
+const kindOf = (value: unknown): string | undefined => kindGetter.call(value);
+
+/** Arrays whose elements are converted one by one: numbers, or BigUint64Array's bigints. */
+type ConvertibleArray = readonly number[] | Int32Array | Uint32Array | Int16Array | Int8Array | BigUint64Array;
 
 const INTEGER_RANGES: Partial<Record<DType, readonly [number, number]>> = {
   int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
   uint8: [0, 255],
 };
 
-/** Refuses what a conversion would silently turn into NaN, 0 or another number: text, holes, fractions, overflow. */
-function checkNumbers(data: ConvertibleArray, dtype: DType): void {
-  const range = INTEGER_RANGES[dtype];
-  for (let i = 0; i < data.length; i++) {
-    const value: unknown = data[i];
-    const fits =
-      typeof value === 'number' &&
-      (range === undefined || (Number.isInteger(value) && value >= range[0] && value <= range[1]));
-    if (fits) continue;
-    const expected = range === undefined ? 'a number' : `an integer from ${range[0]} to ${range[1]}`;
-    throw new TensorError({
-      code: 'INVALID_ARGUMENT',
-      operator: 'tensor',
-      message: `expected ${expected} for data[${i}], got ${typeof value === 'number' ? value : typeof value}`,
-    });
-  }
+function invalid(message: string): TensorError {
+  return new TensorError({ code: 'INVALID_ARGUMENT', operator: 'tensor', message });
 }
 
-function convertNumbers(data: ConvertibleArray, dtype: DType): TypedArray {
-  checkNumbers(data, dtype);
-  switch (dtype) {
-    case 'float32':
-      return Float32Array.from(data);
-    case 'float64':
-      return Float64Array.from(data);
-    case 'int64':
-      return BigInt64Array.from(data as ArrayLike<number> as number[], BigInt);
-    case 'uint8':
-      return Uint8Array.from(data);
-    case 'bool':
-      return Uint8Array.from(data as ArrayLike<number> as number[], (value) => (value ? 1 : 0));
-    default:
-      throw new TensorError({
-        code: 'INVALID_ARGUMENT',
-        operator: 'tensor',
-        message: `expected a Uint16Array with the bits of ${dtype}, got numbers; make a float32 tensor and convert it`,
-      });
+/** The element, where `dtype` can hold it: text, holes, fractions and overflow would silently become another number. */
+function checkElement(value: unknown, index: number, dtype: DType): number {
+  const number = typeof value === 'bigint' ? Number(value) : value;
+  const range = INTEGER_RANGES[dtype];
+  const fits =
+    typeof number === 'number' &&
+    (range === undefined || (Number.isInteger(number) && number >= range[0] && number <= range[1]));
+  if (fits) return number;
+  const expected = range === undefined ? 'a number' : `an integer from ${range[0]} to ${range[1]}`;
+  const got = typeof number === 'number' ? String(value) : typeof value;
+  throw invalid(`expected ${expected} for data[${index}], got ${got}`);
+}
+
+/** Reads each element once: an array's getter may give another value the second time. */
+function convertElements(data: ArrayLike<unknown>, dtype: DType): TypedArray {
+  const target = typedArrayFor(dtype, data.length);
+  for (let i = 0; i < target.length; i++) {
+    const value = checkElement(data[i], i, dtype);
+    if (target instanceof BigInt64Array) target[i] = BigInt(value);
+    else target[i] = dtype === 'bool' ? Number(value !== 0) : value;
   }
+  return target;
 }
 
 /**
- * A tensor with a copy of `data` in row-major order. `shape` is [data.length] unless told; its product must be the
- * number of elements. The dtype follows the array: Float32Array float32, Float64Array float64, BigInt64Array int64,
- * Uint8Array uint8, Int32Array and other integers int64, numbers float32. A Uint16Array holds float16 or bfloat16 bits
- * and needs `dtype`.
+ * A tensor with a copy of `data` in row-major order. Default shape: [data.length]; its product must be the number of
+ * elements. The dtype follows the array: Float32Array float32, Float64Array float64, Float16Array float16, BigInt64Array
+ * int64, Uint8Array uint8, other integers int64, numbers float32. A Uint16Array holds float16 or bfloat16 bits and needs
+ * `dtype`. Throws TensorError for an element that an integer dtype cannot hold.
  */
 export function tensor(
   data: TypedArray | ConvertibleArray,
   options: CreationOptions & { shape?: readonly number[] } = {},
 ): Tensor {
-  if (!Array.isArray(data) && !(ArrayBuffer.isView(data) && 'length' in data)) {
-    throw new TensorError({
-      code: 'INVALID_ARGUMENT',
-      operator: 'tensor',
-      message: `expected an array of numbers or a typed array for data, got ${data === null ? 'null' : typeof data}`,
-    });
+  const kind = kindOf(data);
+  if (!Array.isArray(data) && kind === undefined) {
+    throw invalid(
+      `expected an array of numbers or a typed array for data, got ${data === null ? 'null' : typeof data}`,
+    );
   }
-  const shape = options.shape ?? [data.length];
+  const shape = integersOf(options.shape ?? [data.length], 'shape', 'tensor');
   const device = deviceCode(options.device ?? 'cpu');
-  if (data instanceof Uint16Array) {
+  const make = (elements: TypedArray, dtype: DType): Tensor =>
+    new Tensor(native.fromTypedArray(elements, shape, dtypeCode(dtype), device));
+
+  if (kind === 'Uint16Array') {
     if (options.dtype !== 'float16' && options.dtype !== 'bfloat16') {
-      throw new TensorError({
-        code: 'INVALID_ARGUMENT',
-        operator: 'tensor',
-        message: `expected dtype float16 or bfloat16 for a Uint16Array, got ${options.dtype ?? 'none'}`,
-      });
+      throw invalid(`expected dtype float16 or bfloat16 for a Uint16Array, got ${options.dtype ?? 'none'}`);
     }
-    return new Tensor(native.fromTypedArray(data, shape, dtypeCode(options.dtype), device));
+    return make(data as Uint16Array, options.dtype);
   }
-  const own = DTYPE_OF_ARRAY.get(data.constructor);
-  if (own !== undefined) {
-    const given = new Tensor(native.fromTypedArray(data as TypedArray, shape, dtypeCode(own), device));
-    if (options.dtype === undefined || options.dtype === own) return given;
-    try {
-      return given.to({ dtype: options.dtype });
-    } finally {
-      given.dispose();
+  const own = kind === undefined ? undefined : DTYPE_OF_ARRAY.get(kind);
+  const dtype = options.dtype ?? own ?? (kind === undefined ? 'float32' : 'int64');
+  if (own === dtype)
+    return make(kind === 'Float16Array' ? bitsOf(data as unknown as ArrayBufferView) : (data as TypedArray), dtype);
+  const alwaysFits = own === 'uint8' && dtype === 'int64';
+  if (own === undefined || (INTEGER_RANGES[dtype] !== undefined && !alwaysFits)) {
+    if (dtype === 'float16' || dtype === 'bfloat16') {
+      throw invalid(
+        `expected a Uint16Array with the bits of ${dtype}, got numbers; make a float32 tensor and convert it`,
+      );
     }
+    return make(convertElements(data as ArrayLike<unknown>, dtype), dtype);
   }
-  const dtype = options.dtype ?? (Array.isArray(data) ? 'float32' : 'int64');
-  return new Tensor(
-    native.fromTypedArray(convertNumbers(data as ConvertibleArray, dtype), shape, dtypeCode(dtype), device),
-  );
+  const given = tensor(data, { shape: [...shape], device: options.device ?? 'cpu' });
+  try {
+    return given.to({ dtype });
+  } finally {
+    given.dispose();
+  }
 }
+
+/** The 16 bits of each element. */
+const bitsOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint16Array =>
+  new Uint16Array(buffer, byteOffset, byteLength / 2);

@@ -26,6 +26,11 @@ export class CudaGraph {
     return new CudaGraph(native.captureGraph(deviceCode(device), body));
   }
 
+  /** Runs `body` on the stream that captures are made on: for the warm-up before one. Waits for the device. */
+  static warmUp(device: Device, body: () => void): void {
+    native.onCaptureStream(deviceCode(device), body);
+  }
+
   /** Launches the work again. Returns at once. */
   replay(): void {
     native.replayGraph(this.#handle);

@@ -1,8 +1,8 @@
 import { type Device, deviceCode } from './device.js';
 import { type DType, dtypeCode } from './dtype.js';
-import { TensorError } from './errors.js';
-import { handlesOf } from './handle.js';
+import { handlesOf, tensorsOf } from './handle.js';
 import { native } from './native.js';
+import { requireSynchronous } from './scope.js';
 import type { Tensor } from './tensor.js';
 
 /** Runs `body` under a native guard and gives its result back. A mode belongs to the thread, so no promise may leave. */
@@ -11,13 +11,7 @@ function under<T>(name: string, enter: (body: () => void) => void, body: () => T
   enter(() => {
     result = body();
   });
-  if (typeof (result as { then?: unknown } | null | undefined)?.then === 'function') {
-    throw new TensorError({
-      code: 'INVALID_ARGUMENT',
-      operator: name,
-      message: 'expected a synchronous function, got one that returns a promise',
-    });
-  }
+  requireSynchronous(name, result);
   return result as T;
 }
 
@@ -53,5 +47,5 @@ export const isGradEnabled = (): boolean => native.isGradEnabled();
 
 /** Forgets the gradients of the given tensors. */
 export function clearGradients(tensors: readonly Tensor[]): void {
-  native.clearGradients(handlesOf(tensors, 'tensors', 'clearGradients'));
+  native.clearGradients(handlesOf(tensorsOf(tensors, 'tensors', 'clearGradients')));
 }

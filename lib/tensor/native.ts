@@ -19,6 +19,8 @@ export interface BuildInfo {
   /** The instruction set of LibTorch's kernels, such as AVX512. */
   readonly cpuCapability: string;
   readonly threads: number;
+  /** The most that `setThreads` takes on this machine. */
+  readonly mostThreads: number;
 }
 
 interface NativeError {
@@ -30,10 +32,10 @@ interface NativeError {
 
 /** The addon's exports: handles and codes, no objects. Only lib/tensor/ calls it. */
 export interface NativeAddon extends NativeOperators {
-  fromTypedArray(data: ArrayBufferView, shape: readonly number[], dtype: number, device: number): number;
+  fromTypedArray(data: ArrayBufferView, shape: Float64Array, dtype: number, device: number): number;
   writeTypedArray(self: number, target: ArrayBufferView): void;
-  full(shape: readonly number[], value: number, dtype: number, device: number): number;
-  empty(shape: readonly number[], dtype: number, device: number): number;
+  full(shape: Float64Array, value: number, dtype: number, device: number): number;
+  empty(shape: Float64Array, dtype: number, device: number): number;
   arange(end: number, dtype: number, device: number): number;
   dispose(self: number): boolean;
   shape(self: number): number[];
@@ -75,17 +77,29 @@ export interface NativeAddon extends NativeOperators {
   unscaleGradients(parameters: Int32Array, inverseScale: number): boolean;
 
   captureGraph(device: number, body: () => void): number;
+  onCaptureStream(device: number, body: () => void): void;
   replayGraph(graph: number): void;
   disposeGraph(graph: number): boolean;
 
-  memoryStats(): { liveTensors: number; liveGenerators: number; cpuBytes: number; cudaBytes: number };
+  memoryStats(): {
+    liveTensors: number;
+    liveGenerators: number;
+    cpuBytes: number;
+    cudaBytes: number;
+    externalBytes: number;
+  };
   measurePeak(body: () => void): number;
   cudaMemoryStats(
     device: number,
   ):
     | { allocatedBytes: number; peakAllocatedBytes: number; reservedBytes: number; peakReservedBytes: number }
     | undefined;
-  adjustExternalMemory(bytes: number): number;
+  watch(self: number): void;
+  unwatch(self: number): void;
+  releaseFreedMemory(): void;
+
+  takeMessages(): string[];
+  listenForMessages(listener: () => void): void;
 
   buildInfo(): BuildInfo;
   getThreads(): number;

@@ -1,4 +1,4 @@
-import { handlesOf } from './handle.js';
+import { handlesOf, tensorsOf } from './handle.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
 
@@ -17,19 +17,22 @@ export interface SgdStep {
  * one tensor a parameter, laid out like it, or is empty without momentum. Parameters without a gradient stay.
  */
 export function sgdStep(parameters: readonly Tensor[], momentumBuffers: readonly Tensor[], step: SgdStep): void {
+  const { learningRate, momentum, dampening, weightDecay, nesterov, isFirstStep } = step;
+  const updated = tensorsOf(parameters, 'parameters', 'sgdStep');
+  const buffers = tensorsOf(momentumBuffers, 'momentumBuffers', 'sgdStep');
   native.sgdStep(
-    handlesOf(parameters, 'parameters', 'sgdStep'),
-    handlesOf(momentumBuffers, 'momentumBuffers', 'sgdStep'),
-    step.learningRate,
-    step.momentum,
-    step.dampening,
-    step.weightDecay,
-    step.nesterov,
-    step.isFirstStep,
+    handlesOf(updated),
+    handlesOf(buffers),
+    learningRate,
+    momentum,
+    dampening,
+    weightDecay,
+    nesterov,
+    isFirstStep,
   );
 }
 
 /** Multiplies every gradient by `inverseScale`, in place; false when one of them is not finite. Waits for the device. */
 export function unscaleGradients(parameters: readonly Tensor[], inverseScale: number): boolean {
-  return native.unscaleGradients(handlesOf(parameters, 'parameters', 'unscaleGradients'), inverseScale);
+  return native.unscaleGradients(handlesOf(tensorsOf(parameters, 'parameters', 'unscaleGradients')), inverseScale);
 }

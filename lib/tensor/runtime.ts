@@ -1,11 +1,13 @@
 import { type Device, deviceCode } from './device.js';
 import { type BuildInfo, native } from './native.js';
+import { requireSynchronous } from './scope.js';
 
 /** What the addon was built with and what this machine offers it. */
 export const buildInfo = (): BuildInfo => native.buildInfo();
 
-/** Threads of one operator on the CPU. The budget is the program's: set it once, in one place. */
+/** Threads of one operator on the CPU, of this thread of Node's: the main thread, or a worker. */
 export const getThreads = (): number => native.getThreads();
+/** Throws TensorError for more than `buildInfo().mostThreads`, a small multiple of the processors. */
 export const setThreads = (threads: number): void => native.setThreads(threads);
 
 /** Lets cuDNN time its algorithms for each new shape; it may then choose differently from run to run. */
@@ -17,6 +19,9 @@ export const synchronize = (device: Device): void => native.synchronize(deviceCo
 /** Ends the process now, also while a worker is in the middle of an operator, for which `process.exit` would wait. */
 export const exitImmediately = (code: number): void => native.exitImmediately(code);
 
+/** Gives memory that was freed, and that the process still holds, back to the system. Takes some milliseconds. */
+export const releaseFreedMemory = (): void => native.releaseFreedMemory();
+
 export interface MemoryStats {
   /** Tensors that JavaScript holds. */
   readonly liveTensors: number;
@@ -25,6 +30,8 @@ export interface MemoryStats {
   readonly cpuBytes: number;
   /** Bytes of their storages on CUDA devices. */
   readonly cudaBytes: number;
+  /** Bytes of the storages that only garbage collection or `dispose` will free, as V8 has been told. */
+  readonly externalBytes: number;
 }
 
 /** The tensors of this environment. */
@@ -41,7 +48,7 @@ export function measurePeak<T>(body: () => T): { result: T; peakBytes: number } 
   return { result: outcome.result, peakBytes };
 }
 
-/** `measurePeak` of what may fail: its error comes with the bytes that were allocated by then. */
+/** `measurePeak` of what may fail: its error comes with the bytes that were allocated by then. `body` must be synchronous. */
 export function measureAttempt<T>(body: () => T): {
   outcome: { result: T } | { error: unknown };
   peakBytes: number;
@@ -54,5 +61,6 @@ export function measureAttempt<T>(body: () => T): {
       outcome = { error };
     }
   });
+  if ('result' in outcome) requireSynchronous('measurePeak', outcome.result);
   return { outcome, peakBytes };
 }

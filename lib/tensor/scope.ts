@@ -2,6 +2,17 @@ import { TensorError } from './errors.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
 
+let tensorTest: (value: object) => boolean = () => false;
+
+/** @internal Tells this module how to know a tensor, without importing its class. */
+export function setTensorTest(test: (value: object) => boolean): void {
+  tensorTest = test;
+}
+
+/** Whether a value of any kind is a tensor. */
+export const isTensor = (value: unknown): value is Tensor =>
+  typeof value === 'object' && value !== null && tensorTest(value);
+
 /**
  * The tensors made in the innermost running scope, or null outside every scope. A scope runs synchronously, so this
  * is a plain stack, one for each Node environment (each worker has a module instance of its own).
@@ -9,15 +20,12 @@ import type { Tensor } from './tensor.js';
 let current: Tensor[] | null = null;
 
 /** Frees native memory of tensors that escaped every scope and were then forgotten: a backstop, not the plan. */
-const forgotten = new FinalizationRegistry<{ handle: number; bytes: number }>(({ handle, bytes }) => {
+const forgotten = new FinalizationRegistry<number>((handle) => {
+  native.unwatch(handle);
   native.dispose(handle);
-  native.adjustExternalMemory(-bytes);
 });
 
-interface Escaped {
-  bytes: number;
-}
-const escaped = new WeakMap<Tensor, Escaped>();
+const escaped = new WeakSet<Tensor>();
 
 /** Called for every new tensor. */
 export function register(tensor: Tensor): void {
@@ -25,28 +33,27 @@ export function register(tensor: Tensor): void {
   else current.push(tensor);
 }
 
+/** V8 hears of the memory, so that it looks for garbage in time; that of a storage once, whatever views there are. */
 function watch(tensor: Tensor): void {
   if (escaped.has(tensor)) return;
-  const bytes = native.byteLength(tensor.handle);
-  native.adjustExternalMemory(bytes);
-  escaped.set(tensor, { bytes });
-  forgotten.register(tensor, { handle: tensor.handle, bytes }, tensor);
+  native.watch(tensor.handle);
+  escaped.add(tensor);
+  forgotten.register(tensor, tensor.handle, tensor);
 }
 
 /** Called when a tensor is disposed, before its handle is given back. */
 export function unregister(tensor: Tensor): void {
-  const entry = escaped.get(tensor);
-  if (entry === undefined) return;
+  if (!escaped.delete(tensor)) return;
   forgotten.unregister(tensor);
-  native.adjustExternalMemory(-entry.bytes);
-  escaped.delete(tensor);
+  native.unwatch(tensor.handle);
 }
 
-/** Called when a tensor's native handle was exchanged for another. */
-export function rewatch(tensor: Tensor): void {
-  if (!escaped.has(tensor)) return;
+/** Exchanges a tensor's native handle for another, by `exchange`. */
+export function exchanging(tensor: Tensor, exchange: () => void): void {
+  const wasEscaped = escaped.has(tensor);
   unregister(tensor);
-  watch(tensor);
+  exchange();
+  if (wasEscaped) watch(tensor);
 }
 
 const kept = new WeakSet<Tensor>();
@@ -61,33 +68,26 @@ export function keep<T extends Tensor>(tensor: T): T {
   return tensor;
 }
 
-/** Collects the tensors in a value made of arrays, plain objects, maps and sets. */
-function collectTensors(
-  value: unknown,
-  isTensor: (v: object) => v is Tensor,
-  found: Set<Tensor>,
-  seen: Set<object>,
-): void {
-  if (typeof value !== 'object' || value === null || seen.has(value)) return;
-  if (isTensor(value)) {
-    found.add(value);
-    return;
+/** The tensors in a value made of arrays, plain objects, maps and sets, however deep. */
+function tensorsIn(value: unknown): Set<Tensor> {
+  const found = new Set<Tensor>();
+  const seen = new Set<object>();
+  const waiting: unknown[] = [value];
+  while (waiting.length > 0) {
+    const next = waiting.pop();
+    if (typeof next !== 'object' || next === null || seen.has(next)) continue;
+    seen.add(next);
+    if (isTensor(next)) found.add(next);
+    else for (const part of partsOf(next)) waiting.push(part);
   }
-  seen.add(value);
-  if (Array.isArray(value) || value instanceof Set) {
-    for (const element of value) collectTensors(element, isTensor, found, seen);
-  } else if (value instanceof Map) {
-    for (const element of value.values()) collectTensors(element, isTensor, found, seen);
-  } else if (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null) {
-    for (const element of Object.values(value)) collectTensors(element, isTensor, found, seen);
-  }
+  return found;
 }
 
-let isTensor: (value: object) => value is Tensor = (_value): _value is Tensor => false;
-
-/** @internal Tells this module how to know a tensor, without importing its class. */
-export function setTensorTest(test: (value: object) => value is Tensor): void {
-  isTensor = test;
+function partsOf(value: object): Iterable<unknown> {
+  if (Array.isArray(value) || value instanceof Set) return value;
+  if (value instanceof Map) return value.values();
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null ? Object.values(value) : [];
 }
 
 /**
@@ -100,35 +100,35 @@ export function scope<T>(body: () => T): T {
   const mine: Tensor[] = [];
   current = mine;
   let result: T;
+  let returned: ReadonlySet<Tensor>;
   try {
     result = body();
-    if (typeof (result as { then?: unknown } | null | undefined)?.then === 'function') {
-      throw new TensorError({
-        code: 'INVALID_ARGUMENT',
-        operator: 'scope',
-        message:
-          'expected a synchronous function, got one that returns a promise; open a scope in each synchronous part',
-      });
-    }
+    requireSynchronous('scope', result, '; open a scope in each synchronous part');
+    // Reading the result can run the caller's code, a getter, which may throw or make tensors: it is part of the scope.
+    returned = tensorsIn(result);
   } catch (error) {
     current = outer;
-    disposeAll(mine, null);
+    for (const tensor of mine) if (!kept.has(tensor)) tensor.dispose();
     throw error;
   }
   current = outer;
-  const returned = new Set<Tensor>();
-  collectTensors(result, isTensor, returned, new Set());
-  disposeAll(mine, returned);
-  for (const tensor of returned) {
-    // A tensor that was there before the scope, or is kept, stays where it belongs.
-    if (!tensor.isDisposed && !kept.has(tensor) && mine.includes(tensor)) register(tensor);
+  for (const tensor of mine) {
+    if (kept.has(tensor) || tensor.isDisposed) continue;
+    if (returned.has(tensor)) register(tensor);
+    else tensor.dispose();
   }
   return result;
 }
 
-function disposeAll(tensors: readonly Tensor[], except: ReadonlySet<Tensor> | null): void {
-  for (const tensor of tensors) {
-    if (kept.has(tensor) || except?.has(tensor)) continue;
-    tensor.dispose();
-  }
+/** Whether the innermost running scope will free this tensor: it was made there, or returned to there. */
+export const isOwnedHere = (tensor: Tensor): boolean => current?.includes(tensor) === true && !kept.has(tensor);
+
+/** Throws TensorError for the result of an asynchronous function, whose rest would run after its caller has ended. */
+export function requireSynchronous(operator: string, result: unknown, mend = ''): void {
+  if (typeof (result as { then?: unknown } | null | undefined)?.then !== 'function') return;
+  throw new TensorError({
+    code: 'INVALID_ARGUMENT',
+    operator,
+    message: `expected a synchronous function, got one that returns a promise${mend}`,
+  });
 }

@@ -5,7 +5,7 @@ import { TensorError } from './errors.js';
 import { TensorOperators } from './generated/operators.js';
 import { DISPOSED, handleOrNone, NONE } from './handle.js';
 import { native } from './native.js';
-import { register, rewatch, scope, setTensorTest, unregister } from './scope.js';
+import { exchanging, register, scope, setTensorTest, unregister } from './scope.js';
 
 /**
  * A LibTorch tensor. Its memory is native: it is freed by the scope it was made in, by `dispose()` or `using`, and as a
@@ -90,8 +90,8 @@ export class Tensor extends TensorOperators {
    * `gradient` is needed unless this tensor is a scalar; `retainGraph` allows a second backward pass.
    */
   backward(options: { gradient?: Tensor; retainGraph?: boolean } = {}): void {
-    const gradient = handleOrNone(options.gradient ?? null, 'gradient', 'backward');
-    native.backward(this.#handle, gradient, options.retainGraph ?? false);
+    const { gradient = null, retainGraph = false } = options;
+    native.backward(this.#handle, handleOrNone(gradient, 'gradient', 'backward'), retainGraph);
   }
 
   /** The only element, as a number. Waits for the device. Throws TensorError for any other number of elements. */
@@ -128,11 +128,12 @@ export class Tensor extends TensorOperators {
   become(other: Tensor): void {
     if (other === this) return;
     unregister(other);
-    native.dispose(this.#handle);
-    this.#handle = other.#handle;
-    this.#shape = undefined;
-    other.#handle = DISPOSED;
-    rewatch(this);
+    exchanging(this, () => {
+      native.dispose(this.#handle);
+      this.#handle = other.#handle;
+      this.#shape = undefined;
+      other.#handle = DISPOSED;
+    });
   }
 
   get isDisposed(): boolean {
@@ -171,4 +172,4 @@ export class Tensor extends TensorOperators {
   }
 }
 
-setTensorTest((value): value is Tensor => value instanceof Tensor);
+setTensorTest((value) => value instanceof Tensor);

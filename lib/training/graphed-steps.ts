@@ -58,7 +58,7 @@ export class GraphedSteps {
     if (count !== this.#batchSize) return this.#ordinary(count, give);
     if (this.#captured?.learningRate !== learningRate) this.#forget();
     if (this.#captured === null) {
-      if (this.#ordinarySteps++ < WARM_UP_STEPS) return this.#ordinary(count, give);
+      if (this.#ordinarySteps++ < WARM_UP_STEPS) return this.#warmUp(count, give);
       this.#captured = this.#capture(count, give, learningRate);
     } else {
       const { features, labels } = give(0, count);
@@ -68,6 +68,15 @@ export class GraphedSteps {
     this.#captured.graph.replay();
     // The next replay writes over them.
     return { loss: this.#captured.loss.clone(), correct: this.#captured.correct.clone(), stepped: true };
+  }
+
+  /** A step kernel by kernel, on the stream that the capture will be made on. */
+  #warmUp(count: number, give: GiveBatch): StepResult {
+    let result: StepResult | undefined;
+    CudaGraph.warmUp(this.#device, () => {
+      result = this.#ordinary(count, give);
+    });
+    return result!;
   }
 
   /** Records the step on a copy of this batch, which the first replay is then made on. */

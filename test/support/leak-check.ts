@@ -10,6 +10,7 @@ interface Counts {
   liveGenerators: number;
   cpuBytes: number;
   cudaBytes: number;
+  externalBytes: number;
 }
 
 let before: Counts | null = null;

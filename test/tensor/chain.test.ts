@@ -1,6 +1,6 @@
 // Functions one after another: what lies between them is let go at once.
 import { expect, it } from 'vitest';
-import { chain, measurePeak, memoryStats, noGrad, ones, scope, type Tensor } from '../../lib/tensor/index.js';
+import { chain, keep, measurePeak, memoryStats, noGrad, ones, scope, type Tensor } from '../../lib/tensor/index.js';
 
 const LENGTH = 100_000;
 const BYTES = 4 * LENGTH;
@@ -57,6 +57,27 @@ it('takes functions that give back their input, or change it', () => {
     expect(chain(input, [same, (x) => x.add(1), same, (x) => x.mul_(5), same]).toArray()).toEqual([10, 10]);
     expect(input.toArray()).toEqual([1, 1]);
   });
+});
+
+it('frees nothing that it did not make', () => {
+  const weight = ones([2]);
+  const kept: Tensor[] = [];
+  scope(() => {
+    const output = chain(ones([2]), [
+      (x) => x.add(1),
+      () => weight,
+      (w) => w.relu(),
+      (x) => {
+        kept.push(keep(x.mul(2)));
+        return kept[0]!;
+      },
+      (x) => x.add(1),
+    ]);
+    expect(output.toArray()).toEqual([3, 3]);
+  });
+  expect(weight.toArray()).toEqual([1, 1]);
+  expect(kept[0]!.toArray()).toEqual([2, 2]);
+  for (const tensor of [weight, ...kept]) tensor.dispose();
 });
 
 it('keeps what autograd needs', () => {

@@ -3,8 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { keep, measurePeak, memoryStats, noGrad, ones, scope, zeros } from '../../lib/tensor/index.js';
-import { native } from '../../lib/tensor/native.js';
+import { keep, measureAttempt, measurePeak, memoryStats, noGrad, ones, scope, zeros } from '../../lib/tensor/index.js';
 
 const MIB = 2 ** 20;
 
@@ -78,11 +77,27 @@ describe('measurePeak', () => {
     ).toThrow('mine');
     expect(measurePeak(() => 1)).toEqual({ result: 1, peakBytes: 0 });
   });
+
+  it('counts what is measured inside it, too', () => {
+    const inner = scope(() =>
+      measurePeak(() => {
+        const { peakBytes } = measurePeak(() => zeros([MIB]).dispose());
+        zeros([MIB / 2]).dispose();
+        return peakBytes;
+      }),
+    );
+    expect(inner.result).toBe(4 * MIB);
+    expect(inner.peakBytes).toBe(4 * MIB);
+  });
+
+  it('refuses an asynchronous function, whose work would not be measured', () => {
+    expect(() => measurePeak(async () => 1)).toThrow(/measurePeak: expected a synchronous function/);
+    expect(() => measureAttempt(async () => 1)).toThrow(/measurePeak: expected a synchronous function/);
+  });
 });
 
 describe('bytes that V8 is told of', () => {
-  // Node reports only the part of ArrayBuffers; an adjustment by nothing tells V8's whole sum.
-  const external = () => native.adjustExternalMemory(0);
+  const external = () => memoryStats().externalBytes;
 
   it('are those of tensors outside every scope, until they are disposed', () => {
     const before = external();
@@ -102,6 +117,30 @@ describe('bytes that V8 is told of', () => {
       x.dispose();
       expect(external() - before).toBeLessThan(MIB);
     });
+  });
+});
+
+describe('views outside every scope', () => {
+  it('bring no bytes of their own, and keep those of the storage until the last is gone', () => {
+    const before = memoryStats().externalBytes;
+    const base = zeros([MIB]);
+    const views = Array.from({ length: 100 }, (_, i) => base.narrow(0, i, MIB - 100));
+    const one = ones([1]);
+    views.push(one, one.expand([2 ** 52]), base.detach(), base.reshape([2, MIB / 2]));
+    expect(memoryStats().externalBytes - before).toBe(4 * MIB + 4);
+    base.dispose();
+    expect(memoryStats().externalBytes - before).toBe(4 * MIB + 4);
+    for (const view of views) view.dispose();
+    expect(memoryStats().externalBytes).toBe(before);
+  });
+
+  it('exchange their storage with their tensor', () => {
+    const before = memoryStats().externalBytes;
+    const small = keep(ones([1]));
+    small.become(ones([MIB]));
+    expect(memoryStats().externalBytes - before).toBe(4 * MIB);
+    small.dispose();
+    expect(memoryStats().externalBytes).toBe(before);
   });
 });
 

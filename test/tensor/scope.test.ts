@@ -223,3 +223,42 @@ describe('dispose', () => {
     });
   });
 });
+
+describe('a result that is hard to search', () => {
+  it('frees everything when reading it throws', () => {
+    const before = memoryStats();
+    const hostile = {
+      get tensor(): never {
+        ones([4]);
+        throw new Error('mine');
+      },
+    };
+    expect(() =>
+      scope(() => {
+        ones([4]);
+        return { hostile, after: ones([2]) };
+      }),
+    ).toThrow('mine');
+    expect(memoryStats()).toEqual(before);
+    // The scope around it is in force again.
+    scope(() => {
+      ones([2]);
+    });
+    expect(memoryStats()).toEqual(before);
+  });
+
+  it('may be nested a hundred thousand deep', () => {
+    const before = memoryStats().liveTensors;
+    scope(() => {
+      const deep = scope(() => {
+        let nested: unknown = ones([3]);
+        for (let i = 0; i < 100_000; i++) nested = [nested];
+        return nested;
+      });
+      let inner = deep;
+      while (Array.isArray(inner)) inner = inner[0];
+      expect((inner as Tensor).toArray()).toEqual([1, 1, 1]);
+    });
+    expect(memoryStats().liveTensors).toBe(before);
+  });
+});

@@ -3,11 +3,10 @@ import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
 const { full, memoryStats, ones, scope } = await import(pathToFileURL(process.argv[2]).href);
-const { native } = await import(new URL('native.js', pathToFileURL(process.argv[2])).href);
 const MIB = 2 ** 20;
 
 /** What V8 has been told of bytes outside its heap. */
-const external = () => native.adjustExternalMemory(0);
+const external = () => memoryStats().externalBytes;
 
 const stats = () => ({ tensors: memoryStats().liveTensors, mebibytes: memoryStats().cpuBytes / MIB });
 const before = external();
