@@ -39,8 +39,8 @@ void preferHugePages() {
 }
 
 /**
- * NNPACK takes some float32 convolutions where it likes the processor, and warns of each where it does not. Without it the
- * results are one machine's as the other's; measured (bench/RESULTS.md), it is not quicker.
+ * LibTorch asks NNPACK for float32 convolutions that oneDNN does not take, and warns of each where it does not like the
+ * processor. It gives it none of them (bench/RESULTS.md).
  */
 void dropNnpack() {
 #if LAYERWISE_TORCH_AT_LEAST(2, 3)

@@ -1,5 +1,5 @@
 export { ModelError } from './errors.js';
-export { disposeNetwork, joinStateDicts, type Network, placeNetwork } from './network.js';
+export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
 export { keepFilters } from './pruning.js';
 export { type Downsampling, type LastHead, SimCnn, type SimCnnOptions } from './simcnn.js';
 export {

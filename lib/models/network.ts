@@ -1,4 +1,5 @@
-import type { Module, Placement, StateDict } from '../nn/index.js';
+import { drawFrom, type Module, type Placement, type StateDict } from '../nn/index.js';
+import type { Generator } from '../tensor/index.js';
 
 /**
  * What the greedy curriculum trains: a list of blocks, each with the auxiliary head that reads it (paper, section 3).
@@ -26,6 +27,11 @@ const modulesOf = (network: Network): Module[] => [...network.blocks, ...network
 /** Moves a whole network. */
 export function placeNetwork(network: Network, placement: Placement): void {
   for (const module of modulesOf(network)) module.to(placement);
+}
+
+/** Lets every dropout of a network draw from `generator`. */
+export function drawNetworkFrom(network: Network, generator: Generator): void {
+  for (const module of modulesOf(network)) drawFrom(module, generator);
 }
 
 /** Frees a whole network. */

@@ -9,6 +9,7 @@ export {
   BatchNorm2d,
   Conv2d,
   Dropout,
+  drawFrom,
   Flatten,
   forwardSteps,
   Linear,

@@ -1,4 +1,4 @@
-import { chain, empty, noGrad, ones, type Tensor, zeros } from '../tensor/index.js';
+import { chain, empty, type Generator, noGrad, ones, type Tensor, zeros } from '../tensor/index.js';
 import { convolve } from './convolution.js';
 import { ModuleError } from './errors.js';
 import { defaultInit, type Initializer } from './init.js';
@@ -179,6 +179,8 @@ export class Flatten extends Module {
 /** In training, zeroes each value with probability p and scales the rest by 1 / (1 - p). */
 export class Dropout extends Module {
   readonly #p: number;
+  /** What it draws from. Null: the default generator, which belongs to the whole process. */
+  generator: Generator | null = null;
 
   constructor(options: { p: number }) {
     super();
@@ -188,8 +190,14 @@ export class Dropout extends Module {
   }
 
   forward(input: Tensor): Tensor {
-    return this.training ? input.dropout({ p: this.#p }) : input;
+    return this.training ? input.dropout({ p: this.#p, generator: this.generator }) : input;
   }
+}
+
+/** Lets every dropout of a module, at any depth, draw from `generator`. */
+export function drawFrom(module: Module, generator: Generator): void {
+  if (module instanceof Dropout) module.generator = generator;
+  for (const child of module.children.values()) drawFrom(child, generator);
 }
 
 /** Modules one after another. The names become those of the state dict. */

@@ -119,6 +119,33 @@ function addonCandidates(): string[] {
   return [join(out, 'cmake', 'Release', 'layerwise.node'), join(root, 'build', 'Release', 'layerwise.node')];
 }
 
+interface Preload {
+  /** Sets a variable of the process's environment that is not set; returns whether it did. */
+  setDefault(name: string, value: string): boolean;
+  unset(name: string): void;
+}
+
+/**
+ * How often a thread of OpenMP looks for work before it sleeps. By default it looks for milliseconds, and where another
+ * program wants the core, all threads of an operator wait for it at every operator's end (measured, bench/RESULTS.md).
+ * Whoever has set one of the variables that decide this has decided.
+ */
+const SPIN_VARIABLES = ['GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'];
+const SPIN_COUNT = '1000';
+
+/** Loads the addon, and LibTorch with it, which reads the environment only now. */
+function loadedUnderPolicy(path: string): NativeAddon {
+  const require = createRequire(import.meta.url);
+  const preload = require(join(dirname(path), 'preload.node')) as Preload;
+  const isDecided = SPIN_VARIABLES.some((name) => (process.env[name] ?? '') !== '');
+  const isSet = !isDecided && preload.setDefault(SPIN_VARIABLES[0]!, SPIN_COUNT);
+  try {
+    return require(path) as NativeAddon;
+  } finally {
+    if (isSet) preload.unset(SPIN_VARIABLES[0]!);
+  }
+}
+
 function loadAddon(): NativeAddon {
   const candidates = addonCandidates();
   const path = candidates.find((candidate) => existsSync(candidate));
@@ -131,7 +158,7 @@ function loadAddon(): NativeAddon {
     });
   }
   try {
-    const addon = createRequire(import.meta.url)(path) as NativeAddon;
+    const addon = loadedUnderPolicy(path);
     addon.setErrorFactory(
       ({ code, operator, message, tensors }) =>
         new TensorError({

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { Network } from '../models/index.js';
 import { loadInto, type Module, readSafetensors, type StateDict, writeSafetensors } from '../nn/index.js';
 import type { GradScaler, Sgd } from '../optim/index.js';
-import { Generator, type Tensor } from '../tensor/index.js';
+import type { Generator, Tensor } from '../tensor/index.js';
 import { RunDirectoryError } from './errors.js';
 import type { MeterState } from './meter.js';
 import { readJson, writeWhole } from './run-directory.js';
@@ -97,8 +97,8 @@ export class CheckpointStore {
     }
   }
 
-  /** Loads the stage in training and its optimiser. */
-  async loadCurrent(state: CheckpointState, stage: Stage, optimizer: Sgd): Promise<void> {
+  /** Loads the stage in training, its optimiser, and the generator that dropout draws from. */
+  async loadCurrent(state: CheckpointState, stage: Stage, optimizer: Sgd, generator: Generator): Promise<void> {
     if (state.current === null) return;
     await this.#withTensors(state.current, (tensors) => {
       const momentumBuffers: Tensor[] = [];
@@ -112,7 +112,6 @@ export class CheckpointStore {
       // A stage that starts from given weights has not had an optimiser yet.
       if (momentumBuffers.length > 0) optimizer.restore({ momentumBuffers, isFirstStep: state.isFirstStep });
       if (generatorState !== undefined) {
-        using generator = Generator.default(optimizer.parameters[0]!.device);
         generator.setState(generatorState);
         generatorState.dispose();
       }
@@ -140,11 +139,15 @@ export class CheckpointStore {
   }
 
   /** Saves a stage in training: its weights, its optimiser, and the generator that dropout draws from. */
-  async save(stage: Stage, optimizer: Sgd, scaler: GradScaler | null, state: TrainingState): Promise<void> {
+  async save(
+    stage: Stage,
+    training: { optimizer: Sgd; scaler: GradScaler | null; generator: Generator },
+    state: TrainingState,
+  ): Promise<void> {
+    const { optimizer, scaler, generator } = training;
     await this.#makeDirectory();
     const { momentumBuffers, isFirstStep } = optimizer.state;
     const current = `training-${++this.#serial}.safetensors`;
-    using generator = Generator.default(optimizer.parameters[0]!.device);
     using generatorState = generator.state();
     const tensors: StateDict = new Map([
       ...stageTensors(stage),

@@ -1,7 +1,7 @@
 import { type Dataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
-import { disposeNetwork, type Network } from '../models/index.js';
-import { type Device, isCuda, manualSeed, setCudnnBenchmark, setThreads } from '../tensor/index.js';
+import { disposeNetwork, drawNetworkFrom, type Network } from '../models/index.js';
+import { type Device, Generator, isCuda, setCudnnBenchmark, setThreads } from '../tensor/index.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
@@ -231,7 +231,8 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
   } = run;
   const onEvent = options.onEvent ?? (() => {});
   if (isCuda(device)) setCudnnBenchmark(true);
-  manualSeed(recipe.seed); // Dropout draws from the default generator.
+  using generator = Generator.create({ seed: recipe.seed, device });
+  drawNetworkFrom(network, generator);
 
   const notes = notesOf(recipe, network);
   const { randomResizedCrop } = recipe.augmentation;
@@ -272,6 +273,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       testFeatures,
       directory,
       checkpoints,
+      generator,
       checkpointSeconds: options.checkpointSeconds ?? 300,
       signal: options.signal,
       onEvent,

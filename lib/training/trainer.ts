@@ -4,7 +4,7 @@ import type { ImageSource } from '../data/index.js';
 import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
 import type { LayerResult, RunResult } from '../evaluation/report/index.js';
 import type { Network } from '../models/index.js';
-import { isCuda, scope, type Tensor } from '../tensor/index.js';
+import { type Generator, isCuda, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext, type StepResult } from './auxiliary-problem.js';
 import type { CheckpointState, CheckpointStore, Position } from './checkpoint.js';
 import { NonFiniteLossError, OutOfMemoryError, TrainingInterrupted } from './errors.js';
@@ -28,6 +28,8 @@ export interface TrainerOptions extends ProblemContext {
   readonly testFeatures: TestFeatures;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
+  /** What dropout draws from: the run's own, so that runs beside each other do not change each other's draws. */
+  readonly generator: Generator;
   /** A checkpoint is written this often within an epoch, and after each one. */
   readonly checkpointSeconds: number;
   readonly signal: AbortSignal | undefined;
@@ -125,7 +127,7 @@ export class Trainer {
     const start = performance.now();
     const problem = new AuxiliaryProblem(stage, this.#options, from?.scaler ?? undefined);
     try {
-      if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer);
+      if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer, this.#options.generator);
       const { trainFeatures, testFeatures } = this.#options;
       await this.#inMemory(stage, 'features', () => trainFeatures.begin(stage, this.#stopHere));
       await this.#inMemory(stage, 'evaluation', () => testFeatures.begin(stage, this.#stopHere));
@@ -255,12 +257,18 @@ export class Trainer {
   }
 
   async #checkpoint(problem: AuxiliaryProblem, position: Position, meter: EpochMeter | null): Promise<void> {
-    await this.#options.checkpoints.save(problem.stage, problem.optimizer, problem.scaler, {
-      position,
-      meter: meter === null ? null : { ...meter.state },
-      seconds: this.#elapsed,
-      stageSeconds: this.#stageSeconds,
-    });
+    const { optimizer, scaler } = problem;
+    const { checkpoints, generator } = this.#options;
+    await checkpoints.save(
+      problem.stage,
+      { optimizer, scaler, generator },
+      {
+        position,
+        meter: meter === null ? null : { ...meter.state },
+        seconds: this.#elapsed,
+        stageSeconds: this.#stageSeconds,
+      },
+    );
     this.#lastCheckpoint = performance.now();
     this.#options.onEvent({
       type: 'checkpoint',

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { batchDraws, DeviceImages, Draws, loadDataset } from '../../lib/data/index.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
 import { Conv2d, Dropout, Linear, type Module, readSafetensors } from '../../lib/nn/index.js';
-import { isGradEnabled, memoryStats, noGrad, scope, type Tensor } from '../../lib/tensor/index.js';
+import { Generator, isGradEnabled, memoryStats, noGrad, scope, type Tensor } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
 import { CheckpointStore } from '../../lib/training/checkpoint.js';
@@ -324,10 +324,11 @@ describe('a run', () => {
       const transforms = trainTransforms.toSpliced(-1, 0, record);
       const trainFeatures = new RecomputedFeatures({ ...context, images: trainImages, transforms });
       const testFeatures = new TestFeatures({ ...context, images: testImages, transforms: testTransforms }, 0);
+      using generator = Generator.create({ seed: recipe.seed });
       await new Trainer({
         ...{ ...context, device: 'cpu', network, stages: buildStages(recipe, network) },
         ...{ trainImages, testImages, trainFeatures, testFeatures },
-        ...{ directory, checkpoints: new CheckpointStore(directory.checkpoint) },
+        ...{ directory, checkpoints: new CheckpointStore(directory.checkpoint), generator },
         ...{ checkpointSeconds: 300, signal: undefined, onEvent: () => {} },
       }).run(null);
       await trainFeatures.dispose();
