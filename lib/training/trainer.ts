@@ -4,7 +4,7 @@ import type { ImageSource } from '../data/index.js';
 import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
 import type { LayerResult, RunResult } from '../evaluation/report/index.js';
 import type { Network } from '../models/index.js';
-import { type Generator, isCuda, scope, type Tensor } from '../tensor/index.js';
+import { type Generator, isCuda, releaseFreedMemory, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext, type StepResult } from './auxiliary-problem.js';
 import type { CheckpointState, CheckpointStore, Position } from './checkpoint.js';
 import { NonFiniteLossError, OutOfMemoryError, TrainingInterrupted } from './errors.js';
@@ -163,6 +163,7 @@ export class Trainer {
       onEvent({ type: 'layer', ...result });
     } finally {
       problem.dispose();
+      releaseFreedMemory();
     }
   }
 

@@ -157,6 +157,14 @@ describe('garbage collection', () => {
   });
 });
 
+describe('memory that was freed', () => {
+  it('between what is in use goes back to the system', async () => {
+    const { stdout } = await runProgram('free-between.mjs');
+    const { grown, afterRelease } = JSON.parse(stdout);
+    expect(afterRelease).toBeLessThan(Math.max(32, grown / 2));
+  });
+});
+
 describe('worker threads', () => {
   it('use the addon at once, each with tensors, modes and errors of its own', async () => {
     const { stdout } = await runProgram('many-workers.mjs');
