@@ -31,7 +31,7 @@ function randomImages(count, size, device) {
   return new DeviceImages({ images, labels, count, channels: 3, height: size, width: size }, device);
 }
 
-function recipeOf({ network, size, batch, precision, device, endToEnd }) {
+function recipeOf({ network, size, batch, precision, device, endToEnd, width }) {
   const preset = network === 'simcnn-k3' ? 'simcnn-k3' : endToEnd ? 'vgg11-end-to-end' : 'vgg11-layerwise';
   const recipe = presetRecipe(preset, { dataset: size === 32 ? 'cifar10' : 'folder', onCuda: true });
   return overrideRecipe(recipe, {
@@ -39,7 +39,7 @@ function recipeOf({ network, size, batch, precision, device, endToEnd }) {
     training: { batchSize: batch },
     precision,
     device,
-    ...(network === 'vgg11' ? { model: { dropout: 0 } } : {}),
+    ...(network === 'vgg11' ? { model: { dropout: 0, ...(width === undefined ? {} : { width }) } } : {}),
   });
 }
 
@@ -149,6 +149,35 @@ async function step(request) {
   });
   once();
   return timed(device, once);
+}
+
+/** Images a second of training steps of all layers in turn, for some seconds. */
+async function rate(request) {
+  const { batch, size, device, layers, seconds } = request;
+  const places = firstPlaces(batch);
+  const { steps } = keep(['rate', { ...request, seconds: 0 }], () => {
+    const images = randomImages(2 * batch, size, device);
+    const made = Array.from({ length: layers }, (_, layer) => stagedNetwork({ ...request, layer }));
+    const started = made.map((one) => one.start());
+    return {
+      steps: () => {
+        for (const { step } of started) step(() => images.batch(places), places);
+      },
+      dispose() {
+        images.dispose();
+        for (const one of [...started, ...made]) one.dispose();
+      },
+    };
+  });
+  steps();
+  const start = performance.now();
+  let rounds = 0;
+  while (performance.now() - start < 1000 * seconds) {
+    steps();
+    rounds++;
+    await breathe();
+  }
+  return (rounds * layers * batch) / ((performance.now() - start) / 1000);
 }
 
 const breathe = () => new Promise((resolve) => setImmediate(resolve));
@@ -278,4 +307,4 @@ function matrixRate({ size, precision, device }) {
   });
 }
 
-export const measures = { dispatch, step, epoch, memory, matrixRate };
+export const measures = { dispatch, rate, step, epoch, memory, matrixRate };

@@ -1,8 +1,9 @@
 // The PyTorch reference: a Python process that measures on request.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 
-const SERVER = new URL('./reference/serve.py', import.meta.url).pathname;
+const SERVER = fileURLToPath(new URL('./reference/serve.py', import.meta.url));
 
 export class Reference {
   #process;

@@ -36,11 +36,12 @@ def simcnn(layers=4, width=128, aux_width=128, downsample_at=(2,), classes=10, c
 VGG11 = [(64, False), (128, True), (256, True), (256, False), (512, True), (512, False), (512, True), (512, False)]
 
 
-def vgg11(size, classes=10):
+def vgg11(size, classes=10, width=64):
     """VGG-11 with batch norm; heads padded by 1 where the images are too small for the paper's."""
     blocks, heads, channels, side = [], [], 3, size
     padding = 0 if size >= 224 else 1
-    for layer, (out, pooled) in enumerate(VGG11):
+    for layer, (channels_at_64, pooled) in enumerate(VGG11):
+        out = channels_at_64 * width // 64
         parts = [nn.MaxPool2d(2)] if pooled else []
         side = side // 2 if pooled else side
         parts += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
@@ -53,13 +54,15 @@ def vgg11(size, classes=10):
                 head += [conv, nn.BatchNorm2d(wide), nn.ReLU()]
             head += [nn.AdaptiveAvgPool2d(2), nn.BatchNorm2d(wide), nn.Flatten(), nn.Linear(4 * wide, classes)]
         else:
-            head = [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(out * (side // 2) ** 2, 4096), nn.ReLU()]
-            head += [nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, classes)]
+            wide = 4096 * width // 64
+            head = [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(out * (side // 2) ** 2, wide), nn.ReLU()]
+            head += [nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, classes)]
         heads.append(nn.Sequential(*head))
         channels = out
     return blocks, heads
 
 
-def network(name, size, classes=10):
+def network(name, size, classes=10, width=64):
+    """`width` is VGG-11's."""
     torch.manual_seed(0)
-    return simcnn(classes=classes) if name == "simcnn-k3" else vgg11(size, classes)
+    return simcnn(classes=classes) if name == "simcnn-k3" else vgg11(size, classes, width)

@@ -62,6 +62,27 @@ def step(network, size, batch, layer, variant, precision, device, **_):
     return timed(device, lambda: problem.step(*give()).item())
 
 
+def rate(network, size, batch, layers, width, precision, device, seconds, **_):
+    """Images a second of training steps, tuned, of all layers in turn, for some seconds."""
+
+    def make():
+        images = Images(2 * batch, size, device, 0)
+        problems = [Layer(network, size, layer, device, True, precision, width=width) for layer in range(layers)]
+        return problems, images, torch.arange(batch, device=device)
+
+    def steps():
+        for problem in problems:
+            problem.step(*images.batch(places)).item()
+
+    problems, images, places = keep(("rate", network, size, width), make)
+    steps()
+    rounds, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        steps()
+        rounds += 1
+    return rounds * layers * batch / (time.perf_counter() - start)
+
+
 def operations(network, size, batch, layer, precision, device, **_):
     """Operations of one training step, as PyTorch counts its convolutions and products: 2 a multiply-add."""
     problem = layer_of(network, size, layer, "tuned", precision, device)
@@ -116,7 +137,7 @@ def resident(name):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
-MEASURES = {"dispatch": dispatch, "step": step, "operations": operations, "epoch": whole_epoch, "memory": memory}
+MEASURES = {"dispatch": dispatch, "rate": rate, "step": step, "operations": operations, "epoch": whole_epoch, "memory": memory}
 
 
 def main():

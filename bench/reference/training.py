@@ -46,8 +46,8 @@ class OneByOne(torch.utils.data.Dataset):
 class Layer:
     """One auxiliary problem: layer j with its head, on the frozen layers below."""
 
-    def __init__(self, name, size, layer, device, tuned, precision, end_to_end=False):
-        blocks, heads = network(name, size)
+    def __init__(self, name, size, layer, device, tuned, precision, end_to_end=False, width=64):
+        blocks, heads = network(name, size, width=width)
         self.device, self.tuned, self.precision = device, tuned, precision
         self.frozen = torch.nn.Sequential(*([] if end_to_end else blocks[:layer])).to(device).eval()
         trained = blocks if end_to_end else [blocks[layer]]

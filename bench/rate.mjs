@@ -1,0 +1,7 @@
+// Trains on request, in a process of its own: `rate.mjs THREADS`, then a request a message and images a second in answer.
+import { setThreads } from '../dist/tensor/index.js';
+import { measures } from './ours.mjs';
+
+setThreads(Number(process.argv[2]));
+process.on('message', async (request) => process.send(await measures.rate(request)));
+process.send('ready');
