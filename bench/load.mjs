@@ -3,7 +3,7 @@
 import { fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Reference } from './python.mjs';
-import { summarize } from './statistics.mjs';
+import { pairedRatio, summarize } from './statistics.mjs';
 
 const SECONDS = 3;
 
@@ -98,7 +98,7 @@ export async function benchLoad({ bar, results, ...options }) {
   for (const [situation, sides] of Object.entries(rates)) {
     for (const [side, values] of Object.entries(sides)) {
       // Of a round's own rate alone: drifts of the machine cancel.
-      const share = summarize(values.map((value, i) => value / rates.alone[side][i]));
+      const share = pairedRatio(values, rates.alone[side]);
       kept[situation] ??= {};
       kept[situation][side] = share;
       results.push({ name: `load: ${situation}`, side, rate: summarize(values), share });
@@ -108,9 +108,9 @@ export async function benchLoad({ bar, results, ...options }) {
     }
   }
   const busy = kept['beside a busy loop'];
-  bar('beside a busy loop, of alone', busy.ours.median, { least: 0.45 });
-  bar('the same, of what PyTorch keeps', busy.ours.median / busy.PyTorch.median, { least: 1.3 });
-  bar('two trainings at once, the slower of alone', kept['two at once, the slower'].ours.median, { least: 0.4 });
-  const alone = summarize(rates.alone.ours.map((value, i) => value / rates.alone['ours, spinning'][i]));
-  bar("alone, of the rate with libgomp's own spinning", alone.median, { least: 0.97 });
+  bar('beside a busy loop, of alone', busy.ours, { least: 0.45 });
+  bar('the same, of what PyTorch keeps', pairedRatio(busy.ours.values, busy.PyTorch.values), { least: 1.3 });
+  bar('two trainings at once, the slower of alone', kept['two at once, the slower'].ours, { least: 0.4 });
+  const alone = pairedRatio(rates.alone.ours, rates.alone['ours, spinning']);
+  bar("alone, of the rate with libgomp's own spinning", alone, { least: 0.97 });
 }

@@ -13,3 +13,10 @@ export function summarize(values) {
 export function pairedRatio(ours, theirs) {
   return summarize(ours.map((value, i) => value / theirs[i]));
 }
+
+/** "met" or "NOT MET" where the middle half of the rounds agrees with the median, else "undecided". */
+export function verdictOf({ median, low, high }, { most, least }) {
+  const isMet = (value) => (most === undefined ? value >= least : value <= most);
+  if (isMet(low) !== isMet(high)) return 'undecided';
+  return isMet(median) ? 'met' : 'NOT MET';
+}

@@ -89,19 +89,22 @@ at::Tensor Call::optionalTensor(size_t i, const char* name) {
   return lookUp(i, found, name);
 }
 
-std::vector<at::Tensor> Call::tensors(size_t i, const char* name) {
+c10::ArrayRef<int32_t> Call::handles(size_t i, const char* name) {
   bool isTypedArray = false;
   if (value(i) != nullptr) napi_is_typedarray(env, value(i), &isTypedArray);
-  if (!isTypedArray) reject(name, "a list of tensors", i);
-  napi_typedarray_type type;
+  napi_typedarray_type type = napi_int8_array;
   size_t length = 0;
   void* data = nullptr;
-  napi_get_typedarray_info(env, value(i), &type, &length, &data, nullptr, nullptr);
+  if (isTypedArray) napi_get_typedarray_info(env, value(i), &type, &length, &data, nullptr, nullptr);
   if (type != napi_int32_array) reject(name, "a list of tensors", i);
+  return {static_cast<const int32_t*>(data), length};
+}
+
+std::vector<at::Tensor> Call::tensors(size_t i, const char* name) {
+  const c10::ArrayRef<int32_t> given = handles(i, name);
   std::vector<at::Tensor> list;
-  list.reserve(length);
-  const auto* handles = static_cast<const int32_t*>(data);
-  for (size_t k = 0; k < length; k++) list.push_back(lookUp(i, handles[k], name));
+  list.reserve(given.size());
+  for (const int32_t handle : given) list.push_back(lookUp(i, handle, name));
   return list;
 }
 

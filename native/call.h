@@ -44,6 +44,8 @@ class Call {
   /** An undefined tensor for the handle "none". */
   at::Tensor optionalTensor(size_t i, const char* name);
   std::vector<at::Tensor> tensors(size_t i, const char* name);
+  /** The handles of an Int32Array, in JavaScript's memory: valid only during the call. */
+  c10::ArrayRef<int32_t> handles(size_t i, const char* name);
   at::Scalar scalar(size_t i, const char* name);
   /** A number that becomes elements of the tensor of argument 0: refused where its dtype would make another of it. */
   at::Scalar element(size_t i, const char* name);

@@ -142,6 +142,20 @@ napi_value dispose(napi_env env, napi_callback_info info) {
   });
 }
 
+/** The tensors of a scope that has ended: as many of the handles as are told. */
+napi_value disposeAll(napi_env env, napi_callback_info info) {
+  return guarded<2>(env, info, "dispose", [](Call& call) {
+    const c10::ArrayRef<int32_t> handles = call.handles(0, "handles");
+    const int64_t count = call.integer(1, "count");
+    if (count < 0 || count > static_cast<int64_t>(handles.size())) {
+      throw CodedError("INVALID_ARGUMENT", "expected at most " + std::to_string(handles.size()) + " for count, got " +
+                                               std::to_string(count));
+    }
+    for (const int32_t handle : handles.slice(0, static_cast<size_t>(count))) call.environment->tensors.remove(handle);
+    return call.nothing();
+  });
+}
+
 napi_value shape(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "shape", [](Call& call) { return call.fromIntegers(call.tensor(0, "self").sizes()); });
 }
@@ -191,6 +205,7 @@ const NativeFunction kFunctions[] = {
     {"fromTypedArray", fromTypedArray}, {"writeTypedArray", writeTypedArray},
     {"full", full},                     {"empty", empty},
     {"arange", arange},                 {"dispose", dispose},
+    {"disposeAll", disposeAll},
     {"shape", shape},                   {"strides", strides},
     {"dtype", dtype},                   {"device", device},
     {"byteLength", byteLength},         {"isContiguous", isContiguous},

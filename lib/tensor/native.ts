@@ -38,6 +38,8 @@ export interface NativeAddon extends NativeOperators {
   empty(shape: Float64Array, dtype: number, device: number): number;
   arange(end: number, dtype: number, device: number): number;
   dispose(self: number): boolean;
+  /** Of the first `count` handles. */
+  disposeAll(handles: Int32Array, count: number): void;
   shape(self: number): number[];
   strides(self: number): number[];
   dtype(self: number): number;

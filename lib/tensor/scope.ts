@@ -108,16 +108,26 @@ export function scope<T>(body: () => T): T {
     returned = tensorsIn(result);
   } catch (error) {
     current = outer;
-    for (const tensor of mine) if (!kept.has(tensor)) tensor.dispose();
+    free(mine, NOTHING);
     throw error;
   }
   current = outer;
-  for (const tensor of mine) {
-    if (kept.has(tensor) || tensor.isDisposed) continue;
-    if (returned.has(tensor)) register(tensor);
-    else tensor.dispose();
-  }
+  free(mine, returned);
   return result;
+}
+
+const NOTHING: ReadonlySet<Tensor> = new Set();
+
+/** Frees tensors of a scope that has ended in one native call; those `returned` go to the scope around it. */
+function free(tensors: readonly Tensor[], returned: ReadonlySet<Tensor>): void {
+  const handles = new Int32Array(tensors.length);
+  let count = 0;
+  for (const tensor of tensors) {
+    if (kept.has(tensor) || tensor.isDisposed) continue;
+    if (returned.size > 0 && returned.has(tensor)) register(tensor);
+    else handles[count++] = tensor.release();
+  }
+  if (count > 0) native.disposeAll(handles, count);
 }
 
 /** Whether the innermost running scope will free this tensor: it was made there, or returned to there. */

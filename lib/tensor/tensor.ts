@@ -142,11 +142,16 @@ export class Tensor extends TensorOperators {
 
   /** Gives the native memory back. A second call does nothing. */
   dispose(): void {
-    if (this.#handle === DISPOSED) return;
+    if (this.#handle !== DISPOSED) native.dispose(this.release());
+  }
+
+  /** @internal Leaves this tensor disposed; the caller gives its native handle back. */
+  release(): number {
+    const handle = this.#handle;
     unregister(this);
-    native.dispose(this.#handle);
     this.#handle = DISPOSED;
     this.#shape = undefined;
+    return handle;
   }
 
   [Symbol.dispose](): void {
