@@ -4,6 +4,7 @@ export type DataErrorCode =
   | 'DATA_NOT_FOUND'
   | 'DATA_CORRUPT'
   | 'DATA_UNSUPPORTED'
+  | 'DATA_UNREADABLE'
   | 'DATA_DOWNLOAD'
   | 'DATA_CANCELLED';
 
@@ -16,4 +17,9 @@ export class DataError extends Error {
     this.name = 'DataError';
     this.code = code;
   }
+}
+
+/** Throws `DataError` (DATA_CANCELLED) once the signal is aborted. */
+export function throwIfCancelled(signal: AbortSignal | undefined, action = 'loading the data set'): void {
+  if (signal?.aborted) throw new DataError('DATA_CANCELLED', `${action} was cancelled`, { cause: signal.reason });
 }
