@@ -63,9 +63,11 @@ export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset>
   switch (name) {
     case 'shapes':
       requireSide32(name, imageSize, testResize);
+      requireFail(name, onBadImage);
       return loadShapes({ trainLimit, testLimit, seed });
     case 'cifar10':
       requireSide32(name, imageSize, testResize);
+      requireFail(name, onBadImage);
       requireMemory32(Math.min(trainLimit ?? 50_000, 50_000), Math.min(testLimit ?? 10_000, 10_000));
       return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit });
     case 'folder':
@@ -128,6 +130,11 @@ function requireMemory32(train: number, test: number): void {
     bytes: [train, test].map((count) => count * 3 * 32 ** 2),
     instead: 'take fewer (--train-limit, --test-limit)',
   });
+}
+
+function requireFail(name: string, onBadImage: string | undefined): void {
+  if (onBadImage !== 'skip') return;
+  throw new DataError('DATA_ARGUMENT', `${name} has no image files: expected onBadImage 'fail' or none, got 'skip'`);
 }
 
 function requirePolicy(onBadImage: string | undefined): void {

@@ -144,7 +144,9 @@ async function explain(file: string, error: unknown): Promise<DataError> {
     const code = kind.isFormat ? 'DATA_UNSUPPORTED' : 'DATA_CORRUPT';
     return new DataError(code, `${shown(file)} is ${kind.name}: expected a JPEG or PNG image`, options);
   }
-  const reason = (error instanceof Error ? error.message : String(error)).trim().replace(/\s*\n\s*/g, '; ');
+  const told = (error instanceof Error ? error.message : String(error)).trim().replace(/\s*\n\s*/g, '; ');
+  // The decoder keeps one message for all threads: another file that fails at the same time may take it.
+  const reason = told === '' || told === 'Unknown error' ? 'it is damaged or cut short' : told;
   const code = MACHINE.test(reason) ? 'DATA_UNREADABLE' : 'DATA_CORRUPT';
   return new DataError(code, `${shown(file)} (${kind.name}) cannot be decoded: ${reason}`, options);
 }
