@@ -76,6 +76,6 @@ function withAdvice(error: DataError): DataError {
   return new DataError(
     error.code,
     `${error.message}; put a good file in its place and resume, or skip such files (--on-bad-image skip)`,
-    { cause: error },
+    { cause: error, ...(error.path === null ? {} : { path: error.path }) },
   );
 }

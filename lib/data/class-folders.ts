@@ -168,7 +168,7 @@ class Survey {
     const entries: Entry[] = [];
     for (const dirent of found) {
       if (!isUtf8(dirent.name)) {
-        this.#unsupported(join(shown(dir), shownBytes(dirent.name)), 'has a name that is not UTF-8: rename it');
+        this.#unsupported(join(dir, shownBytes(dirent.name)), 'has a name that is not UTF-8: rename it');
         continue;
       }
       const name = dirent.name.toString();
@@ -187,15 +187,15 @@ class Survey {
       const path = join(dir, name);
       const normal = name.normalize('NFC');
       const same = folders.get(normal);
-      if (type === 'file') this.#unsupported(shown(path), 'is no folder: expected one folder a class');
+      if (type === 'file') this.#unsupported(path, 'is no folder: expected one folder a class');
       else if (same === undefined) folders.set(normal, name);
       else
-        this.#corrupt(
-          `${shown(path)} and another folder are the same class '${shown(normal)}', written in two Unicode forms`,
-        );
+        this.#corrupt(path, `and another folder are the same class '${shown(normal)}', written in two Unicode forms`);
     }
     if (folders.size === 0 && this.problems.length === 0) {
-      this.problems.push(new DataError('DATA_NOT_FOUND', `${shown(dir)} has no folders: expected one a class`));
+      this.problems.push(
+        new DataError('DATA_NOT_FOUND', `${shown(dir)} has no folders: expected one a class`, { path: dir }),
+      );
     }
     return new Map([...folders].sort(([a], [b]) => (a < b ? -1 : 1)));
   }
@@ -210,9 +210,9 @@ class Survey {
     const test = this.classFolders(testDir, testEntries);
     const missing = [...train.keys()].filter((name) => !test.has(name));
     const extra = [...test.keys()].filter((name) => !train.has(name));
-    if (missing.length > 0) this.#corrupt(`${shown(testDir)} lacks the class ${quoted(missing)} of ${shown(trainDir)}`);
+    if (missing.length > 0) this.#corrupt(testDir, `lacks the class ${quoted(missing)} of ${shown(trainDir)}`);
     if (extra.length > 0) {
-      this.#corrupt(`${shown(testDir)} has the class ${quoted(extra)}, which ${shown(trainDir)} lacks`);
+      this.#corrupt(testDir, `has the class ${quoted(extra)}, which ${shown(trainDir)} lacks`);
     }
     return [...train.keys()].flatMap((name) => test.get(name) ?? []);
   }
@@ -232,7 +232,7 @@ class Survey {
           const names = await folder.imageNames(dir, await folder.read(dir));
           classes[label] = { folder: folders[label]!, names };
           if (names.length > 0 || folder.problems.length > 0) return;
-          throw new DataError('DATA_NOT_FOUND', `${shown(dir)} holds no images`);
+          throw new DataError('DATA_NOT_FOUND', `${shown(dir)} holds no images`, { path: dir });
         });
         this.passedOver += folder.passedOver;
       },
@@ -252,7 +252,7 @@ class Survey {
     const byClass = classes.map(() => ({ folder: '.', names: [] as string[] }));
     await this.#attempt(async () => {
       const names = await this.imageNames(dir, entries);
-      if (names.length === 0) throw new DataError('DATA_NOT_FOUND', `${shown(dir)} holds no images`);
+      if (names.length === 0) throw new DataError('DATA_NOT_FOUND', `${shown(dir)} holds no images`, { path: dir });
       const labels = await labelOf({ dir, names, classes });
       names.forEach((name, at) => void byClass[labels[at]!]!.names.push(name));
     });
@@ -265,7 +265,7 @@ class Survey {
       const path = join(dir, name);
       const extension = extname(name);
       if (type === 'folder') {
-        this.#unsupported(shown(path), 'is a folder: expected images, each in the folder of its class');
+        this.#unsupported(path, 'is a folder: expected images, each in the folder of its class');
       } else if (EXTENSIONS.has(extension.toLowerCase())) {
         names.push(name);
       } else if (extension === '') {
@@ -273,10 +273,10 @@ class Survey {
         await this.#attempt(async () => {
           const kind = await readFileKind(path);
           if (kind.isRead) names.push(name);
-          else this.#unsupported(shown(path), `is ${kind.name}: expected a JPEG or PNG image`);
+          else this.#unsupported(path, `is ${kind.name}: expected a JPEG or PNG image`);
         });
       } else {
-        this.#unsupported(shown(path), `is not read: expected ${[...EXTENSIONS].join(', ')} or no extension`);
+        this.#unsupported(path, `is not read: expected ${[...EXTENSIONS].join(', ')} or no extension`);
       }
     }
     return names;
@@ -292,11 +292,11 @@ class Survey {
   }
 
   #unsupported(path: string, what: string): void {
-    this.problems.push(new DataError('DATA_UNSUPPORTED', `${path} ${what}`));
+    this.problems.push(new DataError('DATA_UNSUPPORTED', `${shown(path)} ${what}`, { path }));
   }
 
-  #corrupt(message: string): void {
-    this.problems.push(new DataError('DATA_CORRUPT', message));
+  #corrupt(path: string, what: string): void {
+    this.problems.push(new DataError('DATA_CORRUPT', `${shown(path)} ${what}`, { path }));
   }
 }
 
@@ -307,7 +307,9 @@ async function typeOf(path: string): Promise<Entry['type']> {
   });
   if (found.isDirectory()) return 'folder';
   if (found.isFile()) return 'file';
-  throw new DataError('DATA_UNSUPPORTED', `${shown(path)} is a device, pipe or socket: expected a file or folder`);
+  throw new DataError('DATA_UNSUPPORTED', `${shown(path)} is a device, pipe or socket: expected a file or folder`, {
+    path,
+  });
 }
 
 /** The images of a part, turn by turn over the classes, so that the first n are of all of them. */

@@ -7,7 +7,7 @@ export type Expected = 'file' | 'folder';
 /** The `DataError` of a failed call on `path`: DATA_NOT_FOUND where it is not there, else DATA_UNREADABLE. */
 export function fileSystemError(path: string, error: unknown, expected: Expected): DataError {
   const { code, message } = error as NodeJS.ErrnoException;
-  const options = { cause: error };
+  const options = { cause: error, path };
   const name = shown(path);
   switch (code) {
     case 'ENOENT':

@@ -86,7 +86,7 @@ export async function openRegularFile(file: string): Promise<FileHandle> {
   if (found.isFile()) return handle;
   await handle.close();
   const got = found.isDirectory() ? 'a folder' : 'a device, pipe or socket';
-  throw new DataError('DATA_UNSUPPORTED', `${shown(file)} is ${got}: expected a JPEG or PNG file`);
+  throw new DataError('DATA_UNSUPPORTED', `${shown(file)} is ${got}: expected a JPEG or PNG file`, { path: file });
 }
 
 /** The kind of a file; throws as `openRegularFile` does. */

@@ -77,6 +77,20 @@ export function decodeRegion(
   );
 }
 
+/** Decodes a whole file as the others do, and gives its pixels, upright. Errors are as in `readImage`. */
+export async function decodeWhole(
+  file: string,
+  options: DecodeOptions = {},
+): Promise<Pick<ImageHeader, 'width' | 'height'>> {
+  let seen = { width: 0, height: 0 };
+  await decode(file, options, (image, { width, height }) => {
+    seen = { width, height };
+    // Small, so that little but the decoding takes time.
+    return image.resize(8, 8, { fit: 'fill', kernel: 'linear' });
+  });
+  return seen;
+}
+
 /** What a file's header says of the image, after it was turned upright. */
 export interface ImageHeader {
   readonly width: number;
@@ -116,6 +130,7 @@ function headerOf(file: string, metadata: Metadata, maxPixels: number): ImageHea
       'DATA_UNSUPPORTED',
       `${shown(file)} has ${width} x ${height} pixels (${megapixels(width * height)}): expected at most ` +
         `${megapixels(maxPixels)} (maxPixels, --max-pixels)`,
+      { path: file },
     );
   }
   return { width, height, hasAlpha };
@@ -139,7 +154,7 @@ const MACHINE = /too many open files|out of memory|cannot allocate|input\/output
 async function explain(file: string, error: unknown): Promise<DataError> {
   const kind = await readFileKind(file).catch((reason: unknown) => reason as DataError);
   if (kind instanceof Error) return kind;
-  const options = { cause: error };
+  const options = { cause: error, path: file };
   if (!kind.isRead) {
     const code = kind.isFormat ? 'DATA_UNSUPPORTED' : 'DATA_CORRUPT';
     return new DataError(code, `${shown(file)} is ${kind.name}: expected a JPEG or PNG image`, options);

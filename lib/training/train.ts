@@ -7,7 +7,7 @@ import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js'
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
 import { resolveDevice } from './device.js';
-import { RecipeError, RunDirectoryError } from './errors.js';
+import { RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
 import { CachedFeatures } from './feature-cache.js';
 import { RecomputedFeatures } from './features.js';
@@ -71,7 +71,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const precision = resolvePrecision(recipe.precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   const badImages = new BadImageLog();
-  const dataset = await loadRecipeDataset(recipe, badImages, options);
+  const dataset = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: null });
   const resolved: Recipe = {
     ...recipe,
     dataset: {
@@ -133,7 +133,7 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   const badImages = new BadImageLog();
   badImages.open(directory.badImages);
-  const dataset = await loadRecipeDataset(recipe, badImages, options);
+  const dataset = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: directory.path });
   for (const [part, recorded] of [
     ['train', recipe.dataset.trainCount],
     ['test', recipe.dataset.testCount],
@@ -190,8 +190,7 @@ function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadImage }: 
 
 async function loadRecipeDataset(
   { dataset, augmentation }: Recipe,
-  badImages: BadImageLog,
-  { signal }: RunOptions,
+  { signal, badImages, runDirectory }: RunOptions & { badImages: BadImageLog; runDirectory: string | null },
 ): Promise<Dataset> {
   const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = dataset;
   const loaded = await loadDataset({
@@ -205,6 +204,8 @@ async function loadRecipeDataset(
     onBadImage,
     reportBadImage: badImages.add,
     ...(signal === undefined ? {} : { signal }),
+  }).catch((error: unknown) => {
+    throw signal?.aborted ? new TrainingInterrupted(runDirectory, { cause: error }) : error;
   });
   // Before the run directory is made, too.
   if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);

@@ -96,7 +96,11 @@ it('refuses random resized crops of what is in memory before a run directory is 
 
 it('ends without a run directory when it is cancelled while the data set is listed', async () => {
   const signal = AbortSignal.abort();
-  await expect(train({ recipe, out: at('cancelled'), signal })).rejects.toMatchObject({ code: 'DATA_CANCELLED' });
+  await expect(train({ recipe, out: at('cancelled'), signal })).rejects.toMatchObject({
+    code: 'INTERRUPTED',
+    message: 'training was interrupted while the data set was read; no run directory was made',
+    runDirectory: null,
+  });
   expect(existsSync(at('cancelled'))).toBe(false);
 });
 
