@@ -97,7 +97,7 @@ export async function surveyClassFolders(options: ListClassFoldersOptions): Prom
 }
 
 /** One error of all problems; none where there are none. */
-export function requireNone(dataDir: string, problems: readonly DataError[]): void {
+function requireNone(dataDir: string, problems: readonly DataError[]): void {
   const [first] = problems;
   if (first === undefined) return;
   if (problems.length === 1) throw first;
