@@ -1,10 +1,12 @@
 export {
+  type BadImage,
   DataError,
   type Dataset,
   type DatasetPart,
   type ImageFiles,
   type LabelledImages,
   loadDataset,
+  type OnBadImage,
 } from './data/index.js';
 export * from './evaluation/index.js';
 export * from './models/index.js';

@@ -1,5 +1,9 @@
-import { Argument, Command } from 'commander';
+import { Argument, Command, Option } from 'commander';
+import type { CheckDatasetOptions, DatasetCheck } from '../data/check.js';
+import type { DataErrorCode } from '../data/errors.js';
+import { EXIT } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
+import { integer } from './options.js';
 
 export function dataCommand(): Command {
   const download = new Command('download')
@@ -19,5 +23,115 @@ export function dataCommand(): Command {
         interrupt.release();
       }
     });
-  return new Command('data').description('data sets').addCommand(download);
+  const check = new Command('check')
+    .description('decode every image of a data set once, and list all that is wrong')
+    .addOption(
+      new Option('--dataset <name>', 'data set').choices(['folder', 'imagenet', 'cifar10']).makeOptionMandatory(),
+    )
+    .requiredOption('--data-dir <dir>', 'where the data set lies')
+    .option('--max-pixels <n>', 'width times height of the largest image file (default: 178956970)', integer(1))
+    .option('--json', 'one JSON object on standard output')
+    .action(runCheck);
+  return new Command('data').description('data sets').addCommand(download).addCommand(check);
+}
+
+interface CheckFlags {
+  dataset: CheckDatasetOptions['name'];
+  dataDir: string;
+  maxPixels?: number;
+  json?: boolean;
+}
+
+async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags): Promise<void> {
+  const { checkDataset } = await import('../data/check.js');
+  const progress = await checkProgress();
+  const interrupt = abortOnInterrupt(() => {});
+  let check: DatasetCheck;
+  try {
+    check = await checkDataset({ name, dataDir, maxPixels, signal: interrupt.signal, onProgress: progress.update });
+  } finally {
+    progress.done();
+    interrupt.release();
+  }
+  process.stdout.write(json ? `${JSON.stringify(toJson(check))}\n` : `${describe(check)}\n`);
+  if (check.problems.length > 0) process.exitCode = EXIT.failed;
+}
+
+const LINE_SECONDS = 10;
+
+/** On standard error: a bar on a terminal, else a line now and then. */
+async function checkProgress(): Promise<{ update: (at: { done: number; total: number }) => void; done: () => void }> {
+  if (!process.stderr.isTTY) {
+    let next = 0;
+    const update = ({ done, total }: { done: number; total: number }): void => {
+      if (performance.now() < next) return;
+      next = performance.now() + 1000 * LINE_SECONDS;
+      process.stderr.write(`${done} of ${total} images decoded\n`);
+    };
+    return { update, done: () => {} };
+  }
+  const { SingleBar, Presets } = await import('cli-progress');
+  const format = 'decoding {bar} {percentage}% · {value} of {total} images · {eta_formatted} left';
+  const settings = { format, barsize: 24, fps: 5, clearOnComplete: true, gracefulExit: false, stream: process.stderr };
+  const bar = new SingleBar(settings, Presets.shades_classic);
+  let isStarted = false;
+  return {
+    update: ({ done, total }) => {
+      if (!isStarted) bar.start(total, 0);
+      isStarted = true;
+      bar.update(done);
+    },
+    done: () => bar.stop(),
+  };
+}
+
+function toJson({ parts, problems, ...check }: DatasetCheck): object {
+  return {
+    ...check,
+    parts: parts.map(({ perClass, ...part }) => ({ ...part, perClass: Object.fromEntries(perClass) })),
+    problems: problems.map(({ code, path, message }) => ({ code, path, message })),
+  };
+}
+
+/** What the codes of problems stand for, in the order in which they are shown. */
+const GROUPS: readonly (readonly [code: DataErrorCode, title: string])[] = [
+  ['DATA_NOT_FOUND', 'Missing or empty'],
+  ['DATA_UNREADABLE', 'Not given by the system'],
+  ['DATA_UNSUPPORTED', 'Not read'],
+  ['DATA_CORRUPT', 'Damaged, or not fitting together'],
+];
+
+/** Duplicates that are named; with --json all are. */
+const NAMED_DUPLICATES = 20;
+
+function describe({ name, dataDir, parts, problems, duplicates, passedOver, smallest, largest }: DatasetCheck): string {
+  const row = (title: string, text: string): string => `${title.padEnd(12)}${text}`;
+  const lines = [row('data set', `${name}, ${dataDir}`)];
+  for (const { part, images, perClass } of parts) {
+    const counts = [...perClass.values()];
+    const [least, most] = [Math.min(...counts), Math.max(...counts)];
+    const ofEach = counts.length === 0 ? '' : `, ${least === most ? least : `${least} to ${most}`} of each`;
+    lines.push(row(part, `${images} images of ${perClass.size} classes${ofEach}`));
+  }
+  if (smallest !== null && largest !== null) {
+    for (const [title, { width, height, path }] of [
+      ['smallest', smallest],
+      ['largest', largest],
+    ] as const) {
+      lines.push(row(title, `${width} x ${height} pixels, ${path}`));
+    }
+  }
+  if (passedOver > 0) lines.push(row('passed over', `${passedOver} system files and hidden names`));
+  for (const [code, title] of GROUPS) {
+    const group = problems.filter((problem) => problem.code === code);
+    if (group.length > 0) lines.push('', `${title}: ${group.length}`, ...group.map(({ message }) => `  ${message}`));
+  }
+  if (duplicates.length > 0) {
+    lines.push('', `Warning: ${duplicates.length} training images are test images too, byte by byte`);
+    lines.push(...duplicates.slice(0, NAMED_DUPLICATES).map(({ train, test }) => `  ${train} is ${test}`));
+    if (duplicates.length > NAMED_DUPLICATES) lines.push(`  and ${duplicates.length - NAMED_DUPLICATES} more`);
+  }
+  const count = problems.length;
+  lines.push('', count === 0 ? 'Nothing is wrong.' : `${count} ${count === 1 ? 'thing is' : 'things are'} wrong.`);
+  return lines.join('\n');
 }

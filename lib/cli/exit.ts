@@ -17,7 +17,7 @@ const codeOf = (error: unknown): string | undefined => {
 
 export function exitCodeOf(error: unknown): number {
   const code = codeOf(error);
-  if (code === 'INTERRUPTED') return EXIT.interrupted;
+  if (code === 'INTERRUPTED' || code === 'DATA_CANCELLED') return EXIT.interrupted;
   return code !== undefined && USAGE_CODES.has(code) ? EXIT.usage : EXIT.failed;
 }
 

@@ -25,15 +25,17 @@ async function run(files: string[], flags: PredictFlags): Promise<void> {
   const { readImage } = await import('../data/index.js');
   const { scope, tensor } = await import('../tensor/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
-  const { imageSize: size, testResize } = trained.recipe.dataset;
+  const { imageSize: size, testResize, maxPixels } = trained.recipe.dataset;
   const top = Math.min(flags.top, trained.classes.length);
   for (const file of files) {
-    const pixels = await readImage(file, size, { resize: testResize ?? size }).catch((error: unknown) => {
-      // The other images are still answered.
-      process.stderr.write(`${messageOf(error)}\n`);
-      process.exitCode = EXIT.failed;
-      return null;
-    });
+    const pixels = await readImage(file, size, { resize: testResize ?? size, maxPixels: maxPixels ?? undefined }).catch(
+      (error: unknown) => {
+        // The other images are still answered.
+        process.stderr.write(`${messageOf(error)}\n`);
+        process.exitCode = EXIT.failed;
+        return null;
+      },
+    );
     if (pixels === null) continue;
     const predictions = scope(() => {
       const image = tensor(pixels, { shape: [1, 3, size, size], device: trained.device });

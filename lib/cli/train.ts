@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import type { OnBadImage } from '../data/index.js';
 import type { JobOptions, TrainingJob } from '../service/index.js';
 import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
 import { UsageError } from './exit.js';
@@ -32,6 +33,8 @@ interface TrainFlags {
   views?: number;
   cache?: Partial<CacheBudget> | 'none';
   cudaGraph?: boolean;
+  onBadImage?: OnBadImage;
+  maxPixels?: number;
   out?: string;
   resume?: string;
   json?: boolean;
@@ -81,6 +84,13 @@ export function trainCommand(): Command {
     )
     .option('--cache <gib>', 'GiB for kept features, such as device=8,host=16,disk=100; or none', cacheBudget)
     .option('--cuda-graph', 'on a GPU: capture each training step once and launch it as a whole')
+    .addOption(
+      new Option(
+        '--on-bad-image <what>',
+        'an image file that cannot be used ends the run (default), or another of its class stands in (at most 1 %)',
+      ).choices(['fail', 'skip']),
+    )
+    .option('--max-pixels <n>', 'width times height of the largest image file (default: 178956970)', integer(1))
     .option('--start-from <dir>', 'take the layers of a finished run instead of training them')
     .option('--start-layers <n>', 'with --start-from: only its first n layers', integer(1))
     .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
@@ -137,9 +147,10 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   });
 }
 
-const jobOptionsOf = ({ cache, cudaGraph }: TrainFlags): JobOptions => ({
+const jobOptionsOf = ({ cache, cudaGraph, onBadImage }: TrainFlags): JobOptions => ({
   ...(cache === undefined ? {} : { cache }),
   ...(cudaGraph === undefined ? {} : { cudaGraph }),
+  ...(onBadImage === undefined ? {} : { onBadImage }),
 });
 
 function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
@@ -157,7 +168,9 @@ function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFro
 
 /** A run that goes on keeps its recipe: a flag that would change it is refused. */
 function refuseWithResume(flags: TrainFlags): void {
-  const [other] = Object.keys(flags).filter((name) => !['resume', 'json', 'cache', 'cudaGraph'].includes(name));
+  const [other] = Object.keys(flags).filter(
+    (name) => !['resume', 'json', 'cache', 'cudaGraph', 'onBadImage'].includes(name),
+  );
   if (other === undefined) return;
   const flag = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);
@@ -186,7 +199,13 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
   }
   return overrideRecipe(overrideRecipe(recipe, { ...file, preset: recipe.preset }), {
     model: { name: flags.model, width: flags.width, auxWidth: flags.auxWidth, k: flags.k, layers: flags.layers },
-    dataset: { name: flags.dataset, dataDir: flags.dataDir, trainLimit: flags.trainLimit, testLimit: flags.testLimit },
+    dataset: {
+      name: flags.dataset,
+      dataDir: flags.dataDir,
+      trainLimit: flags.trainLimit,
+      testLimit: flags.testLimit,
+      maxPixels: flags.maxPixels,
+    },
     augmentation: { views: flags.views },
     training: {
       schedule: flags.schedule,

@@ -1,16 +1,22 @@
 import { readCifar10 } from './cifar10.js';
-import { throwIfCancelled } from './class-folders.js';
-import { DataError } from './errors.js';
+import { DataError, throwIfCancelled } from './errors.js';
 import { readImageFolder } from './folder.js';
 import { listImageNet } from './imagenet.js';
-import type { Dataset, ImageFiles, LabelledImages } from './labelled-images.js';
+import {
+  BAD_IMAGE_POLICIES,
+  type BadImageOptions,
+  type Dataset,
+  type ImageFiles,
+  type LabelledImages,
+} from './labelled-images.js';
+import { requireMemory } from './memory.js';
 import { generateShapes, SHAPES_CLASSES } from './shapes.js';
 
 export const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
 export type DatasetName = (typeof DATASET_NAMES)[number];
 type InMemory = Exclude<DatasetName, 'imagenet'>;
 
-export interface LoadDatasetOptions {
+export interface LoadDatasetOptions extends BadImageOptions {
   /** One of `DATASET_NAMES`. */
   readonly name: string;
   /** Where the files are; all but `shapes` need it. */
@@ -27,7 +33,9 @@ export interface LoadDatasetOptions {
    * `imageSize` by default.
    */
   readonly testResize?: number;
-  /** Cancels reading. */
+  /** Width times height of the largest image file that is decoded; 178,956,970 by default. */
+  readonly maxPixels?: number;
+  /** Cancels listing and reading. */
   readonly signal?: AbortSignal;
 }
 
@@ -38,28 +46,34 @@ export const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
  * Loads a data set: into memory, or, of `imagenet`, the names of its files, which are read while they are used.
  *
  * Throws `DataError`: DATA_ARGUMENT for an unknown name or a bad option, DATA_NOT_FOUND for files that are missing,
- * DATA_CORRUPT and DATA_UNSUPPORTED for files that cannot be read, each with the file's name; DATA_CANCELLED on `signal`.
+ * DATA_UNREADABLE, DATA_CORRUPT and DATA_UNSUPPORTED for files that cannot be read, each with the file's name; DATA_ARGUMENT
+ * before reading what memory cannot hold; DATA_CANCELLED on `signal`.
  */
 export function loadDataset(options: LoadDatasetOptions & { name: InMemory }): Promise<Dataset<LabelledImages>>;
 export function loadDataset(options: LoadDatasetOptions & { name: 'imagenet' }): Promise<Dataset<ImageFiles>>;
 export function loadDataset(options: LoadDatasetOptions): Promise<Dataset>;
 export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset> {
   const { name, dataDir, trainLimit, testLimit, seed, imageSize, testResize, signal } = options;
+  const { maxPixels, onBadImage, reportBadImage } = options;
   requireLimit('trainLimit', trainLimit);
   requireLimit('testLimit', testLimit);
+  requirePolicy(onBadImage);
   throwIfCancelled(signal);
-  const sizes = { trainLimit, testLimit, imageSize, testResize, signal };
+  const files = { trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage, reportBadImage, signal };
   switch (name) {
     case 'shapes':
       requireSide32(name, imageSize, testResize);
+      requireFail(name, onBadImage);
       return loadShapes({ trainLimit, testLimit, seed });
     case 'cifar10':
       requireSide32(name, imageSize, testResize);
+      requireFail(name, onBadImage);
+      requireMemory32(Math.min(trainLimit ?? 50_000, 50_000), Math.min(testLimit ?? 10_000, 10_000));
       return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit });
     case 'folder':
-      return readImageFolder({ dataDir: requireDataDir(name, dataDir), ...sizes });
+      return readImageFolder({ dataDir: requireDataDir(name, dataDir), ...files });
     case 'imagenet':
-      return listImageNet({ dataDir: requireDataDir(name, dataDir), ...sizes });
+      return listImageNet({ dataDir: requireDataDir(name, dataDir), ...files });
     default:
       throw new DataError('DATA_ARGUMENT', `unknown data set '${name}': expected ${DATASET_NAMES.join(', ')}`);
   }
@@ -85,12 +99,14 @@ interface ShapesLimits {
 }
 
 function loadShapes({ trainLimit, testLimit, seed = 0 }: ShapesLimits): Dataset<LabelledImages> {
+  const counts = { train: trainLimit ?? SHAPES_DEFAULT_COUNT.train, test: testLimit ?? SHAPES_DEFAULT_COUNT.test };
+  requireMemory32(counts.train, counts.test);
   return {
     name: 'shapes',
     title: 'shapes',
     classes: SHAPES_CLASSES,
-    train: generateShapes({ split: 'train', count: trainLimit ?? SHAPES_DEFAULT_COUNT.train, seed }),
-    test: generateShapes({ split: 'test', count: testLimit ?? SHAPES_DEFAULT_COUNT.test, seed }),
+    train: generateShapes({ split: 'train', count: counts.train, seed }),
+    test: generateShapes({ split: 'test', count: counts.test, seed }),
     normalization: { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
   };
 }
@@ -105,6 +121,28 @@ function requireDataDir(name: string, dataDir: string | undefined): string {
 function requireLimit(option: string, limit: number | undefined): void {
   if (limit !== undefined && (!Number.isInteger(limit) || limit < 1)) {
     throw new DataError('DATA_ARGUMENT', `${option} must be an integer from 1, got ${limit}`);
+  }
+}
+
+function requireMemory32(train: number, test: number): void {
+  requireMemory({
+    what: `${train} training and ${test} test images of 32 x 32 pixels`,
+    bytes: [train, test].map((count) => count * 3 * 32 ** 2),
+    instead: 'take fewer (--train-limit, --test-limit)',
+  });
+}
+
+function requireFail(name: string, onBadImage: string | undefined): void {
+  if (onBadImage !== 'skip') return;
+  throw new DataError('DATA_ARGUMENT', `${name} has no image files: expected onBadImage 'fail' or none, got 'skip'`);
+}
+
+function requirePolicy(onBadImage: string | undefined): void {
+  if (onBadImage !== undefined && !(BAD_IMAGE_POLICIES as readonly string[]).includes(onBadImage)) {
+    throw new DataError(
+      'DATA_ARGUMENT',
+      `onBadImage must be ${BAD_IMAGE_POLICIES.map((one) => `'${one}'`).join(' or ')}, got '${onBadImage}'`,
+    );
   }
 }
 

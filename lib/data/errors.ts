@@ -4,16 +4,27 @@ export type DataErrorCode =
   | 'DATA_NOT_FOUND'
   | 'DATA_CORRUPT'
   | 'DATA_UNSUPPORTED'
+  | 'DATA_UNREADABLE'
   | 'DATA_DOWNLOAD'
   | 'DATA_CANCELLED';
 
 /** Thrown by every reader, generator and downloader of data sets. The message names the file or the option. */
 export class DataError extends Error {
   readonly code: DataErrorCode;
+  /** The file or folder that is at fault; null where it is an option, or more than one. */
+  readonly path: string | null;
 
-  constructor(code: DataErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: DataErrorCode, message: string, options?: ErrorOptions & { path?: string }) {
     super(message, options);
     this.name = 'DataError';
     this.code = code;
+    this.path = options?.path ?? null;
+  }
+}
+
+/** Throws `DataError` (DATA_CANCELLED) once the signal is aborted. */
+export function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) {
+    throw new DataError('DATA_CANCELLED', 'loading the data set was cancelled', { cause: signal.reason });
   }
 }

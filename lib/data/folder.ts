@@ -1,13 +1,15 @@
-import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
-import { type ListedImages, listClassFolders, throwIfCancelled } from './class-folders.js';
-import { readImage, requireResize, requireSide } from './image-file.js';
+import { ReadableImages } from './bad-images.js';
+import { type ClassFolderSurvey, type ListedImages, listClassFolders, surveyClassFolders } from './class-folders.js';
+import { decodeCentre, planar, requireMaxPixels, requireResize, requireSide } from './image-file.js';
 import { IMAGENET_NORMALIZATION } from './imagenet.js';
-import type { Dataset, LabelledImages } from './labelled-images.js';
+import type { BadImageOptions, Dataset, LabelledImages } from './labelled-images.js';
+import { requireMemory } from './memory.js';
+import { forEachIndex } from './parallel.js';
 
 const DEFAULT_SIDE = 32;
+const TEST_NAMES = ['test', 'val'] as const;
 
-export interface ReadImageFolderOptions {
+export interface ReadImageFolderOptions extends BadImageOptions {
   /** Holds train/ and test/ (or val/, where there is no test/), each with one folder a class. */
   readonly dataDir: string;
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
@@ -17,57 +19,73 @@ export interface ReadImageFolderOptions {
   readonly imageSize?: number | undefined;
   /** Pixels that the shorter side of a test image is scaled to before its centre is cut out; `imageSize` by default. */
   readonly testResize?: number | undefined;
+  /** Width times height of the largest image that is decoded; that of `readImage` by default. */
+  readonly maxPixels?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Reads JPEG and PNG files into memory at one size, as `readImage` does: [n, 3, imageSize, imageSize]. The classes are the
- * folders of train/ in the order of their names. Hidden files and folders are passed over.
+ * Reads JPEG and PNG files into memory at one size, as `readImage` does: [n, 3, imageSize, imageSize]. Classes and files
+ * are as of `listClassFolders`.
  *
- * Throws `DataError` as `listClassFolders` and `readImage` do.
+ * Throws `DataError` as `listClassFolders`, `ReadableImages` and `readImage` do, and DATA_ARGUMENT for images that memory
+ * cannot hold, before any is read.
  */
 export async function readImageFolder(options: ReadImageFolderOptions): Promise<Dataset<LabelledImages>> {
-  const { dataDir, imageSize = DEFAULT_SIDE, testResize = imageSize, signal, ...limits } = options;
+  const { dataDir, imageSize = DEFAULT_SIDE, testResize = imageSize, maxPixels, signal, ...others } = options;
+  const { trainLimit, testLimit, ...badImages } = others;
   requireSide('the image size', imageSize);
   requireResize('testResize', testResize, imageSize);
-  const { classes, train, test } = await listClassFolders({ dataDir, testNames: ['test', 'val'], signal, ...limits });
+  requireMaxPixels(maxPixels);
+  const { classes, train, test } = await listClassFolders({
+    ...{ dataDir, testNames: TEST_NAMES, trainLimit, testLimit, signal },
+  });
+  requireMemory({
+    what: `${train.count} training and ${test.count} test images of ${imageSize} x ${imageSize} pixels`,
+    bytes: [train, test].map(({ count }) => count * 3 * imageSize ** 2),
+    instead:
+      'take --dataset imagenet, which reads the same folders image by image while it trains, or fewer or smaller images',
+  });
+  const sizes = { imageSize, maxPixels, signal };
   return {
     name: 'folder',
     title: dataDir,
     classes,
-    train: await readImages(train, imageSize, imageSize, signal),
-    test: await readImages(test, imageSize, testResize, signal),
+    train: await readImages({ ...train, ...badImages }, { ...sizes, resize: imageSize }),
+    test: await readImages({ ...test, ...badImages }, { ...sizes, resize: testResize }),
     // What photographs are usually normalised with.
     normalization: IMAGENET_NORMALIZATION,
   };
 }
 
+/** What lies in the folders, with all that is wrong but what only decoding shows. */
+export function surveyImageFolder(options: {
+  dataDir: string;
+  signal?: AbortSignal | undefined;
+}): Promise<ClassFolderSurvey> {
+  return surveyClassFolders({ ...options, testNames: TEST_NAMES });
+}
+
 async function readImages(
-  { root, folders, names, labels, count }: ListedImages,
-  size: number,
-  resize: number,
-  signal: AbortSignal | undefined,
+  files: ListedImages & BadImageOptions,
+  {
+    imageSize: size,
+    resize,
+    maxPixels,
+    signal,
+  }: Pick<ReadImageFolderOptions, 'maxPixels' | 'signal'> & { imageSize: number; resize: number },
 ): Promise<LabelledImages> {
+  const { labels, count } = files;
   const imageLength = 3 * size * size;
   const images = new Uint8Array(count * imageLength);
-  let next = 0;
-  let failed = false;
-  const decodeInTurn = async () => {
-    while (next < count && !failed) {
-      throwIfCancelled(signal);
-      const at = next++;
-      const file = join(root, folders[labels[at]!]!, names[at]!);
-      images.set(await readImage(file, size, { resize }), at * imageLength);
-    }
-  };
-  const stopOthers = (error: unknown) => {
-    failed = true;
-    throw error;
-  };
-  // sharp decodes on its own threads: a few at a time keep them busy without holding many decoded photographs.
-  const workers = Array.from({ length: 2 * availableParallelism() }, () => decodeInTurn().catch(stopOthers));
-  const outcomes = await Promise.allSettled(workers);
-  const failure = outcomes.find((outcome) => outcome.status === 'rejected');
-  if (failure) throw failure.reason;
+  const readable = new ReadableImages(files);
+  await forEachIndex(
+    count,
+    async (index) => {
+      const pixels = await readable.read(index, (file) => decodeCentre(file, size, resize, { maxPixels }));
+      images.set(planar(pixels, size * size), index * imageLength);
+    },
+    signal,
+  );
   return { images, labels, count, channels: 3, height: size, width: size };
 }

@@ -1,10 +1,15 @@
-import { stat } from 'node:fs/promises';
-import { extname } from 'node:path';
-import type { Sharp } from 'sharp';
+import type { Metadata, Sharp } from 'sharp';
 import { DataError } from './errors.js';
+import { shown } from './file-errors.js';
+import { openRegularFile, readFileKind } from './file-kind.js';
 
-const EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.png']);
 const MAX_SIDE = 4096;
+
+/**
+ * Pixels of the largest image that is decoded by default: where Pillow, and so torchvision, refuses an image as a
+ * decompression bomb (twice the pixels of 256 MiB of RGB).
+ */
+export const DEFAULT_MAX_PIXELS = 178_956_970;
 
 /** A rectangle of pixels of an image that stands upright. */
 export interface Region {
@@ -14,31 +19,44 @@ export interface Region {
   readonly height: number;
 }
 
-export interface ReadImageOptions {
-  /** Pixels that the shorter side is scaled to before the centre is cut out; `size` unless told, and not less. */
+export interface DecodeOptions {
+  /** Width times height of the largest image that is decoded; 178,956,970 by default. */
+  readonly maxPixels?: number | undefined;
+}
+
+export interface ReadImageOptions extends DecodeOptions {
+  /** Pixels that the shorter side is scaled to before the centre is cut out; `size` by default, and not less. */
   readonly resize?: number;
 }
 
 /**
  * Decodes one JPEG or PNG file to RGB bytes [3, size, size]: turned upright (EXIF), its shorter side scaled to `resize`
- * (antialiased bilinear), its centre cut out. Greyscale and CMYK are converted to RGB, 16 bits to 8, transparency is
- * dropped. Embedded colour profiles are not applied, as in torchvision: that would take as long as decoding.
+ * (antialiased bilinear), its centre cut out. The file is known by its contents, whatever its name. Greyscale and CMYK are
+ * converted to RGB, 16 bits to 8, transparency is dropped before scaling. Embedded colour profiles are not applied, as in
+ * torchvision: that would take as long as decoding.
  *
- * Throws `DataError`: DATA_ARGUMENT for sizes out of range, DATA_NOT_FOUND, DATA_UNSUPPORTED for another kind of file,
- * DATA_CORRUPT for one that cannot be decoded.
+ * Throws `DataError`: DATA_ARGUMENT for options out of range, DATA_NOT_FOUND, DATA_UNREADABLE for a file that the system
+ * does not give, DATA_UNSUPPORTED for another format and for more than `maxPixels`, DATA_CORRUPT for what cannot be decoded.
  */
 export async function readImage(file: string, size: number, options: ReadImageOptions = {}): Promise<Uint8Array> {
-  const { resize = size } = options;
+  const { resize = size, maxPixels } = options;
   requireSide('the image size', size);
   requireResize('resize', resize, size);
-  requireImageName(file);
-  return planar(await decodeCentre(file, size, resize), size * size);
+  requireMaxPixels(maxPixels);
+  // The decoder would wait for whoever writes to a pipe.
+  await (await openRegularFile(file)).close();
+  return planar(await decodeCentre(file, size, resize, { maxPixels }), size * size);
 }
 
 /** What `readImage` reads, as [size, size, 3]. */
-export function decodeCentre(file: string, size: number, resize: number): Promise<Uint8Array> {
+export function decodeCentre(
+  file: string,
+  size: number,
+  resize: number,
+  options: DecodeOptions = {},
+): Promise<Uint8Array> {
   const margin = Math.round((resize - size) / 2);
-  return decode(file, async (image) => {
+  return decode(file, options, (image) => {
     const scaled = image.resize(resize, resize, { fit: 'cover', position: 'centre', kernel: 'linear' });
     return margin === 0 ? scaled : scaled.extract({ left: margin, top: margin, width: size, height: size });
   });
@@ -46,34 +64,110 @@ export function decodeCentre(file: string, size: number, resize: number): Promis
 
 /**
  * The region that `choose` names, given the pixels of the upright image, scaled to [size, size, 3] (antialiased bilinear);
- * colours are as in `readImage`. Throws `DataError` (DATA_NOT_FOUND, DATA_CORRUPT).
+ * colours and errors are as in `readImage`.
  */
 export function decodeRegion(
   file: string,
   size: number,
   choose: (width: number, height: number) => Region,
+  options: DecodeOptions = {},
 ): Promise<Uint8Array> {
-  return decode(file, async (image) => {
-    const { width, height } = (await image.metadata()).autoOrient;
-    return image.extract(choose(width, height)).resize(size, size, { fit: 'fill', kernel: 'linear' });
-  });
+  return decode(file, options, (image, { width, height }) =>
+    image.extract(choose(width, height)).resize(size, size, { fit: 'fill', kernel: 'linear' }),
+  );
 }
 
-async function decode(file: string, view: (upright: Sharp) => Promise<Sharp>): Promise<Uint8Array> {
+/** Decodes a whole file as the others do, and gives its pixels, upright. Errors are as in `readImage`. */
+export async function decodeWhole(
+  file: string,
+  options: DecodeOptions = {},
+): Promise<Pick<ImageHeader, 'width' | 'height'>> {
+  let seen = { width: 0, height: 0 };
+  await decode(file, options, (image, { width, height }) => {
+    seen = { width, height };
+    // Small, so that little but the decoding takes time.
+    return image.resize(8, 8, { fit: 'fill', kernel: 'linear' });
+  });
+  return seen;
+}
+
+/** What a file's header says of the image, after it was turned upright. */
+export interface ImageHeader {
+  readonly width: number;
+  readonly height: number;
+  readonly hasAlpha: boolean;
+}
+
+type View = (upright: Sharp, header: ImageHeader) => Sharp;
+
+async function decode(
+  file: string,
+  { maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions,
+  view: View,
+): Promise<Uint8Array> {
   // Loaded here so that who reads no image files does without it.
   const { default: sharp } = await import('sharp');
+  let header: ImageHeader;
   try {
-    const shown = await view(sharp(file, { failOn: 'error', ignoreIcc: true }).autoOrient());
-    return await shown.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer();
+    const image = sharp(file, { failOn: 'error', ignoreIcc: true, limitInputPixels: false }).autoOrient();
+    header = headerOf(file, await image.metadata(), maxPixels);
+    const colours = header.hasAlpha ? await withoutAlpha(image, sharp) : image;
+    const shownPart = view(colours, header).removeAlpha();
+    return await shownPart.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer();
   } catch (error) {
-    if (!(await isKind(file, 'isFile'))) throw new DataError('DATA_NOT_FOUND', `there is no file ${file}`);
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new DataError('DATA_CORRUPT', `${file} cannot be decoded: ${reason}`, { cause: error });
+    throw error instanceof DataError ? error : await explain(file, error);
   }
 }
 
+/** Throws `DataError` (DATA_UNSUPPORTED) for a format that is not read and for too many pixels: before any are decoded. */
+function headerOf(file: string, metadata: Metadata, maxPixels: number): ImageHeader {
+  const { format, hasAlpha, autoOrient } = metadata;
+  // Told by `explain`, which looks at the file.
+  if (format !== 'jpeg' && format !== 'png') throw new Error(`its format is ${format}`);
+  const { width, height } = autoOrient;
+  if (width * height > maxPixels) {
+    throw new DataError(
+      'DATA_UNSUPPORTED',
+      `${shown(file)} has ${width} x ${height} pixels (${megapixels(width * height)}): expected at most ` +
+        `${megapixels(maxPixels)} (maxPixels, --max-pixels)`,
+      { path: file },
+    );
+  }
+  return { width, height, hasAlpha };
+}
+
+/**
+ * The image as it stands, upright, without its alpha channel. Scaled with it, colours would be weighted by their
+ * opacity, and the same colours come out otherwise than from an image that is not scaled.
+ */
+async function withoutAlpha(image: Sharp, sharp: typeof import('sharp').default): Promise<Sharp> {
+  const opaque = image.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' });
+  const { data, info } = await opaque.toBuffer({ resolveWithObject: true });
+  const { width, height, channels } = info;
+  return sharp(data, { raw: { width, height, channels }, limitInputPixels: false });
+}
+
+/** Faults of the machine, not of the file, by what the decoder says of them. */
+const MACHINE = /too many open files|out of memory|cannot allocate|input\/output error|stale file handle/i;
+
+/** Why a file was not decoded. */
+async function explain(file: string, error: unknown): Promise<DataError> {
+  const kind = await readFileKind(file).catch((reason: unknown) => reason as DataError);
+  if (kind instanceof Error) return kind;
+  const options = { cause: error, path: file };
+  if (!kind.isRead) {
+    const code = kind.isFormat ? 'DATA_UNSUPPORTED' : 'DATA_CORRUPT';
+    return new DataError(code, `${shown(file)} is ${kind.name}: expected a JPEG or PNG image`, options);
+  }
+  const told = (error instanceof Error ? error.message : String(error)).trim().replace(/\s*\n\s*/g, '; ');
+  // The decoder keeps one message for all threads: another file that fails at the same time may take it.
+  const reason = told === '' || told === 'Unknown error' ? 'it is damaged or cut short' : told;
+  const code = MACHINE.test(reason) ? 'DATA_UNREADABLE' : 'DATA_CORRUPT';
+  return new DataError(code, `${shown(file)} (${kind.name}) cannot be decoded: ${reason}`, options);
+}
+
 /** [size, size, 3] to [3, size, size]. */
-function planar(pixels: Uint8Array, plane: number): Uint8Array {
+export function planar(pixels: Uint8Array, plane: number): Uint8Array {
   const out = new Uint8Array(3 * plane);
   for (let at = 0; at < plane; at++) {
     out[at] = pixels[3 * at]!;
@@ -83,11 +177,8 @@ function planar(pixels: Uint8Array, plane: number): Uint8Array {
   return out;
 }
 
-/** Throws `DataError` (DATA_UNSUPPORTED) for a name that is none of a JPEG or PNG file. */
-export function requireImageName(file: string): void {
-  if (EXTENSIONS.has(extname(file).toLowerCase())) return;
-  throw new DataError('DATA_UNSUPPORTED', `${file} is not read: expected ${[...EXTENSIONS].join(', ')}`);
-}
+const megapixels = (pixels: number): string =>
+  pixels < 1e6 ? `${pixels} pixels` : `${(pixels / 1e6).toFixed(1)} megapixels`;
 
 /** Throws `DataError` (DATA_ARGUMENT) for anything but an integer of pixels in range. */
 export function requireSide(name: string, side: number, least = 1): void {
@@ -104,7 +195,9 @@ export function requireResize(name: string, resize: number, size: number): void 
   requireSide(name, resize);
 }
 
-export async function isKind(path: string, kind: 'isFile' | 'isDirectory'): Promise<boolean> {
-  const found = await stat(path).catch(() => undefined);
-  return found?.[kind]() ?? false;
+/** Throws `DataError` (DATA_ARGUMENT) for anything but a number of pixels; undefined is the default. */
+export function requireMaxPixels(maxPixels: number | undefined): void {
+  if (maxPixels !== undefined && (!Number.isSafeInteger(maxPixels) || maxPixels < 1)) {
+    throw new DataError('DATA_ARGUMENT', `maxPixels must be an integer of at least 1, got ${maxPixels}`);
+  }
 }

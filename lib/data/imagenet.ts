@@ -1,14 +1,29 @@
-import { listClassFolders } from './class-folders.js';
-import { requireResize, requireSide } from './image-file.js';
-import type { Dataset, ImageFiles, Normalization } from './labelled-images.js';
+import { stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import {
+  type ClassFolderSurvey,
+  type ListClassFoldersOptions,
+  listClassFolders,
+  surveyClassFolders,
+} from './class-folders.js';
+import { requireMaxPixels, requireResize, requireSide } from './image-file.js';
+import type { BadImageOptions, Dataset, ImageFiles, Normalization } from './labelled-images.js';
+import { readValidationLabels } from './validation-labels.js';
 
 const DEFAULT_SIDE = 224;
+
+/** Where Kaggle's archive has train/ and val/. */
+const KAGGLE_FOLDER = join('ILSVRC', 'Data', 'CLS-LOC');
 
 /** Mean and standard deviation of ImageNet's training images, as published with torchvision's models. */
 export const IMAGENET_NORMALIZATION: Normalization = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
-export interface ListImageNetOptions {
-  /** Holds train/ and val/ (or test/, where there is no val/), each with one folder a class, named by its WordNet id. */
+export interface ListImageNetOptions extends BadImageOptions {
+  /**
+   * Holds train/ and val/ (or test/, where there is no val/), each with one folder a class, named by its WordNet id; or is
+   * what Kaggle's archive unpacks to. val/ may hold all images itself, with a file of their classes (`readValidationLabels`)
+   * beside it.
+   */
   readonly dataDir: string;
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
   readonly trainLimit?: number | undefined;
@@ -17,24 +32,63 @@ export interface ListImageNetOptions {
   readonly imageSize?: number | undefined;
   /** Pixels that the shorter side is scaled to before the centre is cut out, in evaluation; `imageSize` by default. */
   readonly testResize?: number | undefined;
+  /** Width times height of the largest image that is decoded; that of `readImage` by default. */
+  readonly maxPixels?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * Lists the files of ImageNet, or of any data set laid out like it; none is opened. The classes are the folders of train/
- * in the order of their names, as in torchvision. Throws `DataError` as `listClassFolders` does, and DATA_ARGUMENT for sizes.
+ * in the order of their names, as in torchvision. Throws `DataError` as `listClassFolders` and `readValidationLabels` do,
+ * and DATA_ARGUMENT for sizes.
  */
 export async function listImageNet(options: ListImageNetOptions): Promise<Dataset<ImageFiles>> {
-  const { dataDir, imageSize = DEFAULT_SIDE, testResize = imageSize, signal, ...limits } = options;
+  const { dataDir, imageSize = DEFAULT_SIDE, testResize = imageSize, maxPixels, onBadImage, reportBadImage } = options;
   requireSide('the image size', imageSize);
   requireResize('testResize', testResize, imageSize);
-  const { classes, train, test } = await listClassFolders({ dataDir, testNames: ['val', 'test'], signal, ...limits });
+  requireMaxPixels(maxPixels);
+  const { trainLimit, testLimit, signal } = options;
+  const { classes, train, test } = await listClassFolders({
+    ...(await layoutOf(dataDir)),
+    ...{ trainLimit, testLimit, signal },
+  });
+  const reading = { imageSize, testResize, maxPixels, onBadImage, reportBadImage };
   return {
     name: 'imagenet',
     title: 'ImageNet',
     classes,
-    train: { ...train, imageSize, testResize },
-    test: { ...test, imageSize, testResize },
+    train: { ...train, ...reading },
+    test: { ...test, ...reading },
     normalization: IMAGENET_NORMALIZATION,
   };
 }
+
+/** What lies in the folders, with all that is wrong but what only decoding shows. */
+export async function surveyImageNet(options: {
+  dataDir: string;
+  signal?: AbortSignal | undefined;
+}): Promise<ClassFolderSurvey> {
+  return surveyClassFolders({ ...(await layoutOf(options.dataDir)), signal: options.signal });
+}
+
+async function layoutOf(
+  dataDir: string,
+): Promise<Pick<ListClassFoldersOptions, 'dataDir' | 'testNames' | 'labelFlatTest'>> {
+  const archive = join(dataDir, KAGGLE_FOLDER);
+  const isArchive = !(await exists(join(dataDir, 'train'))) && (await exists(archive));
+  const images = isArchive ? archive : dataDir;
+  // Kaggle's label files lie where its archive was unpacked.
+  const above = resolve(images, '..', '..', '..');
+  const folders = resolve(above, KAGGLE_FOLDER) === resolve(images) ? [images, above] : [images];
+  return {
+    dataDir: images,
+    testNames: ['val', 'test'],
+    labelFlatTest: (test) => readValidationLabels(test, folders),
+  };
+}
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );

@@ -15,6 +15,16 @@ export { Draws } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export { type ReadImageOptions, readImage } from './image-file.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
-export type { Dataset, DatasetPart, ImageFiles, LabelledImages, Normalization } from './labelled-images.js';
+export {
+  BAD_IMAGE_POLICIES,
+  type BadImage,
+  type BadImageOptions,
+  type Dataset,
+  type DatasetPart,
+  type ImageFiles,
+  type LabelledImages,
+  type Normalization,
+  type OnBadImage,
+} from './labelled-images.js';
 export { type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
 export { StreamedImages, type StreamedImagesOptions } from './streamed-images.js';

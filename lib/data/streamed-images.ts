@@ -1,5 +1,5 @@
-import { join } from 'node:path';
 import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import { ReadableImages } from './bad-images.js';
 import { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
 import { DataError } from './errors.js';
 import { decodeCentre, decodeRegion } from './image-file.js';
@@ -24,7 +24,7 @@ const WORK_A_THREAD = 16;
 
 /**
  * Image files, decoded in the threads of Node's pool while they are used. Only labels are kept. A file that cannot be
- * decoded fails the batch that it is in, with a `DataError` that names it.
+ * decoded fails the batch that it is in, with a `DataError` that names it, or another image stands in (`ReadableImages`).
  *
  * In evaluation an image has its shorter side scaled to `testResize` and its centre cut out (torchvision's Resize and
  * CenterCrop), as `readImage` does.
@@ -33,6 +33,7 @@ export class StreamedImages implements ImageSource {
   readonly count: number;
   readonly labels: Tensor;
   readonly #files: ImageFiles;
+  readonly #readable: ReadableImages;
   readonly #options: StreamedImagesOptions;
   readonly #passes = new Set<DecodingPass>();
   #disposed = false;
@@ -42,6 +43,7 @@ export class StreamedImages implements ImageSource {
     requireCount('concurrency', options.concurrency, 1);
     this.count = files.count;
     this.#files = files;
+    this.#readable = new ReadableImages(files);
     this.#options = options;
     this.labels = scope(() => keep(tensor(Int32Array.from(files.labels), { device: options.device })));
   }
@@ -51,15 +53,15 @@ export class StreamedImages implements ImageSource {
   }
 
   trainingBatches({ epoch, order, batchSize, firstStep, draws }: TrainingPass): AsyncGenerator<ImageBatch> {
-    const { imageSize } = this.#files;
+    const { imageSize, maxPixels } = this.#files;
     return this.#give(batchSize, {
       first: firstStep,
       placesOf: (batch) => order.subarray(batch * batchSize, (batch + 1) * batchSize),
       decode: this.#options.randomResizedCrop
-        ? (place) =>
-            decodeRegion(this.#path(place), imageSize, (width, height) =>
-              drawResizedCrop(draws, epoch, place, width, height),
-            )
+        ? (place) => {
+            const choose = (width: number, height: number) => drawResizedCrop(draws, epoch, place, width, height);
+            return this.#readable.read(place, (file) => decodeRegion(file, imageSize, choose, { maxPixels }));
+          }
         : (place) => this.#evaluated(place),
     });
   }
@@ -129,17 +131,8 @@ export class StreamedImages implements ImageSource {
   }
 
   #evaluated(place: number): Promise<Uint8Array> {
-    const { imageSize, testResize } = this.#files;
-    return decodeCentre(this.#path(place), imageSize, testResize);
-  }
-
-  #path(place: number): string {
-    const { root, folders, names, labels } = this.#files;
-    const name = names[place];
-    if (name === undefined) {
-      throw new DataError('DATA_ARGUMENT', `there is no image ${place}: expected a place from 0 to ${this.count - 1}`);
-    }
-    return join(root, folders[labels[place]!]!, name);
+    const { imageSize, testResize, maxPixels } = this.#files;
+    return this.#readable.read(place, (file) => decodeCentre(file, imageSize, testResize, { maxPixels }));
   }
 }
 

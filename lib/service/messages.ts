@@ -2,7 +2,7 @@
 import type { Recipe, RunOptions, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
 
 /** Options of a run that can be cloned. */
-export type JobOptions = Pick<RunOptions, 'cache' | 'checkpointSeconds' | 'cudaGraph'>;
+export type JobOptions = Pick<RunOptions, 'cache' | 'checkpointSeconds' | 'cudaGraph' | 'onBadImage'>;
 
 export type JobInput =
   | {

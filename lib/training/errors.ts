@@ -70,13 +70,21 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** Training was stopped by its AbortSignal; a checkpoint has been written. */
+/** Training was stopped by its AbortSignal; a checkpoint has been written, but where there was no run directory yet. */
 export class TrainingInterrupted extends Error {
   override readonly name = 'TrainingInterrupted';
   readonly code = 'INTERRUPTED';
 
-  constructor(readonly runDirectory: string) {
-    super(`training was interrupted; go on with --resume ${runDirectory}`);
+  constructor(
+    readonly runDirectory: string | null,
+    options?: ErrorOptions,
+  ) {
+    super(
+      runDirectory === null
+        ? 'training was interrupted while the data set was read; no run directory was made'
+        : `training was interrupted; go on with --resume ${runDirectory}`,
+      options,
+    );
   }
 }
 

@@ -35,6 +35,8 @@ const dataset = (name: DatasetName, imageSize: number): Recipe['dataset'] => ({
   testLimit: null,
   imageSize,
   testResize: null,
+  maxPixels: null,
+  onBadImage: 'fail',
 });
 
 /** The project's own recipe for the embedded data set: minutes on two cores. */

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { BAD_IMAGE_POLICIES } from '../data/index.js';
 import { RecipeError } from './errors.js';
 
 const count = z.int().min(1);
@@ -55,6 +56,10 @@ export const recipeSchema = z.strictObject({
     imageSize: count,
     /** Pixels that the shorter side of an evaluated image file gets before its centre is cut out; null: `imageSize`. */
     testResize: count.nullable().default(null),
+    /** Width times height of the largest image file that is decoded; null: 178,956,970. */
+    maxPixels: count.nullable().default(null),
+    /** An image file that cannot be used ends the run, or the next image of its class stands in (at most 1 % of a part). */
+    onBadImage: z.enum(BAD_IMAGE_POLICIES).default('fail'),
     /** Filled in when the data is loaded. */
     title: z.string().optional(),
     trainCount: count.optional(),

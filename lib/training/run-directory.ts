@@ -68,6 +68,11 @@ export class RunDirectory {
     return join(this.path, 'features');
   }
 
+  /** Image files that others stood in for. */
+  get badImages(): string {
+    return join(this.path, 'bad-images.jsonl');
+  }
+
   get checkpoint(): string {
     return join(this.path, 'checkpoint');
   }

@@ -1,12 +1,13 @@
-import { type Dataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
+import { type Dataset, loadDataset, type OnBadImage, openImages, requireImageFiles } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, drawNetworkFrom, type Network } from '../models/index.js';
 import { type Device, Generator, isCuda, setCudnnBenchmark, setThreads } from '../tensor/index.js';
+import { BadImageLog } from './bad-image-log.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
 import { resolveDevice } from './device.js';
-import { RecipeError, RunDirectoryError } from './errors.js';
+import { RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
 import { CachedFeatures } from './feature-cache.js';
 import { RecomputedFeatures } from './features.js';
@@ -36,6 +37,11 @@ export interface RunOptions {
    * CPU, with fp16 and with micro-batches.
    */
   readonly cudaGraph?: boolean;
+  /**
+   * In place of the recipe's `dataset.onBadImage`, and kept in `config.json`. A run that failed with a bad image may go on
+   * with 'skip': it ends as one that had 'skip' from the start.
+   */
+  readonly onBadImage?: OnBadImage;
   /** Seconds between checkpoints within an epoch; there is one after each epoch in any case. 300 unless told. */
   readonly checkpointSeconds?: number;
 }
@@ -60,11 +66,12 @@ export interface TrainingOutcome {
  * between steps. Throws RecipeError, DataError, RunDirectoryError, NonFiniteLossError or TrainingInterrupted.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
-  const recipe = parseRecipe(options.recipe);
+  const recipe = withPolicy(parseRecipe(options.recipe), options);
   const device = resolveDevice(recipe.device);
   const precision = resolvePrecision(recipe.precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  const dataset = await loadRecipeDataset(recipe);
+  const badImages = new BadImageLog();
+  const dataset = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: null });
   const resolved: Recipe = {
     ...recipe,
     dataset: {
@@ -92,9 +99,10 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
         startedFrom: taken?.from,
       });
       await directory.writeConfig(config);
+      badImages.open(directory.badImages);
       const checkpoints = new CheckpointStore(directory.checkpoint);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
-      const place = { device, precision, network, stages, cachePlan, directory, checkpoints };
+      const place = { device, precision, network, stages, cachePlan, directory, checkpoints, badImages };
       return goOn({ config, recipe: resolved, dataset, ...place, options });
     });
   } finally {
@@ -116,12 +124,16 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
     return finish(directory, result, options);
   }
 
-  const config = await directory.readConfig();
-  const recipe = parseRecipe(config.recipe);
+  const before = await directory.readConfig();
+  const recipe = withPolicy(parseRecipe(before.recipe), options);
+  const config = { ...before, recipe };
+  if (options.onBadImage !== undefined) await directory.writeConfig(config);
   const device = resolveDevice(config.device);
   const precision = resolvePrecision(config.precision as Precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  const dataset = await loadRecipeDataset(recipe);
+  const badImages = new BadImageLog();
+  badImages.open(directory.badImages);
+  const dataset = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: directory.path });
   for (const [part, recorded] of [
     ['train', recipe.dataset.trainCount],
     ['test', recipe.dataset.testCount],
@@ -142,7 +154,7 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
     }
     const cachePlan = planRunCache({ recipe, network, stages, device, precision, options });
-    const place = { device, precision, network, stages, cachePlan, directory, checkpoints };
+    const place = { device, precision, network, stages, cachePlan, directory, checkpoints, badImages };
     return await goOn({ config, recipe, dataset, ...place, options });
   } finally {
     disposeNetwork(network);
@@ -172,8 +184,15 @@ async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
   return runToEnd({ ...run, from: state === null ? null : { state, records } });
 }
 
-async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dataset> {
-  const { name, dataDir, trainLimit, testLimit, imageSize, testResize } = dataset;
+function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadImage }: RunOptions): Recipe {
+  return { ...recipe, dataset: { ...recipe.dataset, onBadImage } };
+}
+
+async function loadRecipeDataset(
+  { dataset, augmentation }: Recipe,
+  { signal, badImages, runDirectory }: RunOptions & { badImages: BadImageLog; runDirectory: string | null },
+): Promise<Dataset> {
+  const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = dataset;
   const loaded = await loadDataset({
     name,
     imageSize,
@@ -181,6 +200,12 @@ async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dat
     ...(trainLimit === null ? {} : { trainLimit }),
     ...(testLimit === null ? {} : { testLimit }),
     ...(testResize === null ? {} : { testResize }),
+    ...(maxPixels === null ? {} : { maxPixels }),
+    onBadImage,
+    reportBadImage: badImages.add,
+    ...(signal === undefined ? {} : { signal }),
+  }).catch((error: unknown) => {
+    throw signal?.aborted ? new TrainingInterrupted(runDirectory, { cause: error }) : error;
   });
   // Before the run directory is made, too.
   if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
@@ -210,6 +235,7 @@ interface PreparedRun {
   readonly cachePlan: CachePlan;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
+  readonly badImages: BadImageLog;
   readonly from: { state: CheckpointState; records: readonly EpochRecord[] } | null;
   readonly options: RunOptions;
 }
@@ -226,6 +252,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     cachePlan,
     directory,
     checkpoints,
+    badImages,
     from,
     options,
   } = run;
@@ -257,7 +284,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       type: 'start',
       runDirectory: directory.path,
       config,
-      notes,
+      notes: [...notes, ...badImages.notes],
       resumedFrom: from === null ? null : resumedFrom(from.state, stages),
     });
     const trainer = new Trainer({
@@ -278,7 +305,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       signal: options.signal,
       onEvent,
     });
-    const result: RunResult = { ...(await trainer.run(from)), notes };
+    const result: RunResult = { ...(await trainer.run(from)), notes: [...notes, ...badImages.notes] };
 
     const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });

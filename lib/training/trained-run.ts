@@ -141,12 +141,14 @@ export class TrainedRun {
     overrides: Partial<Parameters<typeof loadDataset>[0]> = {},
     { anyClasses = false }: { anyClasses?: boolean } = {},
   ): Promise<Dataset> {
-    const { name, dataDir, trainLimit, testLimit, imageSize, testResize } = this.recipe.dataset;
+    const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = this.recipe.dataset;
     const own = overrides.name === undefined || overrides.name === name;
     const dataset = await loadDataset({
       name,
       imageSize,
       ...(testResize === null ? {} : { testResize }),
+      ...(maxPixels === null ? {} : { maxPixels }),
+      ...(own ? { onBadImage } : {}),
       ...(own && dataDir !== null ? { dataDir } : {}),
       ...(own && trainLimit !== null ? { trainLimit } : {}),
       ...(own && testLimit !== null ? { testLimit } : {}),

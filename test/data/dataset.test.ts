@@ -31,6 +31,13 @@ describe('loadDataset', () => {
         `${name} has images of 32 x 32 only: expected no testResize, got 36`,
       );
     }
+    await expect(loadDataset({ name: 'shapes', trainLimit: 1e12 })).rejects.toMatchObject({
+      code: 'DATA_ARGUMENT',
+      message: expect.stringMatching(/^1000000000000 training and 2000 test images .* of memory/),
+    });
+    await expect(loadDataset({ name: 'folder', dataDir: 'x', onBadImage: 'ignore' as 'skip' })).rejects.toThrow(
+      "onBadImage must be 'fail' or 'skip', got 'ignore'",
+    );
     const cancelled = loadDataset({ name: 'shapes', signal: AbortSignal.abort() });
     await expect(cancelled).rejects.toMatchObject({ code: 'DATA_CANCELLED' });
   });

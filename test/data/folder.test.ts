@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rename, rm, truncate, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { loadDataset } from '../../lib/data/dataset.js';
 import { plain, save } from './images.js';
 
@@ -86,7 +86,7 @@ describe('a folder of images', () => {
     await writeFile(join(dir, 'train/apple/notes.txt'), 'x');
     await expect(load()).rejects.toMatchObject({
       code: 'DATA_UNSUPPORTED',
-      message: expect.stringMatching(/notes\.txt is not read: expected \.jpg, \.jpeg, \.png/),
+      message: expect.stringMatching(/notes\.txt is not read: expected \.jpg, \.jpeg, .*\.png or no extension/),
     });
   });
 
@@ -94,6 +94,29 @@ describe('a folder of images', () => {
     await saveSet();
     await writeFile(join(dir, 'train/labels.csv'), 'x');
     await expect(load()).rejects.toThrow(/labels\.csv is no folder/);
+  });
+
+  it('refuses what memory cannot hold before it is read, with the streamed way', async () => {
+    for (let i = 0; i < 50; i++) {
+      for (const part of ['train', 'test']) await mkdir(join(dir, part, 'a'), { recursive: true });
+      // Empty: reading them would fail with another error.
+      for (const part of ['train', 'test']) await writeFile(join(dir, part, 'a', `${i}.jpg`), '');
+    }
+    const limit = vi.spyOn(process, 'constrainedMemory').mockReturnValue(2 ** 20);
+    const taken = vi.spyOn(process.memoryUsage, 'rss').mockReturnValue(0);
+    try {
+      // 2 * 100 * 3 * 64^2 bytes are 2.34 MiB.
+      await expect(load({ imageSize: 64 })).rejects.toMatchObject({
+        code: 'DATA_ARGUMENT',
+        message: expect.stringMatching(
+          /^50 training and 50 test images of 64 x 64 pixels take 0\.00229 GiB of memory .* may use 0\.000977 GiB: take --dataset imagenet/,
+        ),
+      });
+      await expect(load({ imageSize: 32 })).rejects.toMatchObject({ code: 'DATA_CORRUPT' });
+    } finally {
+      limit.mockRestore();
+      taken.mockRestore();
+    }
   });
 
   it('refuses a class that one of the splits lacks', async () => {

@@ -1,10 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Sharp } from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decodeRegion, readImage } from '../../lib/data/image-file.js';
+import { unprivileged } from '../support/unprivileged.js';
 import { gradient, type Picture, plain, save, turned } from './images.js';
+import { type PngKind, png, pngOf } from './png.js';
 
 let dir: string;
 beforeEach(async () => {
@@ -109,5 +112,198 @@ describe('a region of an image', () => {
     const file = await save(dir, 'small.png', gradient(68, 121, { step: 1 }));
     const pixels = await decodeRegion(file, 16, () => ({ left: 9, top: 77, width: 1, height: 1 }));
     expect(pixels).toEqual(Buffer.from(Array.from({ length: 256 }, () => [9, 77, 0]).flat()));
+  });
+});
+
+describe('a file', () => {
+  const write = async (name: string, contents: string | Uint8Array): Promise<string> => {
+    const file = join(dir, name);
+    await writeFile(file, contents);
+    return file;
+  };
+  const refusal = (code: string, words: RegExp) => ({ name: 'DataError', code, message: expect.stringMatching(words) });
+  const picture = plain({ colour: { r: 200, g: 10, b: 30 } });
+
+  it.each(['x.jpg', 'x.webp', 'x', 'x.txt'])('is read by its contents: a PNG named %s', async (name) => {
+    const file = await write(name, await picture.clone().png().toBuffer());
+    expect(Array.from(await readImage(file, 1))).toEqual([200, 10, 30]);
+  });
+
+  it.each([
+    ['a WebP image', () => picture.clone().webp().toBuffer()],
+    ['a GIF image', () => picture.clone().gif().toBuffer()],
+    ['a TIFF image', () => picture.clone().tiff().toBuffer()],
+    ['an AVIF image', () => picture.clone().avif().toBuffer()],
+    [
+      'an SVG image',
+      () => '<?xml version="1.0"?>\n<!-- a --><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+    ],
+    ['a HEIF image', () => Buffer.from('\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'latin1')],
+    ['a PDF document', () => '%PDF-1.4\n%'],
+    ['a BMP image', () => Buffer.from('BM\x3a\0\0\0\0\0\0\0\x36\0\0\0', 'latin1')],
+    ['a JPEG XL image', () => Buffer.from('\xff\x0a\xfa\x1f', 'latin1')],
+    ['a zip archive', () => 'PK\x03\x04\x14'],
+    ['gzip-compressed data', () => Buffer.from([0x1f, 0x8b, 8, 0])],
+  ])('that is %s under the name of a JPEG is refused as that', async (what, contents) => {
+    const file = await write('x.jpg', await contents());
+    const expected = refusal('DATA_UNSUPPORTED', new RegExp(`x\\.jpg is ${what}: expected a JPEG or PNG image`));
+    await expect(readImage(file, 8)).rejects.toMatchObject(expected);
+    await expect(decodeRegion(file, 8, (width, height) => ({ left: 0, top: 0, width, height }))).rejects.toMatchObject(
+      expected,
+    );
+  });
+
+  it.each([
+    ['empty \\(0 bytes\\)', ''],
+    ['a git-lfs pointer.*git lfs pull', 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n'],
+    ['an HTML page', '<!DOCTYPE html>\n<html><head><title>404</title>'],
+    ['filled with zeros', new Uint8Array(9000)],
+    ['text', 'no image at all'],
+    ['of unknown format', Uint8Array.of(1, 2, 3)],
+  ])('that is %s holds no image', async (what, contents) => {
+    const file = await write('x.jpg', contents);
+    await expect(readImage(file, 8)).rejects.toMatchObject(refusal('DATA_CORRUPT', new RegExp(`x\\.jpg is ${what}`)));
+  });
+
+  it('that the system does not give is told from one that is not there', async () => {
+    const file = await save(dir, 'locked.png', picture);
+    await chmod(dir, 0o755);
+    await chmod(file, 0);
+    await unprivileged(() =>
+      expect(readImage(file, 8)).rejects.toMatchObject(
+        refusal('DATA_UNREADABLE', /locked\.png.*permission denied \(EACCES\)/),
+      ),
+    );
+    await symlink('loop.png', join(dir, 'loop.png'));
+    await expect(readImage(join(dir, 'loop.png'), 8)).rejects.toMatchObject(refusal('DATA_UNREADABLE', /form a loop/));
+    await expect(readImage(join(file, 'x.png'), 8)).rejects.toMatchObject(
+      refusal('DATA_UNREADABLE', /expected a folder, got a file/),
+    );
+    await mkdir(join(dir, 'folder.png'));
+    await expect(readImage(join(dir, 'folder.png'), 8)).rejects.toMatchObject(
+      refusal('DATA_UNSUPPORTED', /is a folder/),
+    );
+  });
+
+  it.skipIf(process.platform === 'win32')('that is a pipe is refused, not waited for', async () => {
+    execFileSync('mkfifo', [join(dir, 'pipe.png')]);
+    await expect(readImage(join(dir, 'pipe.png'), 8)).rejects.toMatchObject(
+      refusal('DATA_UNSUPPORTED', /is a device, pipe or socket/),
+    );
+  });
+
+  it('of more pixels than the limit is refused before it is decoded, with its size', async () => {
+    // 240 megapixels of which there is only the header.
+    const file = await write('huge.png', pngOf(20_000, 12_000, { bitDepth: 8, colourType: 2 }, Buffer.alloc(0)));
+    await expect(readImage(file, 8)).rejects.toMatchObject(
+      refusal('DATA_UNSUPPORTED', /20000 x 12000 pixels \(240\.0 megapixels\): expected at most 179\.0 megapixels/),
+    );
+    await expect(readImage(file, 8, { maxPixels: 240_000_000 })).rejects.toMatchObject({ code: 'DATA_CORRUPT' });
+    const small = await save(dir, 'small.jpg', plain({ width: 50, height: 20, colour: { r: 9, g: 9, b: 9 } }));
+    expect(await readImage(small, 8, { maxPixels: 1000 })).toHaveLength(192);
+    await expect(readImage(small, 8, { maxPixels: 999 })).rejects.toThrow(
+      '50 x 20 pixels (1000 pixels): expected at most 999 pixels (maxPixels, --max-pixels)',
+    );
+    for (const maxPixels of [0, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      await expect(readImage(small, 8, { maxPixels })).rejects.toMatchObject({ code: 'DATA_ARGUMENT' });
+    }
+  });
+});
+
+describe('the colours of an image', () => {
+  const repeat = (value: number, depth: number): number => (depth === 16 ? 257 * value : value);
+  const samples = (depth: number, ...values: number[]) => values.map((value) => repeat(value, depth));
+  const [red, green, blue] = [200, 10, 30];
+
+  // Each holds one colour, transparent where the kind has transparency. Grey is 90.
+  const kinds: [string, PngKind, readonly number[], readonly number[]][] = [];
+  for (const bitDepth of [8, 16] as const) {
+    const rgb = samples(bitDepth, red, green, blue);
+    const key = rgb.flatMap((sample) => [sample >> 8, sample & 255]);
+    const grey = repeat(90, bitDepth);
+    const greyKey = [grey >> 8, grey & 255];
+    kinds.push(
+      [`RGB, ${bitDepth} bits`, { bitDepth, colourType: 2 }, rgb, [red, green, blue]],
+      [`RGB with alpha, ${bitDepth} bits`, { bitDepth, colourType: 6 }, [...rgb, 0], [red, green, blue]],
+      [
+        `RGB with a transparent colour, ${bitDepth} bits`,
+        { bitDepth, colourType: 2, chunks: [['tRNS', key]] },
+        rgb,
+        [red, green, blue],
+      ],
+      [`grey, ${bitDepth} bits`, { bitDepth, colourType: 0 }, [grey], [90, 90, 90]],
+      [`grey with alpha, ${bitDepth} bits`, { bitDepth, colourType: 4 }, [grey, 0], [90, 90, 90]],
+      [
+        `grey with a transparent one, ${bitDepth} bits`,
+        { bitDepth, colourType: 0, chunks: [['tRNS', greyKey]] },
+        [grey],
+        [90, 90, 90],
+      ],
+    );
+  }
+  const palette = ['PLTE', [1, 2, 3, red, green, blue]] as const;
+  kinds.push(
+    ['a palette', { bitDepth: 8, colourType: 3, chunks: [palette] }, [1], [red, green, blue]],
+    [
+      'a transparent palette',
+      { bitDepth: 8, colourType: 3, chunks: [palette, ['tRNS', [255, 0]]] },
+      [1],
+      [red, green, blue],
+    ],
+  );
+
+  it.each(kinds)('do not depend on its size: %s', async (_name, kind, pixel, colour) => {
+    for (const [width, height] of [
+      [1, 1],
+      [31, 40],
+      [32, 32],
+      [33, 32],
+      [64, 64],
+      [200, 150],
+    ] as const) {
+      const file = join(dir, 'x.png');
+      await writeFile(
+        file,
+        png(width, height, kind, () => pixel),
+      );
+      const whole = await readImage(file, 32);
+      const part = await decodeRegion(file, 32, () => ({ left: 0, top: 0, width, height: Math.ceil(height / 2) }));
+      const seen = new Set<string>();
+      for (let at = 0; at < 1024; at++) {
+        seen.add([whole[at], whole[at + 1024], whole[at + 2048]].join());
+        seen.add(part.subarray(3 * at, 3 * at + 3).join());
+      }
+      expect([...seen], `${width} x ${height}`).toEqual([colour.join()]);
+    }
+  });
+
+  it('do not depend on its size: a CMYK JPEG', async () => {
+    const seen = new Set<string>();
+    for (const side of [32, 64, 200]) {
+      const cmyk = plain({ width: side, height: side, colour: { r: 90, g: 140, b: 30 } }).toColourspace('cmyk');
+      const pixels = await readImage(await save(dir, 'x.jpg', cmyk.jpeg({ quality: 100 })), 32);
+      for (let at = 0; at < 1024; at++) seen.add([pixels[at], pixels[at + 1024], pixels[at + 2048]].join());
+    }
+    expect(seen.size).toBe(1);
+  });
+
+  it('are those of the same image without its alpha channel, whatever that holds and however it is turned', async () => {
+    const colourAt = (x: number, y: number) => [(7 * x) % 256, (5 * y) % 256, (3 * (x + y)) % 256];
+    const alphaAt = (x: number, y: number) => [0, 1, 128, 255][(x + 2 * y) % 4]!;
+    const rgb = png(90, 61, { bitDepth: 8, colourType: 2 }, colourAt);
+    const rgba = png(90, 61, { bitDepth: 8, colourType: 6 }, (x, y) => [...colourAt(x, y), alphaAt(x, y)]);
+    for (const orientation of [1, 6] as const) {
+      const [opaque, transparent] = await Promise.all(
+        [rgb, rgba].map(async (bytes, at) => {
+          const file = join(dir, `${at}.png`);
+          await writeFile(file, await sharp(bytes).withMetadata({ orientation }).png().toBuffer());
+          return [
+            await readImage(file, 24, { resize: 30 }),
+            await decodeRegion(file, 16, () => ({ left: 5, top: 20, width: 40, height: 33 })),
+          ];
+        }),
+      );
+      expect(transparent).toEqual(opaque);
+    }
   });
 });

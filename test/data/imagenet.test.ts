@@ -101,3 +101,131 @@ describe('the files of ImageNet', () => {
     await expect(list({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'DATA_CANCELLED' });
   });
 });
+
+describe('validation images in one folder', () => {
+  const image = (number: number, extension = '.JPEG') =>
+    `ILSVRC2012_val_${String(number).padStart(8, '0')}${extension}`;
+  const TRAIN = { 'train/n02119789': ['a.JPEG'], 'train/n01440764': ['a.JPEG'], 'train/n02100735': ['a.JPEG'] };
+  const [tench, setter, fox] = [0, 1, 2]; // In the order of the WordNet ids.
+  const write = async (path: string, text: string | Uint8Array): Promise<void> => {
+    await mkdir(join(dir, path, '..'), { recursive: true });
+    await writeFile(join(dir, path), text);
+  };
+  /** The label of each image by its number. */
+  const labels = async (options: { dataDir?: string } = {}): Promise<number[]> => {
+    const { classes, test } = await list(options);
+    expect(classes).toEqual(['n01440764', 'n02100735', 'n02119789']);
+    expect(test.folders).toEqual(['.', '.', '.']);
+    const found: number[] = [];
+    for (const [at, name] of test.names.entries()) found[Number(name.slice(15, 23))] = test.labels[at]!;
+    return found.slice(1);
+  };
+
+  it.each([
+    // Kaggle's, with one box or more.
+    [
+      'LOC_val_solution.csv',
+      `ImageId,PredictionString\n${image(1, '')},n02119789 85 1 499 272 \n${image(2, '')},n01440764 0 0 9 9 n01440764 1 1 2 2\n${image(3, '')},n02119789 1 2 3 4\n`,
+    ],
+    ['val.csv', `filename,wnid\r\n${image(1)},n02119789\r\n${image(2)},n01440764\r\n${image(3)},n02119789\r\n`],
+    [
+      'val.csv',
+      Buffer.from(
+        `\ufeff${[1, 2, 3].map((n) => `${image(n)},${n === 2 ? 'n01440764' : 'n02119789'}`).join('\n')}`,
+        'utf16le',
+      ),
+    ],
+    // Caffe's: indices into the sorted ids.
+    ['val.txt', `val/${image(1)} 2\nval/${image(2)} 0\nval/${image(3)} 2\n`],
+    ['imagenet_2012_validation_synset_labels.txt', 'n02119789\nn01440764\nn02119789\n'],
+  ])('have their classes from %s', async (name, contents) => {
+    await lay({ ...TRAIN, val: [image(3), image(1), image(2)] });
+    await write(name, contents);
+    expect(await labels()).toEqual([fox, tench, fox]);
+  });
+
+  it("have their classes from the development kit's numbers, which are not in the order of the ids", async () => {
+    await lay({ ...TRAIN, val: [image(1), image(2), image(4)] });
+    const truth = 'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt';
+    await write(truth, '2\n1\n1\n3\n');
+    await write('synset_words.txt', 'n01440764 tench, Tinca tinca\nn02100735 English setter\nn02119789 kit fox\n');
+    await expect(list()).rejects.toMatchObject({
+      code: 'DATA_NOT_FOUND',
+      message: expect.stringMatching(
+        /ILSVRC2012_validation_ground_truth\.txt holds numbers.*meta\.mat is not read: expected map_clsloc\.txt/,
+      ),
+    });
+    await write(
+      'ILSVRC2012_devkit_t12/data/map_clsloc.txt',
+      'n02119789 1 kit_fox\nn02100735 2 English_setter\nn01440764 3 tench\n',
+    );
+    const byNumber = await labels();
+    expect([byNumber[0], byNumber[1], byNumber[3]]).toEqual([setter, fox, tench]);
+  });
+
+  it('come in the order that class folders give', async () => {
+    await lay({ ...TRAIN, val: [image(1), image(2), image(3), image(4)] });
+    await write('val.txt', `${image(4)} 0\n${image(3)} 2\n${image(2)} 1\n${image(1)} 0\n`);
+    const flat = (await list()).test;
+    await rm(join(dir, 'val'), { recursive: true });
+    await lay({ 'val/n01440764': [image(1), image(4)], 'val/n02100735': [image(2)], 'val/n02119789': [image(3)] });
+    const inFolders = (await list()).test;
+    expect([flat.names, flat.labels]).toEqual([inFolders.names, inFolders.labels]);
+  });
+
+  it("count an index into a list of ids that lies there, as for a part of ImageNet's classes", async () => {
+    await lay({ 'train/n02119789': ['a.JPEG'], 'train/n02100735': ['a.JPEG'], val: [image(1), image(2)] });
+    await write('val.txt', `${image(1)} 2\n${image(2)} 1\n`);
+    await expect(list()).rejects.toThrow(/00000001\.JPEG has the index 2, expected 0 to 1 \(the classes of train\/\)/);
+    await write('synsets.txt', 'n01440764\nn02100735\nn02119789\n');
+    const { test } = await list();
+    expect([test.names, Array.from(test.labels)]).toEqual([
+      [image(2), image(1)],
+      [0, 1],
+    ]);
+  });
+
+  it("may lie as Kaggle's archive unpacks, from its root or from within", async () => {
+    const inside = 'ILSVRC/Data/CLS-LOC';
+    await lay(Object.fromEntries(Object.entries(TRAIN).map(([path, names]) => [`${inside}/${path}`, names])));
+    await lay({ [`${inside}/val`]: [image(1), image(2)], [`${inside}/test`]: ['ILSVRC2012_test_00000001.JPEG'] });
+    await write(
+      'LOC_val_solution.csv',
+      `ImageId,PredictionString\n${image(2, '')},n01440764 1 1 1 1\n${image(1, '')},n02100735 2 2 2 2\n`,
+    );
+    // Kaggle's list of images has numbers of images, not of classes, in a second column.
+    await write('ILSVRC/ImageSets/CLS-LOC/val.txt', `${image(1, '')} 1\n${image(2, '')} 2\n`);
+    expect(await labels()).toEqual([setter, tench]);
+    expect(await labels({ dataDir: join(dir, inside) })).toEqual([setter, tench]);
+    expect((await list()).train.root).toBe(join(dir, inside, 'train'));
+  });
+
+  it('are refused with what was looked for where', async () => {
+    await lay({ ...TRAIN, val: [image(1), image(2)] });
+    const looked = ['LOC_val_solution.csv', 'val.csv', 'val.txt', 'imagenet_2012_validation_synset_labels.txt'];
+    await expect(list()).rejects.toMatchObject({
+      code: 'DATA_NOT_FOUND',
+      message: expect.stringMatching(
+        new RegExp(
+          `val has no class folders.*${looked.join(', ')}, ILSVRC2012_validation_ground_truth\\.txt.* in ${dir}, or in`,
+        ),
+      ),
+    });
+    for (const [contents, words] of [
+      [`${image(1)} n01440764\n`, `val\\.txt has no class for ${image(2)} of .*val`],
+      [`${image(1)} n01440764\n${image(2)} n09999999\n`, 'val\\.txt has the class n09999999, which train/ lacks'],
+      [`${image(1)}\n`, `val\\.txt, line 1: expected an image and its class, got "${image(1)}"`],
+      [`${image(1)} 0\n${image(1)} 1\n`, 'line 2: .* was of another class before'],
+      [Buffer.from('caf\xe9 1', 'latin1'), 'val\\.txt is no text in UTF-8 or UTF-16'],
+    ] as const) {
+      await write('val.txt', contents);
+      await expect(list()).rejects.toMatchObject({ code: 'DATA_CORRUPT', message: expect.stringMatching(words) });
+    }
+    await rm(join(dir, 'val.txt'));
+    await lay({ val: ['photo.JPEG'] });
+    await write('imagenet_2012_validation_synset_labels.txt', 'n01440764\nn01440764\n');
+    await expect(list()).rejects.toThrow(
+      'goes by numbers: expected images such as ILSVRC2012_val_00000001.JPEG, got photo.JPEG',
+    );
+  });
+});

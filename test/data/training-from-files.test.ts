@@ -1,9 +1,9 @@
 // Image files through the whole of training: what is drawn and decoded depends on no interruption.
-import { existsSync } from 'node:fs';
-import { mkdtemp, rm, truncate } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
+import { copyFile, cp, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { memoryStats } from '../../lib/tensor/index.js';
 import { overrideRecipe, type Recipe, resume, TrainedRun, train } from '../../lib/training/index.js';
 import { productOf, smallRecipe, temporaryFolder } from '../training/runs.js';
@@ -92,4 +92,131 @@ it('refuses random resized crops of what is in memory before a run directory is 
     message: expect.stringContaining('augmentation.randomResizedCrop: expected false'),
   });
   expect(existsSync(at('shapes'))).toBe(false);
+});
+
+it('ends without a run directory when it is cancelled while the data set is listed', async () => {
+  const signal = AbortSignal.abort();
+  await expect(train({ recipe, out: at('cancelled'), signal })).rejects.toMatchObject({
+    code: 'INTERRUPTED',
+    message: 'training was interrupted while the data set was read; no run directory was made',
+    runDirectory: null,
+  });
+  expect(existsSync(at('cancelled'))).toBe(false);
+});
+
+describe('with one bad image in a hundred', () => {
+  let withBad: string;
+  /** The same set with the files in place of the bad ones that stand in for them. */
+  let withStandIns: string;
+  const bad = ['train/n01/20.JPEG', 'val/n02/49.JPEG'];
+
+  beforeAll(async () => {
+    withBad = await mkdtemp(join(tmpdir(), 'layerwise-bad-'));
+    withStandIns = await mkdtemp(join(tmpdir(), 'layerwise-stand-ins-'));
+    for (const part of ['train', 'val']) {
+      for (let i = 0; i < 50; i++) {
+        // Two digits, so that the order of names is that of numbers.
+        const name = `${String(i + 10)}.JPEG`;
+        await save(withBad, `${part}/n01/${name}`, gradient(40, 40, { blue: 5 * i }).jpeg());
+        await save(
+          withBad,
+          `${part}/n02/${name}`,
+          gradient(40, 40, { blue: 5 * i })
+            .negate()
+            .jpeg(),
+        );
+      }
+    }
+    await cp(withBad, withStandIns, { recursive: true });
+    await copyFile(join(withStandIns, 'train/n01/21.JPEG'), join(withStandIns, bad[0]!));
+    await copyFile(join(withStandIns, 'val/n02/50.JPEG'), join(withStandIns, bad[1]!));
+    await writeFile(join(withBad, bad[0]!), 'no image');
+    await truncate(join(withBad, bad[1]!), 300);
+  });
+  afterAll(() => Promise.all([withBad, withStandIns].map((folder) => rm(folder, { recursive: true }))));
+
+  const recipeFor = (name: 'folder' | 'imagenet', dataDir: string, onBadImage: 'fail' | 'skip' = 'fail'): Recipe =>
+    smallRecipe({
+      dataset: { name, dataDir, imageSize: 32, onBadImage, trainLimit: null, testLimit: null },
+      augmentation: { randomResizedCrop: name === 'imagenet' },
+      training: { batchSize: 32, epochs: 1 },
+      model: { layers: 1 },
+    });
+  const listed = (run: string) =>
+    readFileSync(join(run, 'bad-images.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { path: string; reason: string })
+      .sort((a, b) => (a.path < b.path ? -1 : 1));
+  const withoutNotes = (run: string) => ({ ...productOf(run), notes: null });
+
+  it.each(['folder', 'imagenet'] as const)(
+    '%s: skip trains as on a set where others stand in, and lists them',
+    async (name) => {
+      const run = at(`${name} skip`);
+      const outcome = await train({ recipe: recipeFor(name, withBad, 'skip'), out: run });
+      await train({ recipe: recipeFor(name, withStandIns), out: at(`${name} stand-ins`) });
+      expect(withoutNotes(run)).toEqual(withoutNotes(at(`${name} stand-ins`)));
+      expect(listed(run)).toEqual([
+        { path: join(withBad, bad[0]!), reason: expect.stringContaining('is text: expected a JPEG or PNG image') },
+        { path: join(withBad, bad[1]!), reason: expect.stringContaining('(JPEG) cannot be decoded') },
+      ]);
+      expect(outcome.result.notes).toContain('2 image files could not be used, and others stood in: bad-images.jsonl');
+      expect(existsSync(join(at(`${name} stand-ins`), 'bad-images.jsonl'))).toBe(false);
+
+      using trained = await TrainedRun.open(run, { device: 'cpu' });
+      const { test } = await trained.loadDataset();
+      const { layers } = productOf(run) as { layers: { testTop1: number }[] };
+      expect((await trained.evaluate(test, 0)).top1).toBe(layers[0]!.testTop1);
+    },
+  );
+
+  it('a run that failed goes on with skip, to the same bits, and says so in its recipe', async () => {
+    const out = at('failed');
+    await expect(train({ recipe: recipeFor('imagenet', withBad), out })).rejects.toMatchObject({
+      code: 'DATA_CORRUPT',
+      message: expect.stringMatching(
+        /20\.JPEG is text.*put a good file in its place and resume, or .*--on-bad-image skip/,
+      ),
+    });
+    let interruptions = 0;
+    for (;;) {
+      const controller = new AbortController();
+      const onEvent = ({ type }: { type: string }) => type === 'step' && controller.abort();
+      const options = {
+        onEvent,
+        signal: controller.signal,
+        ...(interruptions === 0 ? { onBadImage: 'skip' as const } : {}),
+      };
+      try {
+        await resume(out, options);
+        break;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'INTERRUPTED' });
+        expect(++interruptions).toBeLessThan(20);
+      }
+    }
+    expect(interruptions).toBeGreaterThan(2);
+    await train({ recipe: recipeFor('imagenet', withBad), out: at('from the start'), onBadImage: 'skip' });
+    expect(productOf(out)).toEqual(productOf(at('from the start')));
+    expect(listed(out).map(({ path }) => path)).toEqual(listed(at('from the start')).map(({ path }) => path));
+    const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8')) as { recipe: Recipe };
+    expect(config.recipe.dataset.onBadImage).toBe('skip');
+  });
+
+  it.each(['folder', 'imagenet'] as const)('%s: refuses to skip more', async (name) => {
+    const file = join(withBad, 'train/n02/30.JPEG');
+    const good = readFileSync(file);
+    await writeFile(file, '');
+    try {
+      await expect(train({ recipe: recipeFor(name, withBad, 'skip'), out: at(`${name} more`) })).rejects.toMatchObject({
+        code: 'DATA_CORRUPT',
+        message: expect.stringMatching(
+          /^2 of the 100 images in .*train cannot be used, and at most 1 % may be skipped/,
+        ),
+      });
+    } finally {
+      await writeFile(file, good);
+    }
+  });
 });

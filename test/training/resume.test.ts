@@ -119,9 +119,15 @@ it('a checkpoint names its place: the next step to do', async () => {
   );
 });
 
-it('a signal that was given before the run stops it after one step, with a checkpoint', async () => {
+it('a signal that was given at the start stops the run after one step, with a checkpoint; before it, before there is one', async () => {
   const out = at('at-once');
   await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toEqual(interrupted);
+  expect(existsSync(out)).toBe(false);
+  const controller = new AbortController();
+  const onEvent = ({ type }: TrainingEvent): void => {
+    if (type === 'start') controller.abort();
+  };
+  await expect(train({ recipe, out, signal: controller.signal, onEvent })).rejects.toEqual(interrupted);
   const state = JSON.parse(readFileSync(join(out, 'checkpoint', 'state.json'), 'utf8'));
   expect(state.position).toEqual({ stage: 0, epoch: 0, step: 1 });
 });

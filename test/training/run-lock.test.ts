@@ -2,7 +2,14 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'nod
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { overrideRecipe, presetRecipe, resume, TrainingInterrupted, train } from '../../lib/training/index.js';
+import {
+  overrideRecipe,
+  presetRecipe,
+  resume,
+  type TrainingEvent,
+  TrainingInterrupted,
+  train,
+} from '../../lib/training/index.js';
 
 const root = mkdtempSync(join(tmpdir(), 'layerwise-lock-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -36,8 +43,10 @@ it('refuses a second trainer of a run while the first one trains, and leaves no 
 it('takes over the lock of a process that is gone', async () => {
   const out = join(root, 'killed');
   const controller = new AbortController();
-  controller.abort();
-  await expect(train({ recipe, out, signal: controller.signal })).rejects.toThrow(TrainingInterrupted);
+  const onEvent = ({ type }: TrainingEvent): void => {
+    if (type === 'start') controller.abort();
+  };
+  await expect(train({ recipe, out, signal: controller.signal, onEvent })).rejects.toThrow(TrainingInterrupted);
   // The largest process id that Linux can give is 2^22.
   const gone = { pid: 2 ** 22 + 1, host: hostname(), started: '1', token: 'gone' };
   writeFileSync(join(out, 'run.lock'), JSON.stringify(gone));

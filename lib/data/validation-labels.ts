@@ -1,0 +1,206 @@
+// The classes of ImageNet's validation images where they lie in one folder, as they are distributed.
+import { readFile } from 'node:fs/promises';
+import { basename, extname, join } from 'node:path';
+import type { FlatFolder } from './class-folders.js';
+import { DataError } from './errors.js';
+import { fileSystemError, shown } from './file-errors.js';
+
+/** A label file: its name and how it is read. `labels` gives the class of an image, or undefined. */
+interface LabelFile {
+  readonly name: string;
+  readonly read: (file: TextFile, context: Context) => Promise<(image: string) => string | undefined>;
+}
+
+interface Context {
+  /** Folders that label files may lie in. */
+  readonly folders: readonly string[];
+  readonly classes: readonly string[];
+}
+
+interface TextFile {
+  readonly path: string;
+  /** Without line ends; empty lines are left out. */
+  readonly lines: readonly string[];
+}
+
+/** In this order; the first that is there is read. */
+const LABEL_FILES: readonly LabelFile[] = [
+  // Kaggle: ImageId,PredictionString with lines such as "ILSVRC2012_val_00048981,n03995372 85 1 499 272".
+  { name: 'LOC_val_solution.csv', read: async (file) => byName(file) },
+  { name: 'val.csv', read: readPairs },
+  // Caffe: "ILSVRC2012_val_00000001.JPEG 65", an index into the sorted WordNet ids.
+  { name: 'val.txt', read: readPairs },
+  // TensorFlow: the WordNet id of image n in line n.
+  { name: 'imagenet_2012_validation_synset_labels.txt', read: async (file) => byNumber(file, file.lines) },
+  // The development kits: the number of a synset for image n in line n.
+  ...['ILSVRC2012_validation', 'ILSVRC2014_clsloc_validation', 'ILSVRC2015_clsloc_validation'].map((part) => ({
+    name: `${part}_ground_truth.txt`,
+    read: readGroundTruth,
+  })),
+];
+
+/** The numbers of the development kits' synsets: "n02119789 1 kit_fox". */
+const SYNSET_NUMBERS = 'map_clsloc.txt';
+/** Lists of WordNet ids, which an index counts from 0: one a line, with or without words behind it. */
+const SYNSET_LISTS = ['synsets.txt', 'synset_words.txt', 'LOC_synset_mapping.txt'];
+
+/** Where the label files are looked for, in each of the given folders. */
+const SUBFOLDERS = ['.', 'ILSVRC2012_devkit_t12/data', 'devkit/data', 'ILSVRC/devkit/data'];
+
+/**
+ * The class of each image, by index, from the first label file that is found in `folders` or in a development kit's
+ * folder there. Throws `DataError`: DATA_NOT_FOUND with all that was looked for, DATA_CORRUPT naming file and line, or the
+ * images without a class.
+ */
+export async function readValidationLabels(
+  { dir, names, classes }: FlatFolder,
+  folders: readonly string[],
+): Promise<readonly number[]> {
+  const context = { folders: folders.flatMap((folder) => SUBFOLDERS.map((sub) => join(folder, sub))), classes };
+  for (const { name, read } of LABEL_FILES) {
+    const file = await find([name], context.folders);
+    if (file === null) continue;
+    const classOf = await read(file, context);
+    return labelsOf({ dir, names, classes }, file.path, classOf);
+  }
+  throw new DataError(
+    'DATA_NOT_FOUND',
+    `${shown(dir)} has no class folders, and no file tells the classes of its images: expected ` +
+      `${LABEL_FILES.map(({ name }) => name).join(', ')} in ${folders.map(shown).join(' or ')}, ` +
+      `or in ${SUBFOLDERS.slice(1).join(', ')} there`,
+  );
+}
+
+function labelsOf(
+  { dir, names, classes }: FlatFolder,
+  path: string,
+  classOf: (image: string) => string | undefined,
+): number[] {
+  const labels = new Map(classes.map((name, label) => [name, label]));
+  const found = names.map((name) => classOf(name));
+  refuse(
+    names.filter((_, at) => found[at] === undefined),
+    (some) => `${shown(path)} has no class for ${some} of ${shown(dir)}`,
+  );
+  refuse([...new Set(found.filter((name) => name !== undefined && !labels.has(name)) as string[])], (some) => {
+    return `${shown(path)} has the class ${some}, which train/ lacks`;
+  });
+  return found.map((name) => labels.get(name!)!);
+}
+
+function refuse(names: readonly string[], message: (some: string) => string): void {
+  if (names.length === 0) return;
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : '';
+  throw new DataError('DATA_CORRUPT', message(names.slice(0, 3).map(shown).join(', ') + more));
+}
+
+/** Lines of a name and a class, or an index into the synset list that is there, else into the classes. */
+async function readPairs(
+  file: TextFile,
+  { folders, classes }: Context,
+): Promise<(image: string) => string | undefined> {
+  const classOf = byName(file);
+  const known = new Set(classes);
+  const list = await find(SYNSET_LISTS, folders);
+  const synsets = list === null ? classes : list.lines.map((line) => line.split(/[\s,]/, 1)[0]!);
+  return (image) => {
+    const label = classOf(image);
+    if (label === undefined || known.has(label) || !/^\d+$/.test(label)) return label;
+    const synset = synsets[Number(label)];
+    if (synset !== undefined) return synset;
+    throw new DataError(
+      'DATA_CORRUPT',
+      `${shown(file.path)}: ${shown(image)} has the index ${label}, expected 0 to ${synsets.length - 1} ` +
+        `(${list === null ? 'the classes of train/' : shown(list.path)})`,
+    );
+  };
+}
+
+/** Lines of a name and a class, with a comma, semicolon or space between; what follows is left out. */
+function byName({ path, lines }: TextFile): (image: string) => string | undefined {
+  const classes = new Map<string, string>();
+  lines.forEach((line, at) => {
+    const [name, label] = line.split(/[\s,;]+/);
+    if (name === undefined || label === undefined || label === '') {
+      throw new DataError(
+        'DATA_CORRUPT',
+        `${shown(path)}, line ${at + 1}: expected an image and its class, got "${shown(line)}"`,
+      );
+    }
+    const image = withoutExtension(name);
+    if ((classes.get(image) ?? label) !== label) {
+      throw new DataError('DATA_CORRUPT', `${shown(path)}, line ${at + 1}: ${shown(name)} was of another class before`);
+    }
+    classes.set(image, label);
+  });
+  return (image) => classes.get(withoutExtension(image));
+}
+
+const withoutExtension = (name: string): string => basename(name, extname(name));
+
+/** A line an image; images are numbered from 1, as ILSVRC2012_val_00000001.JPEG. */
+function byNumber({ path }: TextFile, labels: readonly string[]): (image: string) => string | undefined {
+  return (image) => {
+    const number = /_(\d{8})$/.exec(withoutExtension(image))?.[1];
+    if (number === undefined) {
+      throw new DataError(
+        'DATA_CORRUPT',
+        `${shown(path)} goes by numbers: expected images such as ILSVRC2012_val_00000001.JPEG, got ${shown(image)}`,
+      );
+    }
+    return labels[Number(number) - 1];
+  };
+}
+
+/** Numbers of the development kit's synsets. They are not in the order of the WordNet ids. */
+async function readGroundTruth(file: TextFile, { folders }: Context): Promise<(image: string) => string | undefined> {
+  const numbers = await find([SYNSET_NUMBERS], folders);
+  if (numbers === null) {
+    throw new DataError(
+      'DATA_NOT_FOUND',
+      `${shown(file.path)} holds numbers of the development kit's own, and its meta.mat is not read: expected ` +
+        `${SYNSET_NUMBERS} (lines such as "n02119789 1 kit_fox") in ${folders.map(shown).join(', ')}`,
+    );
+  }
+  const synsets = new Map(numbers.lines.map((line) => line.split(/\s+/).slice(0, 2).reverse() as [string, string]));
+  return byNumber(
+    file,
+    file.lines.map((line, at) => {
+      const synset = synsets.get(line);
+      if (synset !== undefined) return synset;
+      throw new DataError(
+        'DATA_CORRUPT',
+        `${shown(file.path)}, line ${at + 1}: expected a number of ${shown(numbers.path)}, got "${shown(line)}"`,
+      );
+    }),
+  );
+}
+
+/** The first file of these names in the first folder that has one. */
+async function find(names: readonly string[], folders: readonly string[]): Promise<TextFile | null> {
+  for (const folder of folders) {
+    for (const name of names) {
+      const path = join(folder, name);
+      try {
+        return { path, lines: linesOf(path, await readFile(path)) };
+      } catch (error) {
+        if (error instanceof DataError) throw error;
+        if (!['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) {
+          throw fileSystemError(path, error, 'file');
+        }
+      }
+    }
+  }
+  return null;
+}
+
+/** UTF-8, or UTF-16 with a byte-order mark. */
+function linesOf(path: string, bytes: Uint8Array): string[] {
+  const encoding = { '255,254': 'utf-16le', '254,255': 'utf-16be' }[bytes.subarray(0, 2).join()] ?? 'utf-8';
+  try {
+    const text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
+    return text.split(/\r?\n/).flatMap((line) => line.trim() || []);
+  } catch (error) {
+    throw new DataError('DATA_CORRUPT', `${shown(path)} is no text in UTF-8 or UTF-16`, { cause: error });
+  }
+}
