@@ -1,5 +1,5 @@
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { usableProcessors } from '../../scripts/support/limits.mjs';
 import { type ListedImages, listClassFolders, throwIfCancelled } from './class-folders.js';
 import { readImage, requireResize, requireSide } from './image-file.js';
 import { IMAGENET_NORMALIZATION } from './imagenet.js';
@@ -65,7 +65,7 @@ async function readImages(
     throw error;
   };
   // sharp decodes on its own threads: a few at a time keep them busy without holding many decoded photographs.
-  const workers = Array.from({ length: 2 * availableParallelism() }, () => decodeInTurn().catch(stopOthers));
+  const workers = Array.from({ length: 2 * usableProcessors() }, () => decodeInTurn().catch(stopOthers));
   const outcomes = await Promise.allSettled(workers);
   const failure = outcomes.find((outcome) => outcome.status === 'rejected');
   if (failure) throw failure.reason;

@@ -1,13 +1,13 @@
 import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
-import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { SetupError } from '../support/errors.mjs';
 import { digestFiles, filesUnder, identityOf, readText } from '../support/files.mjs';
+import { availableMemory, usableProcessors } from '../support/limits.mjs';
 import { root } from '../support/paths.mjs';
 import { run, tail } from '../support/process.mjs';
 
-/** A compiler process takes about this much on LibTorch's headers. */
-const compilerMemory = 2e9;
+/** Bytes that a compiler process may need: 0.56e9 was measured (GCC 12, LibTorch 2.13.0), and other compilers take more. */
+const compilerMemory = 1e9;
 
 export function addonPath(out) {
   return join(out, 'cmake', 'Release', 'layerwise.node');
@@ -35,7 +35,7 @@ export async function buildAddon({ env, out, signal }) {
   mkdirSync(out, { recursive: true });
   rmSync(log, { force: true });
   await cmakeJs('configure', [], { folder, log, env, signal });
-  await cmakeJs('build', ['--parallel', String(jobs())], { folder, log, env, signal });
+  await cmakeJs('build', ['--parallel', String(compileJobs())], { folder, log, env, signal });
   if (!existsSync(addonPath(out))) {
     throw new SetupError('BUILD_FAILED', `the build ended without ${addonPath(out)}; its output is in ${log}`);
   }
@@ -65,6 +65,7 @@ function errorLines(output) {
   return tail((first === -1 ? lines : lines.slice(first, first + 15)).join('\n'));
 }
 
-function jobs() {
-  return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / compilerMemory)));
+/** Compiler processes at a time: what the processors and the memory that this process may use allow. */
+export function compileJobs({ processors = usableProcessors(), memory = availableMemory() } = {}) {
+  return Math.max(1, Math.min(processors, Math.floor(memory / compilerMemory)));
 }
