@@ -12,6 +12,7 @@ import { bytes } from '../support/progress.mjs';
 import { Stamps } from '../support/stamps.mjs';
 import { addonInputs, addonOutputs, buildAddon } from './addon.mjs';
 import { areInstalled, dependencyInputs, installDependencies } from './dependencies.mjs';
+import { refusePlatform } from './platform.mjs';
 import { checkPrerequisites, prerequisiteInputs, refuseMissing } from './prerequisites.mjs';
 import {
   compileTypeScript,
@@ -96,6 +97,7 @@ export async function runSteps({ env = process.env, announceFresh = false } = {}
   for (const name of ['SIGINT', 'SIGTERM']) process.on(name, interrupt);
   const context = { env, out, note, signal: interruption.signal };
   try {
+    refusePlatform(undefined, env);
     mkdirSync(out, { recursive: true });
     const done = await withLock(join(out, 'setup.lock'), () => runDueSteps(context), {
       signal: interruption.signal,
