@@ -1,7 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { cpus, release, type } from 'node:os';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { judge, judgeCuda } from './doctor/findings.mjs';
 import { explainLoadFailure } from './doctor/load-failure.mjs';
@@ -11,6 +10,7 @@ import { describePlatform, platformProblem } from './setup/platform.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
 import { readText } from './support/files.mjs';
 import { memoryLimits, processorLimits } from './support/limits.mjs';
+import { isMain } from './support/main.mjs';
 import { outDir, root } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
 import { run, tail } from './support/process.mjs';
@@ -211,4 +211,4 @@ async function main() {
   return diagnosis.ok ? 0 : 1;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main();
+if (isMain(import.meta.url)) process.exitCode = await main();

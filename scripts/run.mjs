@@ -14,14 +14,16 @@ import { deliverInterruptsOnce } from './support/signals.mjs';
 requireNode();
 deliverInterruptsOnce();
 const [command, ...args] = process.argv.slice(2);
-const code = await setUp();
+const { code, tree } = await setUp();
 if (code !== 0) process.exit(code);
-await handOver(command, args);
+await handOver(tree, command, args);
 
-async function handOver(command, args) {
-  const { outDir, root } = await import('./support/paths.mjs');
+async function handOver(root, command, args) {
+  const { outDir } = await import('./support/paths.mjs');
   // A clone may keep several builds, each with its own state directory; the one just set up is the one meant.
   if (process.env.LAYERWISE_OUT) process.env.LAYERWISE_ADDON ||= join(outDir(), 'cmake', 'Release', 'layerwise.node');
+  // Vitest takes its configuration from the working directory.
+  if (command === 'test') process.chdir(root);
   const [program, ...programArgs] = programFor(root, command, args);
   process.argv = [process.execPath, program, ...programArgs];
   await import(pathToFileURL(program).href);
