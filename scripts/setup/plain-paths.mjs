@@ -1,9 +1,10 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { SetupError } from '../support/errors.mjs';
 import { readJson, writeJson } from '../support/files.mjs';
+import { linkEntries } from '../support/links.mjs';
 import { root } from '../support/paths.mjs';
 
 /**
@@ -85,12 +86,9 @@ function linkInto(folder, { out, record, nodeApi }) {
 /** A folder for node-gyp. gyp looks through links to its own files, so those are copied. */
 function linkGypSource(folder) {
   const modules = join(folder, 'node_modules');
-  mkdirSync(modules, { recursive: true });
+  linkEntries(join(root, 'node_modules'), modules, ['node-gyp']);
   cpSync(join(root, 'binding.gyp'), join(folder, 'binding.gyp'));
   for (const name of ['native', 'package.json', 'scripts']) symlinkSync(join(root, name), join(folder, name));
-  for (const name of readdirSync(join(root, 'node_modules'))) {
-    if (name !== 'node-gyp') symlinkSync(join(root, 'node_modules', name), join(modules, name));
-  }
   const nodeGyp = join(root, 'node_modules', 'node-gyp');
-  if (existsSync(nodeGyp)) cpSync(nodeGyp, join(modules, 'node-gyp'), { recursive: true });
+  if (existsSync(nodeGyp)) cpSync(nodeGyp, join(modules, 'node-gyp'), { recursive: true, dereference: true });
 }

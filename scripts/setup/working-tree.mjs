@@ -1,17 +1,8 @@
-import {
-  accessSync,
-  constants,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-} from 'node:fs';
+import { accessSync, constants, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { reasonOf } from '../support/errors.mjs';
 import { filesUnder } from '../support/files.mjs';
+import { linkEntries } from '../support/links.mjs';
 import { withLock } from '../support/lock.mjs';
 import { outDir, root } from '../support/paths.mjs';
 import { areInstalled } from './dependencies.mjs';
@@ -32,7 +23,7 @@ export async function workingTree(env = process.env) {
   try {
     await withLock(join(out, 'source.lock'), async () => copySources(root, copy));
     if (areInstalled() && !existsSync(join(copy, 'node_modules'))) {
-      symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+      linkEntries(join(root, 'node_modules'), join(copy, 'node_modules'));
     }
   } catch (error) {
     process.stderr.write(
