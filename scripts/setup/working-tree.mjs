@@ -9,6 +9,8 @@ import { areInstalled } from './dependencies.mjs';
 
 /** What set-up, builds and runs make in a tree; all else is its source. */
 const made = new Set(['.git', 'build', 'data', 'dist', 'node_modules', 'out', 'runs']);
+/** Folders of node_modules that Vite writes. */
+const caches = ['.vite', '.vite-temp'];
 const generated = join('lib', 'tensor', 'generated');
 
 /**
@@ -23,7 +25,7 @@ export async function workingTree(env = process.env) {
   try {
     await withLock(join(out, 'source.lock'), async () => copySources(root, copy));
     if (areInstalled() && !existsSync(join(copy, 'node_modules'))) {
-      linkEntries(join(root, 'node_modules'), join(copy, 'node_modules'));
+      linkEntries(join(root, 'node_modules'), join(copy, 'node_modules'), caches);
     }
   } catch (error) {
     process.stderr.write(
