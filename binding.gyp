@@ -1,5 +1,5 @@
 # The addon, built by node-gyp from the same sources and the same resolved LibTorch as CMakeLists.txt:
-# `npm run build:node-gyp` makes build/Release/layerwise.node. The compiler processes run side by side (--jobs).
+# `npm run build:node-gyp` makes build/Release/layerwise.node.
 {
   'targets': [
     {
@@ -53,7 +53,7 @@
             '-Wl,--disable-new-dtags',
             '-Wl,-z,nodelete',
             '-Wl,--no-as-needed',
-            '<!@(node scripts/gyp.mjs rpaths)',
+            '<!@(node scripts/gyp.mjs rpath-file)',
           ],
         }],
         ['OS=="mac"', {

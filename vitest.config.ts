@@ -1,6 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
+  // scripts/run.mjs starts Vitest through a link where it does not take the clone's path.
+  resolve: { preserveSymlinks: true },
   test: {
     include: ['test/**/*.test.ts'],
     // LibTorch's threads spin while they wait, so that programs which share cores slow each other many times over: one

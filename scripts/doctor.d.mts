@@ -1,3 +1,5 @@
+import type { MemoryLimits, ProcessorLimits } from './support/limits.mjs';
+
 export interface Finding {
   /** `error`: training cannot work. `warning`: it works, with less than the machine could give. */
   readonly level: 'error' | 'warning';
@@ -28,7 +30,13 @@ export interface LoadedBuild {
 }
 
 export interface Diagnosis {
-  readonly platform: { readonly key: string; readonly system: string; readonly proved: boolean };
+  readonly platform: {
+    readonly key: string;
+    readonly system: string;
+    readonly proved: boolean;
+    /** Why LibTorch cannot be had for it. */
+    readonly problem: { readonly reason: string; readonly mend: string } | undefined;
+  };
   readonly node: { readonly version: string; readonly napi: string };
   readonly tools: readonly {
     readonly tool: string;
@@ -51,15 +59,19 @@ export interface Diagnosis {
     /** Undefined when it is not built or does not load. */
     readonly build: LoadedBuild | undefined;
     readonly problem: string | undefined;
+    /** What mends the problem. */
+    readonly mend: string | undefined;
   };
   readonly cpu: {
     readonly model: string;
-    readonly threads: number;
     readonly avx2: boolean;
     readonly avx512: boolean;
     readonly bf16: boolean;
     readonly amx: boolean;
   };
+  /** What the machine has, and what this process may use of it. */
+  readonly processors: ProcessorLimits;
+  readonly memory: MemoryLimits;
   readonly gpus: readonly Gpu[];
   readonly cuda: { readonly usable: boolean; readonly reason: string };
   readonly findings: readonly Finding[];

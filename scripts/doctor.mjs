@@ -1,13 +1,16 @@
 import { existsSync, statSync } from 'node:fs';
-import { availableParallelism, cpus, release, type } from 'node:os';
+import { cpus, release, type } from 'node:os';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { judge, judgeCuda } from './doctor/findings.mjs';
+import { explainLoadFailure } from './doctor/load-failure.mjs';
 import { readResolved } from './libtorch.mjs';
 import { addonPath } from './setup/addon.mjs';
+import { describePlatform, platformProblem } from './setup/platform.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
 import { readText } from './support/files.mjs';
+import { memoryLimits, processorLimits } from './support/limits.mjs';
+import { isMain } from './support/main.mjs';
 import { outDir, root } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
 import { run, tail } from './support/process.mjs';
@@ -21,12 +24,19 @@ export async function collect(env = process.env) {
     describeAddon(env),
   ]);
   const facts = {
-    platform: { key: platformKey(), system: `${type()} ${release()}`, proved: isProved() },
+    platform: {
+      key: platformKey(),
+      system: `${type()} ${release()}`,
+      proved: isProved(),
+      problem: platformProblem(describePlatform(), env),
+    },
     node: { version: process.versions.node, napi: process.versions.napi },
     tools,
     libtorch: describeLibTorch(env),
     addon,
     cpu: describeCpu(),
+    processors: processorLimits(),
+    memory: memoryLimits(),
     gpus,
   };
   const cuda = judgeCuda({ ...facts, driver });
@@ -48,6 +58,8 @@ export function render(diagnosis) {
     ...libtorchRows(diagnosis.libtorch),
     ['Addon', renderAddon(diagnosis.addon)],
     ['CPU', renderCpu(diagnosis)],
+    ['Processors', renderProcessors(diagnosis.processors)],
+    ['Memory', renderMemory(diagnosis.memory)],
     ...gpuRows(diagnosis.gpus),
     ['CUDA', `${diagnosis.cuda.usable ? 'usable' : 'not usable'}: ${diagnosis.cuda.reason}`],
   ];
@@ -69,25 +81,26 @@ async function describeDriver(env) {
 }
 
 /** The addon that the library would load, loaded in a process of its own, since a wrong library may crash it. */
-async function describeAddon(env) {
+export async function describeAddon(env) {
   const places = [env.LAYERWISE_ADDON, addonPath(outDir(env)), join(root, 'build', 'Release', 'layerwise.node')];
   const path = places
     .filter(Boolean)
     .map((place) => resolve(place))
     .find(existsSync);
   const missing = { path: undefined, bytes: undefined, build: undefined };
-  if (path === undefined) return { ...missing, problem: 'it is not built' };
+  if (path === undefined) return { ...missing, problem: 'it is not built', mend: 'npm run setup' };
   const addon = { path, bytes: statSync(path).size };
   const script = 'process.stdout.write(JSON.stringify(require(process.argv[1]).buildInfo()))';
   const options = { env, timeout: 60_000 };
-  const { code, stdout, stderr } = await run(process.execPath, ['-e', script, path], options);
-  if (code === 0) return { ...addon, build: JSON.parse(stdout), problem: undefined };
-  return { ...addon, build: undefined, problem: `it does not load: ${loadError(stderr, code)}` };
+  const { code, endedBy, stdout, stderr } = await run(process.execPath, ['-e', script, path], options);
+  if (code === 0) return { ...addon, build: JSON.parse(stdout), problem: undefined, mend: undefined };
+  const message = loadError(stderr) || `exit code ${code}`;
+  const { reason, mend } = explainLoadFailure({ message, endedBy, path, libtorch: readResolved(env), env });
+  return { ...addon, build: undefined, problem: `it does not load: ${reason}`, mend };
 }
 
-function loadError(stderr, code) {
-  const message = /^(?:\w*Error): (.+)$/m.exec(stderr)?.[1] ?? tail(stderr, 1);
-  return message || (code === null ? 'the process that loaded it was killed' : `exit code ${code}`);
+function loadError(stderr) {
+  return /^(?:\w*Error): (.+)$/m.exec(stderr)?.[1] ?? tail(stderr, 1);
 }
 
 function describeCpu() {
@@ -96,7 +109,6 @@ function describeCpu() {
   const has = (name) => flags.has(name);
   return {
     model,
-    threads: availableParallelism(),
     avx2: has('avx2'),
     avx512: has('avx512f'),
     bf16: has('avx512_bf16') || has('amx_bf16'),
@@ -130,7 +142,28 @@ function renderCpu({ cpu, addon }) {
   const listed = features.map(([name, present]) => `${name} ${present ? 'yes' : 'no'}`).join(', ');
   const used =
     addon.build === undefined ? '' : `; LibTorch uses ${addon.build.cpuCapability}, ${addon.build.threads} threads`;
-  return `${cpu.model}, ${cpu.threads} threads: ${listed}${used}`;
+  return `${cpu.model}: ${listed}${used}`;
+}
+
+function renderProcessors({ usable, machine, affinity, quota }) {
+  const reasons = [
+    `${machine} in the machine`,
+    ...(affinity < machine ? [`affinity to ${affinity}`] : []),
+    ...(quota === null ? [] : [`cgroup quota ${quota.toFixed(1)}`]),
+  ];
+  return `${usable} usable (${reasons.join('; ')})`;
+}
+
+function renderMemory({ available, machine, limit }) {
+  const reasons = [
+    `${gibibytes(machine)} in the machine`,
+    ...(limit === null ? [] : [`cgroup limit ${gibibytes(limit)}`]),
+  ];
+  return `${gibibytes(available)} available (${reasons.join('; ')})`;
+}
+
+function gibibytes(bytes) {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
 function gpuRows(gpus) {
@@ -178,4 +211,4 @@ async function main() {
   return diagnosis.ok ? 0 : 1;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main();
+if (isMain(import.meta.url)) process.exitCode = await main();

@@ -1,7 +1,7 @@
 // Answers binding.gyp's questions from what set-up resolved, one value a line, quoted as a shell would:
 // node scripts/gyp.mjs QUESTION
 
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { readResolved } from './libtorch.mjs';
@@ -17,7 +17,11 @@ const answers = {
       .map((name) => `native/${name}`),
   binding: () => [join(outDir(), 'generated', 'operators.inc')],
   generated: () => [join(outDir(), 'generated')],
-  'node-api': () => [require('node-api-headers').include_dir, dirname(require.resolve('node-addon-api'))],
+  // Beside binding.gyp, where its folder stands for a clone whose own path gyp does not take.
+  'node-api': () => [
+    beside('node-api-headers/include') ?? require('node-api-headers').include_dir,
+    beside('node-addon-api') ?? dirname(require.resolve('node-addon-api')),
+  ],
   // As system headers: LibTorch's own warnings are not this project's.
   includes: (libtorch) => systemDirs(libtorch).map((folder) => `-isystem${folder}`),
   defines: (libtorch) => [
@@ -26,8 +30,14 @@ const answers = {
     ...(libtorch.cudaIncludeDir === null ? [] : ['LAYERWISE_CUDA_HEADERS']),
   ],
   libraries: (libtorch) => libtorch.libraries,
+  'rpath-file': () => [`-Wl,@${join(outDir(), 'rpath.txt')}`],
   rpaths: (libtorch) => [libtorch.libDir, ...libtorch.runtimeDirs].map((folder) => `-Wl,-rpath,${folder}`),
 };
+
+function beside(name) {
+  const folder = `node_modules/${name}`;
+  return existsSync(folder) ? folder : undefined;
+}
 
 function systemDirs({ includeDirs, cudaIncludeDir }) {
   return cudaIncludeDir === null ? includeDirs : [...includeDirs, cudaIncludeDir];

@@ -1,6 +1,5 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { copyDir, readCopy } from './libtorch/cache.mjs';
 import { inspectLibTorch } from './libtorch/inspect.mjs';
 import { pinned } from './libtorch/pins.mjs';
@@ -10,6 +9,7 @@ import { chooseVariant } from './libtorch/variant.mjs';
 import { reasonOf, SetupError } from './support/errors.mjs';
 import { readJson, writeJson } from './support/files.mjs';
 import { isOn, settingOf } from './support/flags.mjs';
+import { isMain } from './support/main.mjs';
 import { outDir } from './support/paths.mjs';
 import { isDebianLike, platformKey } from './support/platform.mjs';
 import { run, tail, which } from './support/process.mjs';
@@ -184,11 +184,27 @@ export function readResolved(env = process.env) {
   return record?.libraries?.every(existsSync) ? record : undefined;
 }
 
+/** Writes the record, and beside it the linker's arguments for where LibTorch is found when the addon loads. */
 export function writeResolved(record, env = process.env) {
+  const folders = [record.libDir, ...record.runtimeDirs];
+  refuseSearchPaths(folders);
+  const quoted = folders.map((folder) => `-rpath "${folder.replace(/["\\]/g, '\\$&')}"\n`);
   writeJson(join(outDir(env), 'libtorch.json'), record);
+  writeFileSync(join(outDir(env), 'rpath.txt'), quoted.join(''));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+/** The loader's search paths are separated by colons and have variables; neither can be quoted. */
+function refuseSearchPaths(folders) {
+  const bad = folders.find((folder) => /[:\n]|\$\{?(ORIGIN|LIB|PLATFORM)/.test(folder));
+  if (bad === undefined) return;
+  throw new SetupError(
+    'LIBTORCH_PATH',
+    `LibTorch lies in ${bad}, where no loader finds it: expected a path without ":", line breaks and $ORIGIN, $LIB or $PLATFORM`,
+    { mend: 'LAYERWISE_CACHE=DIR or LIBTORCH=DIR names another folder' },
+  );
+}
+
+if (isMain(import.meta.url)) {
   try {
     const record = await resolveLibTorch({ note: (line) => process.stderr.write(`${line}\n`) });
     writeResolved(record);

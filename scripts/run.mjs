@@ -14,21 +14,41 @@ import { deliverInterruptsOnce } from './support/signals.mjs';
 requireNode();
 deliverInterruptsOnce();
 const [command, ...args] = process.argv.slice(2);
-const code = await setUp();
+const { code, tree } = await setUp();
 if (code !== 0) process.exit(code);
-await handOver(command, args);
+await handOver(tree, command, args);
 
-async function handOver(command, args) {
-  const { outDir, root } = await import('./support/paths.mjs');
+async function handOver(root, command, args) {
+  const { outDir } = await import('./support/paths.mjs');
   // A clone may keep several builds, each with its own state directory; the one just set up is the one meant.
   if (process.env.LAYERWISE_OUT) process.env.LAYERWISE_ADDON ||= join(outDir(), 'cmake', 'Release', 'layerwise.node');
+  if (command === 'test') return runTests(root, args);
   const [program, ...programArgs] = programFor(root, command, args);
-  process.argv = [process.execPath, program, ...programArgs];
+  await start(program, programArgs);
+}
+
+async function start(program, args) {
+  process.argv = [process.execPath, program, ...args];
   await import(pathToFileURL(program).href);
 }
 
+/** Vite takes a `#` or a `?` in a path for the end of a file's name, so there it runs through a link. */
+async function runTests(root, args) {
+  const { outDir } = await import('./support/paths.mjs');
+  const { withPlainPaths } = await import(pathToFileURL(join(root, 'scripts', 'setup', 'plain-paths.mjs')).href);
+  const program = (folder) => join(folder, 'node_modules', 'vitest', 'vitest.mjs');
+  // Vitest takes its configuration from the working directory.
+  process.chdir(root);
+  await withPlainPaths(outDir(), async ({ source }) => {
+    if (source === root) return start(program(root), ['run', ...args]);
+    const flags = ['--preserve-symlinks', '--preserve-symlinks-main'];
+    const ofWorkers = flags.map((flag) => `--execArgv=${flag}`);
+    const all = [...flags, program(source), 'run', '--root', source, ...ofWorkers, ...args];
+    process.exitCode = spawnSync(process.execPath, all, { stdio: 'inherit' }).status ?? 1;
+  });
+}
+
 function programFor(root, command, args) {
-  if (command === 'test') return [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...args];
   if (command === 'example') return compiledExample(root, args);
   if (command === 'bench') return [join(root, 'bench', 'run.mjs'), ...args];
   return [join(root, 'dist', 'cli', 'main.js'), command, ...args].filter((arg) => arg !== undefined);

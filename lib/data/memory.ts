@@ -1,16 +1,6 @@
 import { constants } from 'node:buffer';
-import { freemem } from 'node:os';
+import { availableMemory } from '../../scripts/support/limits.mjs';
 import { DataError } from './errors.js';
-
-/**
- * Bytes that this process may still take: of what the system has free or can free, no more than its cgroup leaves it.
- * `process.availableMemory` is not that: in a container it counts cached files as taken.
- */
-export function usableMemory(): number {
-  const limit = process.constrainedMemory();
-  const left = limit > 0 ? Math.max(0, limit - process.memoryUsage.rss()) : Number.POSITIVE_INFINITY;
-  return Math.min(freemem(), left);
-}
 
 export interface RequireMemoryOptions {
   /** For people: "40000 images of 224 x 224 pixels". */
@@ -19,7 +9,7 @@ export interface RequireMemoryOptions {
   readonly bytes: readonly number[];
   /** What to do instead. */
   readonly instead: string;
-  /** Bytes; what the process may use by default. */
+  /** Bytes. Default: what this process can still allocate. */
   readonly usable?: number;
 }
 
@@ -27,7 +17,7 @@ export interface RequireMemoryOptions {
  * Throws `DataError` (DATA_ARGUMENT) before images are read that memory cannot hold. They are there twice where they are
  * trained on: in an array, and as a tensor.
  */
-export function requireMemory({ what, bytes, instead, usable = usableMemory() }: RequireMemoryOptions): void {
+export function requireMemory({ what, bytes, instead, usable = availableMemory() }: RequireMemoryOptions): void {
   const needed = 2 * bytes.reduce((sum, one) => sum + one, 0);
   if (needed <= usable && Math.max(...bytes) <= constants.MAX_LENGTH) return;
   const reason =

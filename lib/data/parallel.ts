@@ -1,8 +1,8 @@
-import { availableParallelism } from 'node:os';
+import { usableProcessors } from '../../scripts/support/limits.mjs';
 import { throwIfCancelled } from './errors.js';
 
 /** Files read at once: sharp decodes on its own threads, and a few at a time keep them busy without holding many images. */
-export const FILES_AT_ONCE = 2 * availableParallelism();
+export const FILES_AT_ONCE = 2 * usableProcessors();
 
 /**
  * Calls `work` for each index below `count`, some at once, in order. After a failure or on `signal` no other is started;

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { usableProcessors } from '../../scripts/support/limits.mjs';
 import { dtypeName } from './dtype.js';
 import { TensorError, type TensorErrorCode } from './errors.js';
 import type { NativeOperators } from './generated/operators.js';
@@ -121,6 +122,13 @@ function addonCandidates(): string[] {
   return [join(out, 'cmake', 'Release', 'layerwise.node'), join(root, 'build', 'Release', 'layerwise.node')];
 }
 
+/** LibTorch counts the processors of the machine; a control group may allow this process fewer. */
+function limitThreads(addon: NativeAddon): void {
+  if ((process.env.OMP_NUM_THREADS ?? '') !== '') return;
+  const usable = usableProcessors();
+  if (usable < addon.getThreads()) addon.setThreads(usable);
+}
+
 interface Preload {
   /** Sets a variable of the process's environment that is not set; returns whether it did. */
   setDefault(name: string, value: string): boolean;
@@ -161,6 +169,7 @@ function loadAddon(): NativeAddon {
   }
   try {
     const addon = loadedUnderPolicy(path);
+    limitThreads(addon);
     addon.setErrorFactory(
       ({ code, operator, message, tensors }) =>
         new TensorError({

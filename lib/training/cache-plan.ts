@@ -1,4 +1,5 @@
 // Where the features of the frozen layers are kept: decided before a run begins, so that it cannot fail for want of room.
+import { availableMemory } from '../../scripts/support/limits.mjs';
 import type { Network } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { type Device, isCuda, scope, zeros } from '../tensor/index.js';
@@ -25,12 +26,13 @@ export interface CachePlan {
 
 const GIB = 2 ** 30;
 const DEFAULT_DEVICE_BYTES = 4 * GIB;
-/** Of the memory that is free when the run begins. */
+/** Of the memory that this process can still allocate when the run begins. */
 const DEFAULT_HOST_SHARE = 1 / 4;
 
 /**
- * The budget of a run: `stated`, with 4 GiB of a GPU, a quarter of the host's free memory and nothing on disk for what is
- * left out; nothing anywhere for 'none'. Throws FeatureCacheError for a budget of another machine or of no number.
+ * The budget of a run: `stated`; for what is left out 4 GiB of a GPU, a quarter of the memory that this process can still
+ * allocate, and nothing on disk; nothing anywhere for 'none'. Throws FeatureCacheError for a budget of another machine or
+ * of no number.
  */
 export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undefined, device: Device): CacheBudget {
   if (stated === 'none') return { device: 0, host: 0, disk: 0 };
@@ -50,7 +52,7 @@ export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undef
   }
   return {
     device: isCuda(device) ? DEFAULT_DEVICE_BYTES : 0,
-    host: Math.floor(process.availableMemory() * DEFAULT_HOST_SHARE),
+    host: Math.floor(availableMemory() * DEFAULT_HOST_SHARE),
     disk: 0,
     ...stated,
   };

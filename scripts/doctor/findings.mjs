@@ -18,7 +18,7 @@ export function judgeCuda({ platform, gpus, driver, libtorch, addon }) {
   if (driver.version !== undefined && oldest !== undefined && compareVersions(driver.version, oldest) < 0) {
     return no(`the NVIDIA driver ${driver.version} is too old for CUDA ${cuda}`, `install driver ${oldest} or later`);
   }
-  if (addon.build === undefined) return no(`the addon cannot tell: ${addon.problem}`, 'npm run setup');
+  if (addon.build === undefined) return no(`the addon cannot tell: ${addon.problem}`, addon.mend);
   if (!addon.build.cudaBuild) return no('the addon was built against a CPU build of LibTorch', 'npm run setup');
   if (!addon.build.cudaAvailable) return no(addon.build.cudaReason || 'LibTorch sees no device', gpuMend(gpus));
   return { usable: true, reason: `CUDA ${cuda}, ${addon.build.cudaDeviceCount} device(s)`, mend: undefined };
@@ -82,7 +82,7 @@ function libtorchFinding({ libtorch, addon }) {
 
 function addonFinding({ addon }) {
   if (addon.problem === undefined) return undefined;
-  return { level: 'error', subject: 'addon', reason: addon.problem, mend: 'npm run setup' };
+  return { level: 'error', subject: 'addon', reason: addon.problem, mend: addon.mend };
 }
 
 function versionFinding({ addon: { build } }) {
@@ -109,7 +109,11 @@ function headersFinding({ libtorch }) {
   };
 }
 
-function platformFinding({ platform }) {
+/** Where the addon loads all the same, nothing is wrong with the platform. */
+function platformFinding({ platform, addon }) {
+  if (platform.problem !== undefined && addon.build === undefined) {
+    return { level: 'error', subject: 'platform', ...platform.problem };
+  }
   if (platform.proved) return undefined;
   return { level: 'warning', subject: 'platform', reason: `${platform.key} is untested`, mend: undefined };
 }

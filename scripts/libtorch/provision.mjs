@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, readdirSync, rmSync } from 'node:fs';
+import { createReadStream, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { download } from '../download.mjs';
-import { readDynamicSection } from '../support/elf.mjs';
 import { SetupError } from '../support/errors.mjs';
 import { settingOf } from '../support/flags.mjs';
 import { platformKey } from '../support/platform.mjs';
@@ -10,6 +9,7 @@ import { transferProgress } from '../support/progress.mjs';
 import { extractZip, listZip, readZipEntry } from '../support/zip.mjs';
 import { copyDir, downloadsDir, makeCopy } from './cache.mjs';
 import { inspectLibTorch, siblingNvidiaDirs } from './inspect.mjs';
+import { missingNvidiaLibraries } from './nvidia.mjs';
 import { cudaOf, pinned } from './pins.mjs';
 import { withPipDownload } from './pip.mjs';
 
@@ -128,33 +128,23 @@ export function nvidiaRequirementsOf(wheel) {
 /** Fetches NVIDIA's libraries when LibTorch's own folder does not hold all that its libraries name. */
 async function completeCuda(variant, copy, requirements = [], { env, note, signal }) {
   const cuda = cudaOf(variant);
-  if (cuda === null || missingLibraries(copy).length === 0) return;
+  const stillMissing = () => {
+    const torch = join(copy, 'torch');
+    return missingNvidiaLibraries(join(torch, 'lib'), siblingNvidiaDirs(torch));
+  };
+  if (cuda === null || stillMissing().length === 0) return;
   note(`fetching NVIDIA's libraries for CUDA ${cuda} with pip (about 2 GB)`);
   const options = { folder: downloadsDir(env), withDependencies: true, env, signal };
   await withPipDownload(requirements, options, async (wheels) => {
     for (const wheel of wheels) await extractZip(wheel, copy, { select: keptNvidiaPath, signal });
   });
-  const missing = missingLibraries(copy);
+  const missing = stillMissing();
   if (missing.length === 0) return;
   throw new SetupError('NVIDIA_LIBRARIES', `NVIDIA's packages do not hold ${missing.join(', ')}, which LibTorch needs`);
 }
 
 function keptNvidiaPath(name) {
   return /^nvidia\/[^/]+\/(lib\/[^/]+\.so(\.[\w.]+)?|include\/.+)$/.test(name) ? name : undefined;
-}
-
-/** The libraries that LibTorch's name and that neither it nor NVIDIA's folders hold; the system's own are not meant. */
-export function missingLibraries(copy) {
-  const folders = [join(copy, 'torch', 'lib'), ...siblingNvidiaDirs(join(copy, 'torch'))];
-  const present = new Set(folders.flatMap((folder) => readdirSync(folder)));
-  const needed = readdirSync(folders[0])
-    .filter((name) => /^lib(torch|c10|caffe2).*\.so$/.test(name))
-    .flatMap((name) => readDynamicSection(join(folders[0], name))?.needed ?? []);
-  return [...new Set(needed)].filter((name) => isNvidias(name) && !present.has(name)).sort();
-}
-
-function isNvidias(soname) {
-  return /^lib(cu|nv|nccl)/.test(soname) && soname !== 'libcuda.so.1';
 }
 
 /** The record of a provisioned copy, for `out/libtorch.json`. */

@@ -1,21 +1,29 @@
-import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
-import { availableParallelism, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { cpSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { SetupError } from '../support/errors.mjs';
 import { digestFiles, filesUnder, identityOf, readText } from '../support/files.mjs';
+import { availableMemory, usableProcessors } from '../support/limits.mjs';
 import { root } from '../support/paths.mjs';
 import { run, tail } from '../support/process.mjs';
+import { withPlainPaths } from './plain-paths.mjs';
 
-/** A compiler process takes about this much on LibTorch's headers. */
-const compilerMemory = 2e9;
+/** Bytes that a compiler process may need: 0.56e9 was measured (GCC 12, LibTorch 2.13.0), and other compilers take more. */
+const compilerMemory = 1e9;
 
 export function addonPath(out) {
   return join(out, 'cmake', 'Release', 'layerwise.node');
 }
 
+/** The addons of a build: the other one sets what must stand in the environment before LibTorch is loaded. */
+export const addonNames = ['layerwise.node', 'preload.node'];
+
+function addonPaths(out) {
+  return addonNames.map((name) => join(dirname(addonPath(out)), name));
+}
+
 export function addonInputs({ env, out }) {
   const native = filesUnder(join(root, 'native'));
-  const state = [join(out, 'libtorch.json'), join(out, 'generated', 'operators.inc')];
+  const state = [join(out, 'libtorch.json'), join(out, 'rpath.txt'), join(out, 'generated', 'operators.inc')];
   const dependencies = ['node-addon-api', 'node-api-headers'].map((name) =>
     join(root, 'node_modules', name, 'package.json'),
   );
@@ -24,18 +32,22 @@ export function addonInputs({ env, out }) {
 }
 
 export function addonOutputs(out) {
-  return [identityOf(addonPath(out))];
+  return addonPaths(out).map(identityOf);
 }
 
 /** Configures and compiles with cmake-js; everything it prints goes to `out/build.log`. */
 export async function buildAddon({ env, out, signal }) {
-  const folder = join(out, 'cmake');
   const log = join(out, 'build.log');
-  if (!belongsHere(folder)) rmSync(folder, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
   rmSync(log, { force: true });
-  await cmakeJs('configure', [], { folder, log, env, signal });
-  await cmakeJs('build', ['--parallel', String(jobs())], { folder, log, env, signal });
+  await withPlainPaths(out, async (paths) => {
+    const folder = join(paths.out, 'cmake');
+    if (!belongsHere(folder, paths.source)) rmSync(folder, { recursive: true, force: true });
+    const options = { paths, folder, log, env: { ...env, LAYERWISE_OUT: paths.out }, signal };
+    await cmakeJs('configure', [`--CDCMAKE_JS_INC=${paths.nodeApi.join(';')}`], options);
+    await cmakeJs('build', ['--parallel', String(compileJobs())], options);
+    if (paths.out !== out) fetchAddon(paths.out, out);
+  });
   if (!existsSync(addonPath(out))) {
     throw new SetupError('BUILD_FAILED', `the build ended without ${addonPath(out)}; its output is in ${log}`);
   }
@@ -43,14 +55,21 @@ export async function buildAddon({ env, out, signal }) {
 }
 
 /** CMake refuses a build folder that was made for another source folder, as after a clone was moved or copied. */
-function belongsHere(folder) {
+function belongsHere(folder, source) {
   const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readText(join(folder, 'CMakeCache.txt')))?.[1];
-  return home === root;
+  return home === source;
 }
 
-async function cmakeJs(command, args, { folder, log, env, signal }) {
+function fetchAddon(from, to) {
+  const target = dirname(addonPath(to));
+  rmSync(dirname(target), { recursive: true, force: true });
+  mkdirSync(target, { recursive: true });
+  for (const path of addonPaths(from)) cpSync(path, join(target, basename(path)));
+}
+
+async function cmakeJs(command, args, { paths, folder, log, env, signal }) {
   const program = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
-  const common = ['--directory', root, '--out', folder, '--config', 'Release'];
+  const common = ['--directory', paths.source, '--out', folder, '--config', 'Release'];
   const options = { cwd: root, env, log, signal };
   const { code, stdout, stderr } = await run(process.execPath, [program, command, ...common, ...args], options);
   if (code === 0) return;
@@ -65,6 +84,7 @@ function errorLines(output) {
   return tail((first === -1 ? lines : lines.slice(first, first + 15)).join('\n'));
 }
 
-function jobs() {
-  return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / compilerMemory)));
+/** Compiler processes at a time: what the processors and the memory that this process may use allow. */
+export function compileJobs({ processors = usableProcessors(), memory = availableMemory() } = {}) {
+  return Math.max(1, Math.min(processors, Math.floor(memory / compilerMemory)));
 }

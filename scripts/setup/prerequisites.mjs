@@ -16,6 +16,13 @@ const packages = {
   brew: { verb: 'install', compiler: 'llvm', cmake: 'cmake', make: 'make', npm: 'node' },
 };
 
+/** The packages of the libraries that LibTorch and the addon take from the system. */
+const systemLibraries = {
+  'libgomp.so.1': { 'apt-get': 'libgomp1', dnf: 'libgomp', zypper: 'libgomp1', pacman: 'gcc-libs', brew: 'libomp' },
+  'libstdc++.so.6': { 'apt-get': 'libstdc++6', dnf: 'libstdc++', zypper: 'libstdc++6', pacman: 'gcc-libs' },
+  'libgcc_s.so.1': { 'apt-get': 'libgcc-s1', dnf: 'libgcc', zypper: 'libgcc_s1', pacman: 'gcc-libs' },
+};
+
 /** What the checks depend on: which programs are found, and whether one of them was replaced. */
 export function prerequisiteInputs(env = process.env) {
   const tools = {
@@ -49,9 +56,28 @@ export function refuseMissing(checks, env = process.env) {
 
 /** The command that installs tools here, or undefined where no known package manager is found. */
 export function installCommand(tools, env = process.env) {
-  const manager = Object.keys(packages).find((name) => which(name, env) !== undefined);
-  if (manager === undefined) return undefined;
-  const names = tools.map((tool) => packages[manager][tool]);
+  const manager = packageManager(env);
+  return (
+    manager &&
+    command(
+      manager,
+      tools.map((tool) => packages[manager][tool]),
+    )
+  );
+}
+
+/** The command that installs a library here, or undefined where its package is not known. */
+export function systemLibraryCommand(library, env = process.env) {
+  const manager = packageManager(env);
+  const name = systemLibraries[library]?.[manager];
+  return name && command(manager, [name]);
+}
+
+function packageManager(env) {
+  return Object.keys(packages).find((name) => which(name, env) !== undefined);
+}
+
+function command(manager, names) {
   const sudo = manager === 'brew' || process.getuid?.() === 0 ? '' : 'sudo ';
   return `${sudo}${manager} ${packages[manager].verb} ${names.join(' ')}`;
 }

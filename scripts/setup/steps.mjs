@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pinned } from '../libtorch/pins.mjs';
 import { resolveLibTorch, writeResolved } from '../libtorch.mjs';
-import { reasonOf } from '../support/errors.mjs';
+import { reasonOf, SetupError } from '../support/errors.mjs';
 import { digestFiles, filesUnder, identityOf, readJson } from '../support/files.mjs';
 import { withLock } from '../support/lock.mjs';
 import { cacheDir, outDir, root } from '../support/paths.mjs';
@@ -12,6 +12,7 @@ import { bytes } from '../support/progress.mjs';
 import { Stamps } from '../support/stamps.mjs';
 import { addonInputs, addonOutputs, buildAddon } from './addon.mjs';
 import { areInstalled, dependencyInputs, installDependencies } from './dependencies.mjs';
+import { refusePlatform } from './platform.mjs';
 import { checkPrerequisites, prerequisiteInputs, refuseMissing } from './prerequisites.mjs';
 import {
   compileTypeScript,
@@ -21,6 +22,7 @@ import {
   typeScriptInputs,
   typeScriptOutputs,
 } from './sources.mjs';
+import { isWritable } from './working-tree.mjs';
 
 /**
  * The steps, in order. `inputs` and `outputs` are compared with what the last run left; `run` does the work and returns
@@ -96,6 +98,8 @@ export async function runSteps({ env = process.env, announceFresh = false } = {}
   for (const name of ['SIGINT', 'SIGTERM']) process.on(name, interrupt);
   const context = { env, out, note, signal: interruption.signal };
   try {
+    refusePlatform(undefined, env);
+    if (!isWritable(root)) return requireComplete(context);
     mkdirSync(out, { recursive: true });
     const done = await withLock(join(out, 'setup.lock'), () => runDueSteps(context), {
       signal: interruption.signal,
@@ -108,6 +112,16 @@ export async function runSteps({ env = process.env, announceFresh = false } = {}
   } finally {
     for (const name of ['SIGINT', 'SIGTERM']) process.removeListener(name, interrupt);
   }
+}
+
+/** For a tree that cannot be written, as one that its owner has set up for others. */
+function requireComplete(context) {
+  const stamps = new Stamps(context.out);
+  const due = steps.find((step) => !stamps.isFresh(step.name, step.inputs(context), step.outputs(context)));
+  if (due === undefined) return 0;
+  throw new SetupError('NOT_WRITABLE', `${root} cannot be written, and the step ${due.name} is due`, {
+    mend: 'LAYERWISE_OUT=DIR names a folder for the build, and LAYERWISE_CACHE=DIR one for LibTorch',
+  });
 }
 
 async function runDueSteps(context) {
@@ -158,7 +172,7 @@ function libtorchInputs({ env }) {
 
 function libtorchOutputs({ out }) {
   const file = join(out, 'libtorch.json');
-  return [identityOf(file), ...(readJson(file)?.libraries ?? []).map(identityOf)];
+  return [identityOf(file), identityOf(join(out, 'rpath.txt')), ...(readJson(file)?.libraries ?? []).map(identityOf)];
 }
 
 function reportFailure(error, interrupted) {

@@ -20,6 +20,21 @@ export function readDynamicSection(path) {
   }
 }
 
+const machines = { 3: 'ia32', 40: 'arm', 62: 'x64', 183: 'arm64', 243: 'riscv64' };
+
+/** The architecture that an ELF file is for, as Node names it, or its number; undefined for what is no ELF file. */
+export function readArchitecture(path) {
+  const file = openSync(path, 'r');
+  try {
+    const header = readAt(file, 0, 20);
+    if (header.length < 20 || header.toString('latin1', 0, 4) !== '\x7fELF') return undefined;
+    const machine = header[5] === 1 ? header.readUInt16LE(18) : header.readUInt16BE(18);
+    return machines[machine] ?? `machine ${machine}`;
+  } finally {
+    closeSync(file);
+  }
+}
+
 function readSegments(file, header) {
   const [offset, size, count] = [Number(header.readBigUInt64LE(32)), header.readUInt16LE(54), header.readUInt16LE(56)];
   const table = readAt(file, offset, size * count);

@@ -21,7 +21,7 @@ function isExecutable(path) {
 }
 
 /**
- * Runs a program to its end: `{ code, stdout, stderr }`, where code is null when a signal ended it. A program that
+ * Runs a program to its end: `{ code, endedBy, stdout, stderr }`, where code is null when the signal `endedBy` ended it. A program that
  * cannot be started rejects. `log` appends both outputs to a file; `inherit` shows standard output to the user as
  * well; `signal` ends the program.
  */
@@ -43,8 +43,10 @@ export async function run(program, args, { cwd, env, log, inherit = false, signa
   }
   child.stdin?.end(input);
   try {
-    const code = await new Promise((resolve, reject) => child.once('error', reject).once('close', resolve));
-    return { code, ...output };
+    const [code, endedBy] = await new Promise((resolve, reject) => {
+      child.once('error', reject).once('close', (...end) => resolve(end));
+    });
+    return { code, endedBy, ...output };
   } finally {
     if (file !== undefined) {
       file.end();

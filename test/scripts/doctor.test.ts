@@ -19,7 +19,9 @@ const healthy = {
   ],
   libtorch: { path: '/lib', version: pinned.version, build: 'CPU', source: 'the official archive', cudaHeaders: false },
   addon: { path: '/addon', bytes: 1000, build: { ...build, cpuCapability: 'AVX512', threads: 2 }, problem: undefined },
-  cpu: { model: 'a processor', threads: 2, avx2: true, avx512: true, bf16: true, amx: false },
+  cpu: { model: 'a processor', avx2: true, avx512: true, bf16: true, amx: false },
+  processors: { machine: 16, affinity: 8, quota: 2.5, usable: 2 },
+  memory: { machine: 64 * 2 ** 30, limit: 4 * 2 ** 30, available: 3 * 2 ** 30 },
   gpus: [] as object[],
   driver: undefined as { sign: string; version: string | undefined } | undefined,
 };
@@ -75,9 +77,12 @@ describe('says why CUDA is not usable, the outermost cause first', () => {
     ],
     [
       'an addon that does not load',
-      { ...onCuda, addon: { ...addon, build: undefined, problem: 'it does not load: no libfoo.so' } },
+      {
+        ...onCuda,
+        addon: { ...addon, build: undefined, problem: 'it does not load: no libfoo.so', mend: 'get libfoo' },
+      },
       'the addon cannot tell: it does not load: no libfoo.so',
-      'npm run setup',
+      'get libfoo',
     ],
     [
       'an addon of another LibTorch',
@@ -103,7 +108,7 @@ describe('names what is wrong, errors first, with the mend', () => {
   it.each<[name: string, facts: object, level: string, subject: string, reason: string, mend: string]>([
     [
       'no addon',
-      { ...healthy, addon: { path: undefined, build: undefined, problem: 'it is not built' } },
+      { ...healthy, addon: { path: undefined, build: undefined, problem: 'it is not built', mend: 'npm run setup' } },
       'error',
       'addon',
       'it is not built',
@@ -141,6 +146,14 @@ describe('names what is wrong, errors first, with the mend', () => {
     expect(findings[0]!.mend).toContain(mend);
   });
 
+  it('a platform without LibTorch is an error before the addon is built, and nothing once it loads', () => {
+    const problem = { reason: 'LibTorch is made for glibc', mend: 'a distribution with glibc' };
+    const facts = { ...healthy, platform: { ...healthy.platform, problem } };
+    expect(findingsOf(facts)).toEqual([]);
+    const unbuilt = { ...healthy.addon, build: undefined, problem: undefined };
+    expect(findingsOf({ ...facts, addon: unbuilt })).toEqual([{ level: 'error', subject: 'platform', ...problem }]);
+  });
+
   it('a missing compiler is an error before the addon is built, and a warning once it loads', () => {
     const tools = [{ tool: 'compiler', problem: 'no C++20 compiler' }];
     const unbuilt = { ...healthy.addon, build: undefined, problem: 'it is not built' };
@@ -155,10 +168,18 @@ describe('names what is wrong, errors first, with the mend', () => {
 });
 
 it('prints a row a subject, and each finding with its mend', () => {
-  const addon = { path: undefined, bytes: undefined, build: undefined, problem: 'it is not built' };
+  const addon = {
+    path: undefined,
+    bytes: undefined,
+    build: undefined,
+    problem: 'it is not built',
+    mend: 'npm run setup',
+  };
   const facts = { ...healthy, addon };
   const text = render({ ...facts, cuda: judgeCuda(facts), findings: findingsOf(facts), ok: false });
   expect(text).toContain('Compiler   12.2.0 (c++)\n');
+  expect(text).toContain('Processors 2 usable (16 in the machine; affinity to 8; cgroup quota 2.5)\n');
+  expect(text).toContain('Memory     3.0 GiB available (64.0 GiB in the machine; cgroup limit 4.0 GiB)\n');
   expect(text).toContain('GPUs       none visible\n');
   expect(text).toContain('CUDA       not usable: no NVIDIA driver was found\n');
   expect(text).toContain('error: addon: it is not built\n  mend: npm run setup\n');
@@ -185,6 +206,11 @@ describe('its flags', () => {
   it('--json is one object, of this build', () => {
     const { status, stdout } = doctor('--json');
     expect(status).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ ok: true, node: { version: process.versions.node } });
+    expect(JSON.parse(stdout)).toMatchObject({
+      ok: true,
+      node: { version: process.versions.node },
+      processors: { usable: expect.any(Number) },
+      memory: { available: expect.any(Number) },
+    });
   });
 });

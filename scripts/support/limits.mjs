@@ -1,0 +1,127 @@
+// What this process may use of the machine: in a container or under a batch system less than the host has. Plain Node,
+// because set-up and the doctor run before there are dependencies.
+
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
+import { readText } from './files.mjs';
+
+/** Processors that this process may keep busy: a whole number, at least 1. */
+export function usableProcessors(options) {
+  return processorLimits(options).usable;
+}
+
+/** Bytes that this process can still allocate before the machine or its control group runs out. */
+export function availableMemory(options) {
+  return memoryLimits(options).available;
+}
+
+/**
+ * `machine`: what the host has; `affinity`: what the scheduler may use for this process; `quota`: processors' worth of
+ * time that control groups allow, or null; `usable`: the whole processors of both. `root` is where /proc and /sys are.
+ */
+export function processorLimits({ root = '/', machine = cpus().length, affinity = availableParallelism() } = {}) {
+  const quotas = controlGroups(root).flatMap(({ version, controllers, folder }) => {
+    if (version === 2) return [ratio(readText(join(folder, 'cpu.max')))];
+    if (!controllers.includes('cpu')) return [];
+    return [ratio(['cpu.cfs_quota_us', 'cpu.cfs_period_us'].map((name) => readText(join(folder, name))).join(' '))];
+  });
+  const quota = smallest(quotas);
+  return { machine, affinity, quota, usable: Math.max(1, Math.min(affinity, Math.floor(quota ?? affinity))) };
+}
+
+/**
+ * Bytes. `machine`: what the host has; `limit`: the lowest limit of a control group, or null; `available`: what can still
+ * be allocated. What the kernel can drop, such as cached files, counts as available, though it counts for a group's usage.
+ */
+export function memoryLimits({ root = '/', machine = totalmem() } = {}) {
+  const groups = controlGroups(root)
+    .map(memoryOfGroup)
+    .filter((group) => group !== undefined && group.limit < machine);
+  const limit = smallest(groups.map((group) => group.limit));
+  const free = /^MemAvailable:\s*(\d+) kB$/m.exec(readText(join(root, 'proc/meminfo')))?.[1];
+  // Without /proc, as on macOS, Node's own figure.
+  const ofMachine = free === undefined ? Math.min(machine, process.availableMemory()) : Number(free) * 1024;
+  const left = groups.map(({ limit, used, droppable }) => Math.max(0, limit - Math.max(0, used - droppable)));
+  return { machine, limit, available: smallest([ofMachine, ...left]) };
+}
+
+/** The limit, the usage and the part of it that the kernel can drop, of one control group; undefined without a limit. */
+function memoryOfGroup({ version, controllers, folder }) {
+  const read = (name) => readText(join(folder, name)).trim();
+  const bytes = (name) => (/^\d+$/.test(read(name)) ? Number(read(name)) : null);
+  const counted = (name) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(read('memory.stat'))?.[1] ?? 0);
+  if (version === 1) {
+    const limit = controllers.includes('memory') ? bytes('memory.limit_in_bytes') : null;
+    if (limit === null) return undefined;
+    return { limit, used: bytes('memory.usage_in_bytes') ?? 0, droppable: counted('total_inactive_file') };
+  }
+  // Above memory.high a group is not ended, but slowed down until it stands still.
+  const limit = smallest([bytes('memory.max'), bytes('memory.high')]);
+  if (limit === null) return undefined;
+  return { limit, used: bytes('memory.current') ?? 0, droppable: counted('inactive_file') };
+}
+
+/** Quota and period in microseconds; "max" and -1 mean no quota. */
+function ratio(text) {
+  const [quota, period] = text.trim().split(/\s+/).map(Number);
+  return quota > 0 && period > 0 ? quota / period : null;
+}
+
+/**
+ * The control groups that hold this process, each with all those above it, as far as they are mounted here: a limit of
+ * any of them holds. `[{ version, controllers, folder }]`; none on a system without them.
+ */
+function controlGroups(root) {
+  const mounts = readText(join(root, 'proc/self/mountinfo')).split('\n').map(parseMount).filter(Boolean);
+  const memberships = readText(join(root, 'proc/self/cgroup')).split('\n').map(parseMembership).filter(Boolean);
+  return memberships.flatMap(({ version, controllers, path }) => {
+    const mount = mounts.find(
+      (one) => one.version === version && controllers.every((name) => one.options.includes(name)),
+    );
+    if (mount === undefined) return [];
+    return groupsAbove(inside(mount.root, path)).map((group) => {
+      return { version, controllers, folder: join(root, mount.point, group) };
+    });
+  });
+}
+
+/** `hierarchy:controllers:path`, where version 2 has hierarchy 0 and no controllers. */
+function parseMembership(line) {
+  const [, hierarchy, names, path] = /^(\d+):([^:]*):(\/.*)$/.exec(line) ?? [];
+  if (hierarchy === undefined) return undefined;
+  return { version: hierarchy === '0' ? 2 : 1, controllers: names.split(',').filter((name) => name !== ''), path };
+}
+
+/** A line of mountinfo, see proc(5): `id parent device root point options - type source super-options`. */
+function parseMount(line) {
+  const [left, right] = line.split(' - ');
+  const [, , , root, point] = left.split(' ').map(unescapeMount);
+  const [type, , options] = right?.split(' ') ?? [];
+  if (type !== 'cgroup' && type !== 'cgroup2') return undefined;
+  return { version: type === 'cgroup2' ? 2 : 1, options: options.split(','), root, point };
+}
+
+/** mountinfo writes white space and backslashes in octal. */
+function unescapeMount(text) {
+  return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8)));
+}
+
+/**
+ * A group's path below what is mounted. A container sees the host's path of its group, with that group mounted as the
+ * whole hierarchy; what lies outside of it is not to be seen.
+ */
+function inside(mountRoot, path) {
+  if (path.startsWith('/..') || mountRoot.startsWith('/..')) return '/';
+  if (mountRoot === '/') return path;
+  return path.startsWith(`${mountRoot}/`) ? path.slice(mountRoot.length) : '/';
+}
+
+function groupsAbove(path) {
+  const above = dirname(path);
+  return above === path ? [path] : [path, ...groupsAbove(above)];
+}
+
+function smallest(values) {
+  const numbers = values.filter((value) => value !== null);
+  return numbers.length === 0 ? null : Math.min(...numbers);
+}
