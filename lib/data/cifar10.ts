@@ -1,5 +1,6 @@
 import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readRegion } from '../files.js';
 import { DataError } from './errors.js';
 import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
@@ -226,11 +227,8 @@ async function readStart(file: string, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   const handle = await open(file);
   try {
-    for (let at = 0; at < length; ) {
-      const { bytesRead } = await handle.read(bytes, at, length - at, at);
-      if (bytesRead === 0) throw new DataError('DATA_CORRUPT', `${file} is truncated: ${at} bytes, expected ${length}`);
-      at += bytesRead;
-    }
+    const got = await readRegion(handle, bytes, 0);
+    if (got < length) throw new DataError('DATA_CORRUPT', `${file} is truncated: ${got} bytes, expected ${length}`);
   } finally {
     await handle.close();
   }
