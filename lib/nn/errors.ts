@@ -11,9 +11,13 @@ export class StateDictError extends Error implements StateDictMismatch {
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   readonly misshapen: StateDictMismatch['misshapen'];
+  /** All three in words: the first ten keys of each, and how many more there are. */
+  readonly summary: string;
 
   constructor(mismatch: StateDictMismatch) {
-    super(`the state dict does not fit the module; ${describeMismatch(mismatch)}`);
+    const summary = describeMismatch(mismatch);
+    super(`the state dict does not fit the module; ${summary}`);
+    this.summary = summary;
     this.missing = mismatch.missing;
     this.unexpected = mismatch.unexpected;
     this.misshapen = mismatch.misshapen;
@@ -23,8 +27,7 @@ export class StateDictError extends Error implements StateDictMismatch {
 /** Keys of each kind that a message names. */
 const NAMED = 10;
 
-/** What does not fit, all kinds at once: the first keys of each by name, the others by number. */
-export function describeMismatch({ missing, unexpected, misshapen }: StateDictMismatch): string {
+function describeMismatch({ missing, unexpected, misshapen }: StateDictMismatch): string {
   const some = (what: string, texts: readonly string[]): string[] => {
     if (texts.length === 0) return [];
     const more = texts.length > NAMED ? ` and ${texts.length - NAMED} more` : '';
