@@ -1,5 +1,6 @@
 import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readRegion } from '../files.js';
 import { DataError } from './errors.js';
 import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
@@ -25,6 +26,8 @@ const IMAGE_LENGTH = 3 * SIDE * SIDE;
 /** In the binary version: one byte of label, then the image as [3, 32, 32]. */
 const RECORD_LENGTH = 1 + IMAGE_LENGTH;
 const RECORDS_PER_BATCH = 10_000;
+/** The official list of classes has 88. */
+const MAX_CLASS_NAMES_BYTES = 4096;
 const TRAIN_BATCHES = ['data_batch_1', 'data_batch_2', 'data_batch_3', 'data_batch_4', 'data_batch_5'];
 const TEST_BATCHES = ['test_batch'];
 
@@ -134,8 +137,10 @@ async function requireBatches(layout: Layout, records: number): Promise<void> {
 
 /** The list of classes is optional; where it is there, it must be CIFAR-10's. */
 async function requireClassNames({ classNames }: Layout): Promise<void> {
-  if (classNames === undefined || (await fileSize(classNames)) === undefined) return;
-  const names = (await readFile(classNames, 'utf8')).split(/\r?\n/).filter((line) => line !== '');
+  const size = classNames === undefined ? undefined : await fileSize(classNames);
+  if (classNames === undefined || size === undefined) return;
+  const text = size > MAX_CLASS_NAMES_BYTES ? '' : await readFile(classNames, 'utf8');
+  const names = text.split(/\r?\n/).filter((line) => line !== '');
   if (names.join() !== CIFAR10_CLASSES.join()) {
     throw new DataError('DATA_CORRUPT', `${classNames} does not list the ten classes of CIFAR-10`);
   }
@@ -176,7 +181,10 @@ async function readBinaryBatch(
   }
 }
 
-/** A pickled dictionary with `data`, uint8 [n, 3072], each row an image as [3, 32, 32], and `labels`, a list of n integers. */
+/**
+ * A pickled dictionary with `data`, uint8 [n, 3072], each row an image as [3, 32, 32], and `labels`, a list of n integers. The
+ * names of the files that it holds besides take some thirty bytes an image.
+ */
 async function readPythonBatch(
   file: string,
   records: number,
@@ -184,6 +192,9 @@ async function readPythonBatch(
   images: Uint8Array,
   labels: Uint8Array,
 ): Promise<void> {
+  const size = (await stat(file)).size;
+  const most = records * 2 * RECORD_LENGTH + 2 ** 16;
+  if (size > most) throw new DataError('DATA_CORRUPT', `${file} is too long: ${size} bytes, expected at most ${most}`);
   const batch = unpickle(await readFile(file), file);
   const data = entry(batch, 'data', file);
   const numbers = entry(batch, 'labels', file);
@@ -202,7 +213,7 @@ async function readPythonBatch(
   for (let i = 0; i < count; i++) {
     const label = numbers[i];
     if (typeof label !== 'number' || label < 0 || label >= CIFAR10_CLASSES.length)
-      throw badLabel(file, i, String(label));
+      throw badLabel(file, i, typeof label === 'number' ? String(label) : 'no number');
     labels[i] = label;
   }
 }
@@ -226,11 +237,8 @@ async function readStart(file: string, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   const handle = await open(file);
   try {
-    for (let at = 0; at < length; ) {
-      const { bytesRead } = await handle.read(bytes, at, length - at, at);
-      if (bytesRead === 0) throw new DataError('DATA_CORRUPT', `${file} is truncated: ${at} bytes, expected ${length}`);
-      at += bytesRead;
-    }
+    const got = await readRegion(handle, bytes, 0);
+    if (got < length) throw new DataError('DATA_CORRUPT', `${file} is truncated: ${got} bytes, expected ${length}`);
   } finally {
     await handle.close();
   }

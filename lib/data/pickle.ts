@@ -20,6 +20,19 @@ export function unpickle(bytes: Uint8Array, file: string): PickleValue {
   return new Unpickler(bytes, file).read();
 }
 
+/**
+ * Values and memo entries that a file may make: an official one makes some 40,000. Each byte can be a value of a hundred bytes, so
+ * that without a limit a file of 30 MB takes gigabytes.
+ */
+const MAX_VALUES = 2 ** 18;
+
+/** The official files nest no containers deeper. */
+const MAX_DEPTH = 8;
+
+/** Bytes of a dictionary's key and of a dtype's name, and dimensions of an array: each is copied wherever the file refers to it. */
+const MAX_NAME_BYTES = 64;
+const MAX_DIMENSIONS = 32;
+
 /** Objects that exist only while an array is being put together. */
 class Tuple {
   constructor(readonly items: readonly StackValue[]) {}
@@ -59,6 +72,7 @@ class Unpickler {
   readonly #stack: StackValue[] = [];
   readonly #memo = new Map<number, StackValue>();
   #at = 0;
+  #values = 0;
 
   constructor(bytes: Uint8Array, file: string) {
     this.#bytes = bytes;
@@ -69,7 +83,8 @@ class Unpickler {
   read(): PickleValue {
     for (;;) {
       const opcode = this.#bytes[this.#advance(1)]!;
-      if (opcode === 0x2e /* STOP */) return this.#finished(this.#pop());
+      if (opcode === 0x2e /* STOP */) return this.#finished(this.#pop(), 0);
+      if (++this.#values > MAX_VALUES) throw this.#unsupported(`more than ${MAX_VALUES} values`);
       this.#step(opcode);
     }
   }
@@ -184,7 +199,7 @@ class Unpickler {
     if (callable.name === RECONSTRUCT && first instanceof GlobalName && first.name === NDARRAY)
       return new UnfilledArray();
     if (callable.name === DTYPE && first instanceof Uint8Array) {
-      const dtype = latin1(first);
+      const dtype = this.#name(first);
       if (dtype !== 'u1') throw this.#unsupported(`an array of dtype '${dtype}'`);
       return new Dtype();
     }
@@ -203,6 +218,7 @@ class Unpickler {
       throw this.#corrupt('an array whose state is not (version, shape, dtype, order, bytes)');
     }
     if (fortranOrder !== false) throw this.#unsupported('an array in Fortran order');
+    if (shape.items.length > MAX_DIMENSIONS) throw this.#corrupt(`an array of ${shape.items.length} dimensions`);
     const sizes = shape.items.filter((size) => typeof size === 'number');
     const elements = sizes.reduce((product, size) => product * size, 1);
     if (sizes.length !== shape.items.length || elements !== data.length) {
@@ -225,29 +241,26 @@ class Unpickler {
     for (let i = 0; i < items.length; i += 2) {
       const key = items[i];
       if (!(key instanceof Uint8Array)) throw this.#corrupt('a dictionary key that is no string');
-      (dictionary as Map<string, StackValue>).set(latin1(key), items[i + 1]!);
+      (dictionary as Map<string, StackValue>).set(this.#name(key), items[i + 1]!);
     }
   }
 
-  #finished(value: StackValue): PickleValue {
+  readonly #containers = new Set<StackValue>();
+
+  /** A container that is held twice, or holds itself, is refused: what it unfolds to has no bound. */
+  #finished(value: StackValue, depth: number): PickleValue {
     if (value === null || typeof value === 'number' || typeof value === 'boolean' || value instanceof Uint8Array)
       return value;
     if (value instanceof UnfilledArray) return { shape: value.shape, data: value.data };
-    if (Array.isArray(value)) return (value as StackValue[]).map((item) => this.#finishedItem(item));
-    if (value instanceof Map) {
-      const entries = [...(value as Map<string, StackValue>)];
-      return new Map(entries.map(([key, item]) => [key, this.#finishedItem(item)]));
+    if (!Array.isArray(value) && !(value instanceof Map)) {
+      throw this.#unsupported('a value that is neither a dictionary, a list, a number, a string nor an array');
     }
-    throw this.#unsupported('a value that is neither a dictionary, a list, a number, a string nor an array');
-  }
-
-  /** Depth is bounded by this: the official files nest no containers deeper, and a list can be made to hold itself. */
-  #depth = 0;
-  #finishedItem(item: StackValue): PickleValue {
-    if (++this.#depth > 8) throw this.#corrupt('containers nested too deep');
-    const finished = this.#finished(item);
-    this.#depth--;
-    return finished;
+    if (this.#containers.has(value)) throw this.#unsupported('a list or dictionary that is held twice');
+    if (depth > MAX_DEPTH) throw this.#unsupported('containers nested too deep');
+    this.#containers.add(value);
+    const finished = (item: StackValue): PickleValue => this.#finished(item, depth + 1);
+    if (Array.isArray(value)) return (value as StackValue[]).map(finished);
+    return new Map([...(value as Map<string, StackValue>)].map(([key, item]) => [key, finished(item)]));
   }
 
   #uint8(): number {
@@ -264,7 +277,12 @@ class Unpickler {
     const end = this.#bytes.indexOf(0x0a, this.#at);
     if (end < 0) throw this.#corrupt('it ends early');
     const start = this.#advance(end + 1 - this.#at);
-    return latin1(this.#bytes.subarray(start, end));
+    return this.#name(this.#bytes.subarray(start, end));
+  }
+
+  #name(bytes: Uint8Array): string {
+    if (bytes.length > MAX_NAME_BYTES) throw this.#unsupported(`a name of ${bytes.length} bytes`);
+    return latin1(bytes);
   }
 
   /** Steps over `length` bytes and gives where they start. */

@@ -11,30 +11,45 @@ export class StateDictError extends Error implements StateDictMismatch {
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   readonly misshapen: StateDictMismatch['misshapen'];
+  /** All three in words: the first ten keys of each, and how many more there are. */
+  readonly summary: string;
 
-  constructor({ missing, unexpected, misshapen }: StateDictMismatch) {
-    const parts = [
-      missing.length > 0 ? `missing: ${missing.join(', ')}` : '',
-      unexpected.length > 0 ? `unexpected: ${unexpected.join(', ')}` : '',
-      ...misshapen.map(
-        ({ name, expected, got }) => `${name}: expected [${expected.join(', ')}], got [${got.join(', ')}]`,
-      ),
-    ].filter((part) => part !== '');
-    super(`the state dict does not fit the module; ${parts.join('; ')}`);
-    this.missing = missing;
-    this.unexpected = unexpected;
-    this.misshapen = misshapen;
+  constructor(mismatch: StateDictMismatch) {
+    const summary = describeMismatch(mismatch);
+    super(`the state dict does not fit the module; ${summary}`);
+    this.summary = summary;
+    this.missing = mismatch.missing;
+    this.unexpected = mismatch.unexpected;
+    this.misshapen = mismatch.misshapen;
   }
 }
 
-/** A file that should hold tensors does not: what is wrong, and where. */
+/** Keys of each kind that a message names. */
+const NAMED = 10;
+
+function describeMismatch({ missing, unexpected, misshapen }: StateDictMismatch): string {
+  const some = (what: string, texts: readonly string[]): string[] => {
+    if (texts.length === 0) return [];
+    const more = texts.length > NAMED ? ` and ${texts.length - NAMED} more` : '';
+    return [`${what}${texts.slice(0, NAMED).join(', ')}${more}`];
+  };
+  const shapes = misshapen.map(
+    ({ name, expected, got }) => `${name}: expected [${expected.join(', ')}], got [${got.join(', ')}]`,
+  );
+  return [...some('missing: ', missing), ...some('unexpected: ', unexpected), ...some('', shapes)].join('; ');
+}
+
+/**
+ * A file that should hold tensors does not: what is wrong, and where. SAFETENSORS_CORRUPT for one that is damaged or breaks the
+ * format's rules, SAFETENSORS_UNSUPPORTED for a dtype that is not read, NOT_SAFETENSORS for a file of another format.
+ */
 export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError';
-  readonly code = 'SAFETENSORS_CORRUPT';
 
   constructor(
     readonly file: string,
     problem: string,
+    readonly code: 'SAFETENSORS_CORRUPT' | 'SAFETENSORS_UNSUPPORTED' | 'NOT_SAFETENSORS' = 'SAFETENSORS_CORRUPT',
   ) {
     super(`${file}: ${problem}`);
   }

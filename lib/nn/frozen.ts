@@ -1,6 +1,16 @@
 import { chain, type DType, elementSize, empty, isCuda, keep, noGrad, scope, type Tensor } from '../tensor/index.js';
 import { foldBatchNorm } from './folding.js';
-import { BatchNorm2d, Conv2d, ReLU, Sequential } from './layers.js';
+import {
+  AdaptiveAvgPool2d,
+  AvgPool2d,
+  BatchNorm2d,
+  Conv2d,
+  isExactly,
+  Linear,
+  MaxPool2d,
+  ReLU,
+  Sequential,
+} from './layers.js';
 import type { Module } from './module.js';
 
 type Step = (input: Tensor) => Tensor;
@@ -12,6 +22,20 @@ type Step = (input: Tensor) => Tensor;
 const CPU_PART_BYTES = 8 * 2 ** 20;
 const CUDA_PART_BYTES = 2 ** 30;
 
+/**
+ * The modules whose output is always memory of its own. Others may give their input back, or a view of it, as flattening does and
+ * dropout in evaluation: what comes after them must not be written to. So may subclasses.
+ */
+const ALLOCATING: ReadonlySet<unknown> = new Set([
+  Conv2d,
+  Linear,
+  BatchNorm2d,
+  MaxPool2d,
+  AvgPool2d,
+  AdaptiveAvgPool2d,
+  ReLU,
+]);
+
 /** How a batch is computed: so many images at a time, each becoming a tensor of this shape. */
 interface Parts {
   readonly images: number;
@@ -20,7 +44,7 @@ interface Parts {
 
 /**
  * Modules whose weights do not change any more, made ready to run forward only: batch norm is folded into the convolution
- * before it, weights are converted once, ReLU works in place, and a batch goes through in parts. Equal to the modules in
+ * before it, weights are converted once, ReLU works in place where the memory was made on the way, and a batch goes through in parts. Equal to the modules in
  * evaluation mode up to rounding. The weights are read at the first forward pass; after that the modules may not change.
  * Dispose it.
  */
@@ -85,25 +109,28 @@ export class FrozenBlocks {
   }
 
   #prepare(block: Module): Step[] {
-    const modules = block instanceof Sequential ? [...block.children.values()] : [block];
+    const modules = flatten(block);
     const steps: Step[] = [];
+    /** Whether the step before made the memory that the next one gets. */
+    let isOwn = false;
     for (let i = 0; i < modules.length; i++) {
       const module = modules[i]!;
       const next = modules[i + 1];
-      if (module instanceof Conv2d) {
-        const folded = next instanceof BatchNorm2d ? foldBatchNorm(module, next) : null;
+      if (isExactly(module, Conv2d)) {
+        const folded = next !== undefined && isExactly(next, BatchNorm2d) ? foldBatchNorm(module, next) : null;
         if (folded !== null) i++;
         const weight = this.#take(folded?.weight ?? module.weight);
         const bias = folded === null && module.bias === null ? null : this.#take(folded?.bias ?? module.bias!);
         steps.push((x) => module.convolve(x, weight, bias));
         folded?.weight.dispose();
         folded?.bias.dispose();
-      } else if (module instanceof ReLU && modules[i - 1] !== undefined) {
-        // What it works on was made by the step before.
-        steps.push((x) => x.relu_());
+      } else if (isExactly(module, ReLU)) {
+        // Not the module's own `inPlace`: that is a promise about the network, not about what a caller gives in its middle.
+        steps.push(isOwn ? (x) => x.relu_() : (x) => x.relu());
       } else {
         steps.push((x) => module.forward(x));
       }
+      isOwn = ALLOCATING.has(module.constructor);
     }
     return steps;
   }
@@ -123,6 +150,10 @@ export class FrozenBlocks {
     this.#steps = null;
   }
 }
+
+/** A module, or the modules of a Sequential and of those in it, one after another. */
+const flatten = (module: Module): Module[] =>
+  isExactly(module, Sequential) ? [...module.children.values()].flatMap(flatten) : [module];
 
 /** Without values, on the device of `like`; [batch, channels, height, width] lies channels-last. */
 function emptyChannelsLast(shape: readonly number[], dtype: DType, { device }: Tensor): Tensor {

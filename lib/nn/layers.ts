@@ -225,14 +225,22 @@ export function forwardSteps(modules: readonly Module[]): ((input: Tensor) => Te
   for (let i = 0; i < modules.length; i++) {
     const module = modules[i]!;
     const next = modules[i + 1];
-    if (module instanceof BatchNorm2d && next instanceof ReLU && next.inPlace) {
+    if (isExactly(module, BatchNorm2d) && next !== undefined && isExactly(next, ReLU) && next.inPlace) {
       steps.push((x) => module.forwardRectified(x));
       i++;
-    } else if (module instanceof Sequential) {
+    } else if (isExactly(module, Sequential)) {
       steps.push(...module.steps);
     } else {
       steps.push((x) => module.forward(x));
     }
   }
   return steps;
+}
+
+/** Whether a module is of this class itself, and may be run in another way than by its `forward`: a subclass may have its own. */
+export function isExactly<M extends Module>(
+  module: Module,
+  type: abstract new (...options: never[]) => M,
+): module is M {
+  return module.constructor === type;
 }

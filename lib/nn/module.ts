@@ -95,19 +95,23 @@ export abstract class Module {
     loadInto(this.stateDict(), source);
   }
 
-  /** Moves and converts every tensor of the module, in place. */
+  /** Moves and converts every tensor of the module, in place, and the gradients with them. */
   to(placement: Placement): this {
     const { device = null, dtype = null, memoryFormat = null } = placement;
+    const convert = (tensor: Tensor): Tensor =>
+      tensor.detach().to({
+        device,
+        dtype: FLOATING.has(tensor.dtype) ? dtype : null,
+        memoryFormat: tensor.dim === 4 ? memoryFormat : null,
+      });
     noGrad(() => {
       for (const [, tensor] of this.stateDict()) {
-        const isFloating = FLOATING.has(tensor.dtype);
         scope(() => {
-          const moved = tensor.detach().to({
-            device,
-            dtype: isFloating ? dtype : null,
-            memoryFormat: tensor.dim === 4 ? memoryFormat : null,
-          });
+          const { grad } = tensor;
+          const moved = convert(tensor);
           moved.requiresGrad = tensor.requiresGrad;
+          // The backward pass of a leaf alone accumulates what it is given.
+          if (grad !== null) moved.backward({ gradient: convert(grad) });
           tensor.become(moved);
         });
       }

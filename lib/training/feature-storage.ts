@@ -1,6 +1,8 @@
 // Where features of many images are kept: in memory or in a file, a row of equal length for each image.
+import { constants } from 'node:buffer';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { DecodingPass } from '../data/index.js';
+import { readRegion, writeRegion } from '../files.js';
 import { type Device, type DType, elementSize, empty, keep, scope, type Tensor, tensor } from '../tensor/index.js';
 import { FeatureCacheError } from './errors.js';
 
@@ -113,18 +115,16 @@ export class FileRows implements FeatureRows {
   }
 
   async read(first: number, count: number, format: RowFormat): Promise<GiveFeatures> {
-    const bytes = await this.#readBytes(first, count);
-    return (start, length) => this.#give(bytes, start, length, format);
+    // A Uint8Array could not have as many bytes as a large batch.
+    const rows = new DataView(new ArrayBuffer(count * this.rowBytes));
+    await this.#fill(rows, first, count);
+    return (start, length) => this.#give(rows, start, length, format);
   }
 
   async write(start: number, features: Tensor): Promise<void> {
     const values = scope(() => features.permute([0, 2, 3, 1]).toTypedArray());
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    const position = start * this.rowBytes;
     try {
-      for (let done = 0; done < bytes.length; ) {
-        done += (await this.#file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
-      }
+      await writeRegion(this.#file, values, start * this.rowBytes);
     } catch (error) {
       throw new FeatureCacheError(
         'CACHE_FILE',
@@ -140,10 +140,22 @@ export class FileRows implements FeatureRows {
     placesOf: (batch: number) => Int32Array,
     { first, format }: { first: number; format: RowFormat },
   ): AsyncGenerator<GiveFeatures> {
+    const batchBytes = placesOf(first).length * this.rowBytes;
+    if (batchBytes > constants.MAX_LENGTH) {
+      throw new FeatureCacheError(
+        'CACHE_FILE',
+        `${this.path}: expected batches of at most ${constants.MAX_LENGTH} bytes of features, got ${batchBytes}; ` +
+          'take a smaller --batch-size, or keep them in memory (--cache host=GIB)',
+      );
+    }
     const pass = new DecodingPass({
       placesOf,
       first,
-      decode: (place) => this.#readBytes(place, 1),
+      decode: async (place) => {
+        const row = Buffer.allocUnsafeSlow(this.rowBytes);
+        await this.#fill(row, place, 1);
+        return row;
+      },
       imageLength: this.rowBytes,
       ahead: AHEAD,
       concurrency: READS_AT_ONCE,
@@ -158,24 +170,20 @@ export class FileRows implements FeatureRows {
     }
   }
 
-  async #readBytes(start: number, length: number): Promise<Uint8Array> {
-    const bytes = Buffer.allocUnsafeSlow(length * this.rowBytes);
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesRead } = await this.#file.read(bytes, done, bytes.length - done, start * this.rowBytes + done);
-      if (bytesRead === 0) {
-        throw new FeatureCacheError(
-          'CACHE_FILE',
-          `${this.path}: expected the features of images ${start} to ${start + length - 1}, but the file ends before them`,
-        );
-      }
-      done += bytesRead;
-    }
-    return bytes;
+  /** Reads the rows of images that follow each other. */
+  async #fill(rows: ArrayBufferView, start: number, count: number): Promise<void> {
+    const got = await readRegion(this.#file, rows, start * this.rowBytes);
+    if (got === rows.byteLength) return;
+    const images = count === 1 ? `image ${start}` : `images ${start} to ${start + count - 1}`;
+    throw new FeatureCacheError(
+      'CACHE_FILE',
+      `${this.path}: expected ${rows.byteLength} bytes for the features of ${images}, got ${got}`,
+    );
   }
 
-  #give(bytes: Uint8Array, start: number, count: number, format: RowFormat): Tensor {
-    const buffer = bytes.buffer as ArrayBuffer;
-    const at = bytes.byteOffset + start * this.rowBytes;
+  #give(rows: ArrayBufferView, start: number, count: number, format: RowFormat): Tensor {
+    const buffer = rows.buffer as ArrayBuffer;
+    const at = rows.byteOffset + start * this.rowBytes;
     const values =
       format.dtype === 'float32'
         ? new Float32Array(buffer, at, (count * this.rowBytes) / 4)

@@ -9,6 +9,7 @@ import {
   TORCHVISION_POOLED_SIZE,
   unpooledClassifierWeight,
   VGG_NAMES,
+  Vgg,
   type VggName,
   vggLayerCount,
 } from '../models/index.js';
@@ -22,7 +23,10 @@ import { describeRun } from './run-config.js';
 import { RunDirectory } from './run-directory.js';
 
 export interface ImportOptions {
-  /** The safetensors file, with torchvision's state_dict names. */
+  /**
+   * The safetensors file, with torchvision's state_dict names. Prefixes that all names have are left out: `module.`, `_orig_mod.`,
+   * `model.` and `state_dict.`, in any order.
+   */
   readonly from: string;
   readonly model: VggName;
   /** The run directory to make: new or empty. */
@@ -68,7 +72,8 @@ const LAST_LINEAR = 'classifier.6.weight';
 export async function importWeights(options: ImportOptions): Promise<ImportOutcome> {
   const { from, out } = options;
   if (!existsSync(from)) throw new WeightsError(`${from}: not found`);
-  const { tensors } = await readSafetensors(from);
+  const { tensors: stored } = await readSafetensors(from);
+  const tensors = withoutPrefixes(stored);
   let network: Network | null = null;
   try {
     checkLayers(tensors, options);
@@ -83,28 +88,61 @@ export async function importWeights(options: ImportOptions): Promise<ImportOutco
   }
 }
 
+/** What DataParallel, torch.compile, Lightning and training scripts put before each name of a state dict. */
+const PREFIXES = ['module.', '_orig_mod.', 'model.', 'state_dict.'];
+
+/** The tensors without the prefixes that all of them have, where that gives the names of a VGG. */
+function withoutPrefixes(tensors: StateDict): StateDict {
+  let names = [...tensors.keys()];
+  const shared = (): string | undefined => PREFIXES.find((prefix) => names.every((name) => name.startsWith(prefix)));
+  if (names.length === 0) return tensors;
+  for (let prefix = shared(); prefix !== undefined; prefix = shared()) {
+    const { length } = prefix;
+    names = names.map((name) => name.slice(length));
+  }
+  return names.includes(FIRST_LAYER) ? new Map([...tensors.values()].map((tensor, i) => [names[i]!, tensor])) : tensors;
+}
+
 /** Which VGG it is shows in the number of its convolutions. */
 function checkLayers(tensors: StateDict, { from, model }: ImportOptions): void {
   const count = [...tensors].filter(([name, { dim }]) => /^features\.\d+\.weight$/.test(name) && dim === 4).length;
   if (count === vggLayerCount(model)) return;
   const other = VGG_NAMES.find((name) => vggLayerCount(name) === count);
-  const found = other === undefined ? String(count) : `${count}, as ${other}_bn has`;
+  const found =
+    other === undefined
+      ? `${count} among ${tensors.size} tensors: ${[...tensors.keys()].slice(0, 10).join(', ')}`
+      : `${count}, as ${other}_bn has`;
   throw new WeightsError(
     `${from}: expected the ${vggLayerCount(model)} convolutions of torchvision's ${model}_bn, got ${found}`,
   );
 }
 
 /** A tensor's size along its first dimension: outputs of a convolution or a linear layer. */
-function rowsOf(tensors: StateDict, name: string, dims: number, { from, model }: ImportOptions): number {
+function rowsOf(tensors: StateDict, name: string, dims: number, options: ImportOptions): number {
+  const { from } = options;
   const tensor = tensors.get(name);
-  if (tensor === undefined) {
-    throw new WeightsError(`${from}: expected the tensors of torchvision's ${model}_bn; missing: ${name}`);
-  }
+  if (tensor === undefined) throw misnamed(tensors, options);
   if (tensor.dim !== dims) {
     throw new WeightsError(`${from}: ${name}: expected ${dims} dimensions, got [${tensor.shape.join(', ')}]`);
   }
   return tensor.shape[0]!;
 }
+
+/** The names are the same for any width, number of classes and image size: those of the smallest network tell which are missing. */
+function misnamed(tensors: StateDict, { from, model }: ImportOptions): WeightsError {
+  const smallest = new Vgg({ name: model, classes: 2, imageSize: 32, width: 1, seed: 0 });
+  const names = [...smallest.stateDict().keys()];
+  disposeNetwork(smallest);
+  const missing = names.filter((name) => !tensors.has(name) && !isOptional(name));
+  const unexpected = [...tensors.keys()].filter((name) => !names.includes(name));
+  return unfit({ from, model }, new StateDictError({ missing, unexpected, misshapen: [] }).summary);
+}
+
+const unfit = ({ from, model }: Pick<ImportOptions, 'from' | 'model'>, problems: string): WeightsError =>
+  new WeightsError(`${from}: expected the tensors of torchvision's ${model}_bn; ${problems}`);
+
+/** The oldest files lack it. */
+const isOptional = (name: string): boolean => name.endsWith('num_batches_tracked');
 
 function classesOf(tensors: StateDict, options: ImportOptions): readonly string[] {
   const count = rowsOf(tensors, LAST_LINEAR, 2, options);
@@ -134,7 +172,7 @@ const FLOATING: ReadonlySet<DType> = new Set<DType>(['float16', 'bfloat16', 'flo
 function load(network: Network, tensors: StateDict, { from, model }: ImportOptions): void {
   const own = network.stateDict();
   for (const [name, tensor] of tensors) {
-    if (!name.endsWith('num_batches_tracked') && !FLOATING.has(tensor.dtype)) {
+    if (!isOptional(name) && !FLOATING.has(tensor.dtype)) {
       throw new WeightsError(`${from}: ${name}: expected ${[...FLOATING].join(', ')}, got ${tensor.dtype}`);
     }
   }
@@ -146,7 +184,7 @@ function load(network: Network, tensors: StateDict, { from, model }: ImportOptio
   };
   try {
     for (const name of own.keys()) {
-      if (name.endsWith('num_batches_tracked') && !source.has(name)) give(name, zeros([], { dtype: 'int64' }));
+      if (isOptional(name) && !source.has(name)) give(name, zeros([], { dtype: 'int64' }));
     }
     const weight = tensors.get(FIRST_LINEAR);
     const size = pooledSizeOf(network.inputShape[1]);
@@ -156,7 +194,10 @@ function load(network: Network, tensors: StateDict, { from, model }: ImportOptio
     loadInto(own, source);
   } catch (error) {
     if (!(error instanceof StateDictError)) throw error;
-    throw new WeightsError(`${from}: expected the tensors of torchvision's ${model}_bn; ${describe(error)}`);
+    const { missing, unexpected, misshapen, summary } = error;
+    const isOfOtherImages =
+      missing.length + unexpected.length === 0 && misshapen.every(({ name }) => name === FIRST_LINEAR);
+    throw unfit({ from, model }, isOfOtherImages ? `${summary}; is it of another image size?` : summary);
   } finally {
     for (const tensor of made) tensor.dispose();
   }
@@ -166,27 +207,6 @@ function load(network: Network, tensors: StateDict, { from, model }: ImportOptio
 function readsPooled(weight: Tensor, own: Tensor, size: number): boolean {
   const channels = own.shape[1]! / size ** 2;
   return weight.dim === 2 && weight.shape[1] === channels * TORCHVISION_POOLED_SIZE ** 2;
-}
-
-const NAMED = 4;
-
-function describe({ missing, unexpected, misshapen }: StateDictError): string {
-  const some = (what: string, texts: readonly string[]): string[] => {
-    if (texts.length === 0) return [];
-    const more = texts.length > NAMED ? ` and ${texts.length - NAMED} more` : '';
-    return [`${what}${texts.slice(0, NAMED).join(', ')}${more}`];
-  };
-  const shapes = misshapen.map(
-    ({ name, expected, got }) => `${name}: expected [${expected.join(', ')}], got [${got.join(', ')}]`,
-  );
-  const isOfOtherImages =
-    missing.length + unexpected.length === 0 && misshapen.every(({ name }) => name === FIRST_LINEAR);
-  return [
-    ...some('missing: ', missing),
-    ...some('unexpected: ', unexpected),
-    ...some('', shapes),
-    ...(isOfOtherImages ? ['is it of another image size?'] : []),
-  ].join('; ');
 }
 
 async function writeRun(

@@ -174,8 +174,81 @@ describe('the Python layout', () => {
     expect(() => unpickle(bytes, 'file')).toThrow("dtype 'f8'");
   });
 
-  it('refuses a list that holds itself', () => {
-    expect(() => unpickle(Buffer.from('\x80\x02]q\x00h\x00a.', 'latin1'), 'file')).toThrow('nested too deep');
+  it('refuses a file of many times the bytes of its images before it reads it', async () => {
+    await truncate(file(), 2 ** 33);
+    await expect(read()).rejects.toThrow(/data_batch_1 is too long: 8589934592 bytes, expected at most \d+/);
+  });
+
+  it('refuses a label that is a list in a few words', async () => {
+    const bytes = pickleBatch({ labels, data, records: RECORDS });
+    // ](K0 K1 ... e: the first label becomes a list.
+    const first = bytes.indexOf(Buffer.from(`](K${String.fromCharCode(labels[0]!)}`, 'latin1')) + 2;
+    await writeFile(file(), Buffer.concat([bytes.subarray(0, first), Buffer.from(']'), bytes.subarray(first + 2)]));
+    await expect(read()).rejects.toThrow('data_batch_1: image 0 has label no number, expected 0 to 9');
+  });
+});
+
+describe('a pickle that is made to cost much', () => {
+  const pickle = (...parts: (string | Buffer)[]): Buffer =>
+    Buffer.concat(
+      ['\x80\x02', ...parts, '.'].map((part) => (typeof part === 'string' ? Buffer.from(part, 'latin1') : part)),
+    );
+  /** Lists of `width` references to the one before, `depth` times: width ** depth values when they are unfolded. */
+  const nested = (depth: number, width: number, close: string): Buffer => {
+    let text = 'K\x00q\x00';
+    for (let level = 1; level <= depth; level++) {
+      text += `(${`h${String.fromCharCode(level - 1)}`.repeat(width)}${close}q${String.fromCharCode(level)}`;
+    }
+    return pickle(text);
+  };
+  const listOf = (width: number): Buffer => {
+    let text = ']q\x00';
+    for (let level = 1; level <= 7; level++) {
+      text += `](${`h${String.fromCharCode(level - 1)}`.repeat(width)}eq${String.fromCharCode(level)}`;
+    }
+    return pickle(text);
+  };
+  const array = 'cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R';
+  const longName = `T\x00\x00\x01\x00${'a'.repeat(2 ** 16)}`;
+
+  it.each<[string, Buffer, RegExp]>([
+    ['lists of lists, each held thirty times', listOf(30), /a list or dictionary that is held twice/],
+    ['tuples of tuples', nested(60, 3, 't'), /a value that is neither/],
+    ['a list that holds itself', pickle(']q\x00h\x00a'), /held twice/],
+    ['a dictionary that holds itself', pickle('}q\x00U\x01ah\x00s'), /held twice/],
+    ['a list in a list, ten thousand times', pickle(']'.repeat(10_000), 'a'.repeat(9999)), /nested too deep/],
+    ['a dictionary for each byte', pickle('}'.repeat(300_000)), /more than 262144 values/],
+    ['a mark for each byte', pickle('('.repeat(300_000)), /more than 262144 values/],
+    ['a memo entry for each few bytes', pickle('N', 'r\x01\x00\x00\x00'.repeat(300_000)), /more than 262144 values/],
+    ['a memo index of 2^32 - 1', pickle('Nr\xff\xff\xff\xff', 'j\xff\xff\xff\xff', '\x86'), /neither/],
+    [
+      'a dictionary with a long key, again and again',
+      pickle('}', longName, 'q\x00Ns', 'h\x00Ns'.repeat(9)),
+      /a name of 65536 bytes/,
+    ],
+    ['a long name of a dtype', pickle('cnumpy\ndtype\n', longName, '\x85R'), /a name of 65536 bytes/],
+    ['a long name of a module', pickle('c', 'a'.repeat(1000), '\nb\n'), /a name of 1000 bytes/],
+    [
+      'an array of many dimensions',
+      pickle(array, '(K\x01(', 'K\x01'.repeat(5000), 'tcnumpy\ndtype\nU\x02u1\x85R\x89U\x01atb'),
+      /an array of 5000 dimensions/,
+    ],
+    ['a string longer than the file', pickle('T\xff\xff\xff\x7f'), /it ends early/],
+    ['a string of negative length', pickle('T\xff\xff\xff\xff'), /negative length/],
+  ])('%s: refused in a few steps', (_what, bytes, message) => {
+    expect(() => unpickle(bytes, 'file')).toThrow(
+      expect.objectContaining({ name: 'DataError', message: expect.stringMatching(message) }),
+    );
+  });
+
+  it.each<[string, string, string]>([
+    ['a copy of the top', 'N2', 'DUP'],
+    ['an integer of any length', '\x8b\xff\xff\xff\x7f', 'LONG4'],
+    ['a frame', '\x95\xff\xff\xff\xff\xff\xff\xff\x7f', 'FRAME'],
+    ['text with 8 bytes of length', '\x8d\xff\xff\xff\xff\xff\xff\xff\x7f', 'BINUNICODE8'],
+    ['bytes with 8 bytes of length', '\x8e\xff\xff\xff\xff\xff\xff\xff\x7f', 'BINBYTES8'],
+  ])('%s: no such opcode is read', (_what, text, name) => {
+    expect(() => unpickle(pickle(text), 'file')).toThrow(`the pickle opcode ${name}`);
   });
 });
 

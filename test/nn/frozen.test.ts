@@ -1,8 +1,10 @@
 // Blocks made ready to run forward only give what they give in evaluation mode.
 import { describe, expect, it } from 'vitest';
 import { disposeNetwork, type Network, placeNetwork, SimCnn, Vgg } from '../../lib/models/index.js';
+import * as nn from '../../lib/nn/index.js';
 import { AvgPool2d, BatchNorm2d, Conv2d, FrozenBlocks, foldBatchNorm, ReLU, Sequential } from '../../lib/nn/index.js';
 import { manualSeed, measurePeak, memoryStats, noGrad, randn, scope, type Tensor } from '../../lib/tensor/index.js';
+import { hashed } from '../support/fixtures.js';
 
 /** Statistics and gains that are not those of a new network. */
 function disturb(network: Network): void {
@@ -109,6 +111,186 @@ describe('frozen blocks', () => {
     expect(memoryStats()).toEqual(before);
     block.dispose();
   });
+});
+
+/** One of each module of lib/nn, for an input of this shape. */
+const EACH: Record<string, { make: () => nn.Module; shape: readonly number[] }> = {
+  AdaptiveAvgPool2d: { make: () => new nn.AdaptiveAvgPool2d({ outputSize: 4 }), shape: [2, 3, 4, 4] },
+  AvgPool2d: { make: () => new AvgPool2d({ kernelSize: 1 }), shape: [2, 3, 4, 4] },
+  BatchNorm2d: { make: () => new BatchNorm2d({ features: 3 }), shape: [2, 3, 4, 4] },
+  Conv2d: { make: () => new Conv2d({ inChannels: 3, outChannels: 3, kernelSize: 1 }), shape: [2, 3, 4, 4] },
+  Dropout: { make: () => new nn.Dropout({ p: 0.5 }), shape: [2, 3, 4, 4] },
+  Flatten: { make: () => new nn.Flatten(), shape: [2, 3, 4, 4] },
+  // Of squares of one pixel a channel, a view.
+  InvertibleDownsampling: { make: () => new nn.InvertibleDownsampling(), shape: [2, 1, 2, 2] },
+  Linear: { make: () => new nn.Linear({ inFeatures: 4, outFeatures: 4 }), shape: [2, 3, 4, 4] },
+  MaxPool2d: { make: () => new nn.MaxPool2d({ kernelSize: 1 }), shape: [2, 3, 4, 4] },
+  ReLU: { make: () => new ReLU(), shape: [2, 3, 4, 4] },
+  Sequential: { make: () => new Sequential([['flatten', new nn.Flatten()]]), shape: [2, 3, 4, 4] },
+};
+
+describe('ReLU in frozen blocks does not write to what the caller gave', () => {
+  it('is tried after every module', () => {
+    const modules = Object.entries(nn).filter(
+      ([, value]) => (value as { prototype?: object }).prototype instanceof nn.Module,
+    );
+    expect(Object.keys(EACH)).toEqual(modules.map(([name]) => name).sort());
+  });
+
+  /** Sends an input through frozen blocks and through the modules, and compares; the input must stay as it was. */
+  function expectInputKept(modules: readonly nn.Module[], shape: readonly number[]): void {
+    for (const module of modules) module.eval();
+    const frozen = new FrozenBlocks(modules, 'float32');
+    scope(() =>
+      noGrad(() => {
+        for (const memoryFormat of shape.length === 4
+          ? (['contiguous', 'channelsLast'] as const)
+          : ['contiguous' as const]) {
+          const input = hashed(shape, 3).contiguous({ memoryFormat });
+          const values = [...input.toFloat32Array()];
+          const got = frozen.forward(input);
+          expect([...input.toFloat32Array()]).toEqual(values);
+          const expected = modules.reduce((x, module) => module.forward(x), input.clone());
+          expect(difference(got, expected)).toBeLessThan(1e-6);
+        }
+      }),
+    );
+    frozen.dispose();
+    for (const module of modules) module.dispose();
+  }
+
+  describe.each(Object.entries(EACH))('%s', (_, { make, shape }) => {
+    it.each([false, true])('before it, in place: %s', (inPlace) => {
+      expectInputKept(
+        [
+          new Sequential([
+            ['first', make()],
+            ['relu', new ReLU({ inPlace })],
+          ]),
+        ],
+        shape,
+      );
+    });
+
+    it('and in a nested Sequential', () => {
+      const inner = new Sequential([['relu', new ReLU({ inPlace: true })]]);
+      expectInputKept(
+        [
+          new Sequential([
+            ['first', make()],
+            ['inner', inner],
+          ]),
+        ],
+        shape,
+      );
+    });
+
+    it('as a block before its own', () => {
+      expectInputKept([make(), new ReLU({ inPlace: true })], shape);
+    });
+  });
+
+  it('at the very beginning', () => {
+    expectInputKept([new Sequential([['relu', new ReLU({ inPlace: true })]])], [2, 3]);
+  });
+
+  it('after a module of one\u2019s own that gives its input back', () => {
+    class Identity extends nn.Module {
+      forward(input: Tensor): Tensor {
+        return input;
+      }
+    }
+    class Unchanged extends AvgPool2d {
+      override forward(input: Tensor): Tensor {
+        return input;
+      }
+    }
+    expectInputKept(
+      [
+        new Sequential([
+          ['same', new Identity()],
+          ['relu', new ReLU()],
+        ]),
+      ],
+      [2, 3],
+    );
+    expectInputKept(
+      [
+        new Sequential([
+          ['same', new Unchanged({ kernelSize: 1 })],
+          ['relu', new ReLU()],
+        ]),
+      ],
+      [2, 3],
+    );
+  });
+
+  it('but saves the memory where it was made on the way', () => {
+    const modules = (relus: number) => [
+      new Sequential([
+        ['conv', new Conv2d({ inChannels: 1, outChannels: 64, kernelSize: 1 })],
+        ...Array.from({ length: relus }, (_, i) => [`relu${i}`, new ReLU()] as const),
+      ]),
+    ];
+    const peaks = [0, 3].map((relus) => {
+      const blocks = modules(relus);
+      const frozen = new FrozenBlocks(blocks, 'float32');
+      const peak = scope(() => {
+        const input = hashed([1, 1, 128, 128], 3);
+        frozen.forward(input);
+        return measurePeak(() => scope(() => void frozen.forward(input))).peakBytes;
+      });
+      frozen.dispose();
+      for (const block of blocks) block.dispose();
+      return peak;
+    });
+    // 64 x 128 x 128 float32 are 4 MiB.
+    expect(peaks[0]).toBeGreaterThanOrEqual(4 * 2 ** 20);
+    expect(peaks[1]).toBeLessThan(peaks[0]! + 2 ** 20);
+  });
+});
+
+it('a subclass is run by its own forward, frozen or not', () => {
+  class Doubled extends Conv2d {
+    override forward(input: Tensor): Tensor {
+      return super.forward(input).mul(2);
+    }
+  }
+  class Shifted extends ReLU {
+    override forward(input: Tensor): Tensor {
+      return super.forward(input).add(1);
+    }
+  }
+  class Centred extends BatchNorm2d {
+    override forward(input: Tensor): Tensor {
+      return super.forward(input).sub(3);
+    }
+  }
+  class Negated extends Sequential {
+    override forward(input: Tensor): Tensor {
+      return super.forward(input).neg();
+    }
+  }
+  const inner = new Negated([['relu', new Shifted({ inPlace: true })]]);
+  const modules = [
+    ['conv', new Doubled({ inChannels: 3, outChannels: 3, kernelSize: 1 })],
+    ['bn', new Centred({ features: 3 })],
+    ['relu', new ReLU({ inPlace: true })],
+    ['inner', inner],
+  ] as const;
+  const block = new Sequential(modules);
+  scope(() =>
+    noGrad(() => {
+      const input = hashed([2, 3, 4, 4], 3);
+      const one = () => modules.reduce((x, [, module]) => module.forward(x), input);
+      expect(difference(block.forward(input), one())).toBeLessThan(1e-6);
+      block.eval();
+      const frozen = new FrozenBlocks([block], 'float32');
+      expect(difference(frozen.forward(input), one())).toBeLessThan(1e-6);
+      frozen.dispose();
+    }),
+  );
+  block.dispose();
 });
 
 it.each([1, 31, 33, 70])('frozen blocks send %i images through in parts, to the same features', (batch) => {

@@ -14,7 +14,17 @@ import {
   Sequential,
   StateDictError,
 } from '../../lib/nn/index.js';
-import { Generator, memoryStats, noGrad, ones, scope, type Tensor, tensor, zeros } from '../../lib/tensor/index.js';
+import {
+  clearGradients,
+  Generator,
+  memoryStats,
+  noGrad,
+  ones,
+  scope,
+  type Tensor,
+  tensor,
+  zeros,
+} from '../../lib/tensor/index.js';
 import { hashed } from '../support/fixtures.js';
 
 function network(): Sequential {
@@ -191,6 +201,31 @@ describe('to', () => {
       const output = module.forward(hashed([2, 3, 4, 4], 1).to({ dtype: 'float64' }));
       output.sum().backward();
       expect(after[0]!.grad!.shape).toEqual([4, 3, 3, 3]);
+    });
+  });
+
+  it('keeps the gradients of a backward pass, converted and laid out like the parameters', () => {
+    withModule(network(), (module) => {
+      module
+        .forward(hashed([2, 3, 4, 4], 1))
+        .sum()
+        .backward();
+      const gradients = () => module.parameters().map((parameter) => parameter.grad?.toArray());
+      const before = gradients();
+      expect(before).not.toContain(undefined);
+      const untouched = module.stateDict().get('linear.weight')!;
+      // Half of the gradients have been let go, as an optimiser does.
+      clearGradients([untouched]);
+      const expected = before.map((values, i) => (i === 4 ? undefined : values));
+      module.to({ dtype: 'float64', memoryFormat: 'channelsLast' });
+      expect(gradients()).toEqual(expected);
+      const { grad } = module.parameters()[0]!;
+      expect([grad!.dtype, grad!.isContiguous('channelsLast'), grad!.requiresGrad]).toEqual(['float64', true, false]);
+      module.to({ dtype: 'float32' }).to({});
+      expect(gradients()).toEqual(expected);
+      // Another backward pass adds to them, as before.
+      module.parameters()[1]!.sum().backward();
+      expect(gradients()[1]).toEqual((expected[1] as number[]).map((value) => Math.fround(value + 1)));
     });
   });
 

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { disposeNetwork, ModelError, type Network, SimCnn, Vgg, type VggName } from '../../lib/models/index.js';
@@ -142,6 +142,46 @@ describe("a run from torchvision's weights", () => {
     }
   });
 
+  it.each([['module.'], ['_orig_mod.'], ['module._orig_mod.'], ['_orig_mod.module.'], ['state_dict.model.']])(
+    'takes names that all begin with %s',
+    async (prefix) => {
+      const edit = (tensors: StateDict): void => {
+        const renamed = [...tensors].map(([name, value]) => [prefix + name, value] as const);
+        tensors.clear();
+        for (const [name, value] of renamed) tensors.set(name, value);
+      };
+      const from = await writeWeights('prefixed.safetensors', VGG11, { dtype: 'bfloat16', edit });
+      const plain = await writeWeights('plain.safetensors', VGG11, { dtype: 'bfloat16' });
+      const out = at(`from ${prefix}`);
+      await importWeights({ from, model: 'vgg11', imageSize: 32, out });
+      await importWeights({ from: plain, model: 'vgg11', imageSize: 32, out: at(`beside ${prefix}`) });
+      const model = (directory: string): Buffer => readFileSync(join(directory, 'model.safetensors'));
+      expect(model(out).equals(model(at(`beside ${prefix}`)))).toBe(true);
+    },
+  );
+
+  it('converts half precision to the very values', async () => {
+    for (const dtype of ['float16', 'bfloat16'] as const) {
+      const values = new Map<string, number[]>();
+      const edit = (tensors: StateDict): void => {
+        // Widened by float64, which holds every value of both.
+        for (const [name, value] of tensors) {
+          const wide = scope(() => value.to({ dtype: 'float64' }));
+          values.set(name, Array.from(wide.toTypedArray(), Number));
+          wide.dispose();
+        }
+      };
+      const from = await writeWeights('half.safetensors', VGG11, { dtype, edit });
+      await importWeights({ from, model: 'vgg11', imageSize: 32, out: at(`exact ${dtype}`) });
+      using run = await TrainedRun.open(at(`exact ${dtype}`), { device: 'cpu' });
+      for (const [name, value] of run.network.stateDict()) {
+        // The classifier's first weight is rewritten for the image size.
+        if (name === 'classifier.0.weight') continue;
+        expect(Array.from(value.toTypedArray(), Number), name).toEqual(values.get(name));
+      }
+    }
+  });
+
   it("takes this project's own file of the same image size", async () => {
     const network = new Vgg({ name: 'vgg13', classes: 3, imageSize: 64, width: 4, seed: 5 });
     try {
@@ -220,7 +260,45 @@ describe('weights that do not fit are refused, with what was expected and what c
         swap(tensors, 'blocks.0.conv.weight', zeros([2, 3, 3, 3]));
       },
       {},
-      "FILE: expected the 8 convolutions of torchvision's vgg11_bn, got 0",
+      "FILE: expected the 8 convolutions of torchvision's vgg11_bn, got 0 among 1 tensors: blocks.0.conv.weight",
+    ],
+    [
+      'a prefix that one name does not have',
+      (tensors) => {
+        for (const [name, value] of [...tensors]) {
+          tensors.delete(name);
+          tensors.set(name === 'classifier.6.bias' ? name : `module.${name}`, value);
+        }
+      },
+      {},
+      "FILE: expected the 8 convolutions of torchvision's vgg11_bn, got 0 among 62 tensors: module.features.0.weight, ",
+    ],
+    [
+      'everything at once, the first ten of each kind by name',
+      (tensors) => {
+        for (const name of [...tensors.keys()]) {
+          if (/^features\.(1|5|9)\.(weight|bias|running_)/.test(name)) swap(tensors, name, null);
+        }
+        for (let i = 0; i < 12; i++) swap(tensors, `extra.${i}`, zeros([1]));
+        swap(tensors, 'features.4.weight', zeros([8, 4, 5, 5]));
+        swap(tensors, 'classifier.3.bias', zeros([7]));
+      },
+      {},
+      "FILE: expected the tensors of torchvision's vgg11_bn; missing: features.1.weight, features.1.bias, " +
+        'features.1.running_mean, features.1.running_var, features.5.weight, features.5.bias, features.5.running_mean, ' +
+        'features.5.running_var, features.9.weight, features.9.bias and 2 more; unexpected: extra.0, extra.1, extra.2, ' +
+        'extra.3, extra.4, extra.5, extra.6, extra.7, extra.8, extra.9 and 2 more; ' +
+        'features.4.weight: expected [8, 4, 3, 3], got [8, 4, 5, 5], classifier.3.bias: expected [256], got [7]',
+    ],
+    [
+      'what is missing beside the head',
+      (tensors) => {
+        swap(tensors, 'classifier.6.weight', null);
+        swap(tensors, 'classifier.3.bias', null);
+        swap(tensors, 'fc.weight', zeros([1]));
+      },
+      {},
+      'vgg11_bn; missing: classifier.3.bias, classifier.6.weight; unexpected: fc.weight',
     ],
     [
       'no head',
@@ -245,9 +323,11 @@ describe('weights that do not fit are refused, with what was expected and what c
   });
 
   it('a file that is no safetensors file, or not there', async () => {
-    writeFileSync(at('pickle.pth'), Buffer.from('PK\u0003\u0004 and so on, as torch.save writes it'));
+    const pickle = join(FIXTURES, 'foreign', 'torch-save.pt');
     const options = { model: 'vgg11', out: at('refused') } as const;
-    await expect(importWeights({ ...options, from: at('pickle.pth') })).rejects.toThrow(SafetensorsError);
+    const refused = importWeights({ ...options, from: pickle });
+    await expect(refused).rejects.toThrow(SafetensorsError);
+    await expect(refused).rejects.toThrow('got a file of torch.save; convert it with Python:');
     await expect(importWeights({ ...options, from: at('none') })).rejects.toThrow(`${at('none')}: not found`);
     expect(existsSync(at('refused'))).toBe(false);
   });

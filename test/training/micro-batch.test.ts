@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DeviceImages, loadDataset, noDraws } from '../../lib/data/index.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
-import { scope, TensorError } from '../../lib/tensor/index.js';
+import { empty, scope, TensorError } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem, type GiveBatch, type StepBatch } from '../../lib/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
 import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
@@ -84,11 +84,14 @@ describe('one step', () => {
     expect(distance(inParts.gradients, whole.gradients)).toBeGreaterThan(1e-3);
   });
 
-  /** Refuses more than `most` images at once, as a device of that size would. */
+  const IMAGE_BYTES = 2 ** 18;
+
+  /** Refuses more than `most` images at once, as a device of that size would: when it has memory for each of them. */
   const limited = (give: GiveBatch, most: number, asked: number[] = []): GiveBatch => {
     return (start, length) => {
       asked.push(length);
       if (length > most) {
+        empty([length, IMAGE_BYTES], { dtype: 'uint8' });
         throw new TensorError({ code: 'OUT_OF_MEMORY', operator: 'conv2d', message: "can't allocate memory" });
       }
       return give(start, length);
@@ -115,7 +118,9 @@ describe('one step', () => {
         ...{ name: 'OutOfMemoryError', code: 'OUT_OF_MEMORY', cause: error },
         at: { layer: 1, device: 'cpu', batchSize, fittingBatchSize: fitting },
       });
-      expect(told.at.peakBytes).toBeGreaterThanOrEqual(0);
+      // Of the batch that failed, not of the smaller ones that were tried after it.
+      expect(told.at.peakBytes).toBeGreaterThanOrEqual(batchSize * IMAGE_BYTES);
+      expect(told.at.peakBytes).toBeLessThan((batchSize + 1) * IMAGE_BYTES);
       expect(asked[0]).toBe(batchSize);
       expect(told.message).toMatch(
         /^out of memory on cpu at layer 2, with a batch of (20|8) images, when tensors had .* GiB; /,
