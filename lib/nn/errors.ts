@@ -1,17 +1,22 @@
+import type { DType } from '../tensor/index.js';
+
 export interface StateDictMismatch {
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   readonly misshapen: readonly { name: string; expected: readonly number[]; got: readonly number[] }[];
+  /** Integers for a floating-point tensor: quantised weights, whose scale is elsewhere. */
+  readonly mistyped: readonly { name: string; expected: DType; got: DType }[];
 }
 
-/** A state dict does not fit a module: which keys are missing, unexpected or of another shape. */
+/** A state dict does not fit a module: which keys are missing, unexpected, of another shape or integers for floating-point ones. */
 export class StateDictError extends Error implements StateDictMismatch {
   override readonly name = 'StateDictError';
   readonly code = 'STATE_DICT_MISMATCH';
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   readonly misshapen: StateDictMismatch['misshapen'];
-  /** All three in words: the first ten keys of each, and how many more there are. */
+  readonly mistyped: StateDictMismatch['mistyped'];
+  /** All of it in words: the first ten keys of each, and how many more there are. */
   readonly summary: string;
 
   constructor(mismatch: StateDictMismatch) {
@@ -21,13 +26,14 @@ export class StateDictError extends Error implements StateDictMismatch {
     this.missing = mismatch.missing;
     this.unexpected = mismatch.unexpected;
     this.misshapen = mismatch.misshapen;
+    this.mistyped = mismatch.mistyped;
   }
 }
 
 /** Keys of each kind that a message names. */
 const NAMED = 10;
 
-function describeMismatch({ missing, unexpected, misshapen }: StateDictMismatch): string {
+function describeMismatch({ missing, unexpected, misshapen, mistyped }: StateDictMismatch): string {
   const some = (what: string, texts: readonly string[]): string[] => {
     if (texts.length === 0) return [];
     const more = texts.length > NAMED ? ` and ${texts.length - NAMED} more` : '';
@@ -36,7 +42,13 @@ function describeMismatch({ missing, unexpected, misshapen }: StateDictMismatch)
   const shapes = misshapen.map(
     ({ name, expected, got }) => `${name}: expected [${expected.join(', ')}], got [${got.join(', ')}]`,
   );
-  return [...some('missing: ', missing), ...some('unexpected: ', unexpected), ...some('', shapes)].join('; ');
+  const dtypes = mistyped.map(({ name, expected, got }) => `${name}: expected ${expected}, got ${got}`);
+  return [
+    ...some('missing: ', missing),
+    ...some('unexpected: ', unexpected),
+    ...some('', shapes),
+    ...some('', dtypes),
+  ].join('; ');
 }
 
 /**

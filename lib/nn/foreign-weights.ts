@@ -16,12 +16,12 @@ interface Paths {
  * beginning is of no format that is known here.
  */
 export async function describeOtherFormat(handle: ReadableFile, file: string, size: number): Promise<string | null> {
+  if (size === 0) return null;
   const head = await readText(handle, 0, Math.min(size, HEAD_BYTES));
   const paths = {
     source: JSON.stringify(file),
     target: JSON.stringify(`${file.replace(/\.[^./\\]*$/, '')}.safetensors`),
   };
-  if (size === 0) return 'an empty file';
   if (head.startsWith('PK\x03\x04')) {
     const start = Math.max(0, size - TAIL_BYTES);
     return describeZip(head + (await readText(handle, start, size - start)), paths);

@@ -88,8 +88,8 @@ export abstract class Module {
   }
 
   /**
-   * Copies values into the module's own tensors. Throws StateDictError, before anything is changed, naming every
-   * missing, unexpected and misshapen key.
+   * Copies values into the module's own tensors, converting the dtype. Throws StateDictError, before anything is changed, for
+   * missing, unexpected and misshapen keys, and for integers where the module has floating-point numbers.
    */
   loadStateDict(source: ReadonlyMap<string, Tensor>): void {
     loadInto(this.stateDict(), source);
@@ -132,8 +132,11 @@ export function loadInto(target: StateDict, source: ReadonlyMap<string, Tensor>)
   const misshapen = [...target]
     .filter(([name, own]) => source.has(name) && source.get(name)!.shape.join() !== own.shape.join())
     .map(([name, own]) => ({ name, expected: own.shape, got: source.get(name)!.shape }));
-  if (missing.length + unexpected.length + misshapen.length > 0) {
-    throw new StateDictError({ missing, unexpected, misshapen });
+  const mistyped = [...target]
+    .filter(([name, own]) => source.has(name) && FLOATING.has(own.dtype) && !FLOATING.has(source.get(name)!.dtype))
+    .map(([name, own]) => ({ name, expected: own.dtype, got: source.get(name)!.dtype }));
+  if (missing.length + unexpected.length + misshapen.length + mistyped.length > 0) {
+    throw new StateDictError({ missing, unexpected, misshapen, mistyped });
   }
   noGrad(() => {
     for (const [name, own] of target) own.copy_(source.get(name)!);

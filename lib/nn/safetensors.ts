@@ -178,7 +178,11 @@ async function readHeader(opened: OpenFile, size: number): Promise<Bytes> {
     const other = await describeOtherFormat(handle, file, size);
     if (other !== null)
       throw new SafetensorsError(file, `expected a safetensors file, got ${other}`, 'NOT_SAFETENSORS');
-    if (size < 8) throw new SafetensorsError(file, `expected a safetensors file, got ${size} bytes`);
+    if (size < 8)
+      throw new SafetensorsError(
+        file,
+        `expected a safetensors file, got ${size === 0 ? 'an empty file' : `${size} bytes`}`,
+      );
     if (!fits) throw new SafetensorsError(file, `its header would be ${length} bytes of a file of ${size}`);
   }
   return readBytes(opened, 'the header', 8, 8 + length);

@@ -14,7 +14,7 @@ import {
   vggLayerCount,
 } from '../models/index.js';
 import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn/index.js';
-import { type DType, type Tensor, zeros } from '../tensor/index.js';
+import { type Tensor, zeros } from '../tensor/index.js';
 import { buildNetwork, notesOf } from './build.js';
 import { saveNetwork } from './checkpoint.js';
 import { presetRecipe } from './presets.js';
@@ -135,7 +135,7 @@ function misnamed(tensors: StateDict, { from, model }: ImportOptions): WeightsEr
   disposeNetwork(smallest);
   const missing = names.filter((name) => !tensors.has(name) && !isOptional(name));
   const unexpected = [...tensors.keys()].filter((name) => !names.includes(name));
-  return unfit({ from, model }, new StateDictError({ missing, unexpected, misshapen: [] }).summary);
+  return unfit({ from, model }, new StateDictError({ missing, unexpected, misshapen: [], mistyped: [] }).summary);
 }
 
 const unfit = ({ from, model }: Pick<ImportOptions, 'from' | 'model'>, problems: string): WeightsError =>
@@ -167,15 +167,8 @@ function recipeOf(tensors: StateDict, options: ImportOptions): Recipe {
   });
 }
 
-const FLOATING: ReadonlySet<DType> = new Set<DType>(['float16', 'bfloat16', 'float32', 'float64']);
-
 function load(network: Network, tensors: StateDict, { from, model }: ImportOptions): void {
   const own = network.stateDict();
-  for (const [name, tensor] of tensors) {
-    if (!isOptional(name) && !FLOATING.has(tensor.dtype)) {
-      throw new WeightsError(`${from}: ${name}: expected ${[...FLOATING].join(', ')}, got ${tensor.dtype}`);
-    }
-  }
   const made: Tensor[] = [];
   const source = new Map(tensors);
   const give = (name: string, tensor: Tensor): void => {
@@ -194,9 +187,10 @@ function load(network: Network, tensors: StateDict, { from, model }: ImportOptio
     loadInto(own, source);
   } catch (error) {
     if (!(error instanceof StateDictError)) throw error;
-    const { missing, unexpected, misshapen, summary } = error;
+    const { missing, unexpected, misshapen, mistyped, summary } = error;
     const isOfOtherImages =
-      missing.length + unexpected.length === 0 && misshapen.every(({ name }) => name === FIRST_LINEAR);
+      missing.length + unexpected.length + mistyped.length === 0 &&
+      misshapen.every(({ name }) => name === FIRST_LINEAR);
     throw unfit({ from, model }, isOfOtherImages ? `${summary}; is it of another image size?` : summary);
   } finally {
     for (const tensor of made) tensor.dispose();

@@ -151,6 +151,7 @@ describe('what is wrong with the arguments is said, and nothing is written', () 
   beforeAll(() => {
     writeFileSync(at('holes.txt'), 'a\n\nc\n');
     writeFileSync(at('two.txt'), 'a\nb\n');
+    writeFileSync(at('pointer'), 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 531503671\n');
   });
 
   const flags = (...more: string[]): string[] => ['import', '--from', own, '--out', at('no'), ...more];
@@ -175,6 +176,11 @@ describe('what is wrong with the arguments is said, and nothing is written', () 
       () => flags('--model', 'vgg13', '--classes', at('two.txt')),
       1,
       'classes: expected 3 names, one a row of classifier.6.weight',
+    ],
+    [
+      () => flags('--model', 'vgg13', '--from', at('pointer')),
+      1,
+      `layerwise: ${at('pointer')}: expected a safetensors file, got a pointer of Git LFS to a file of 531503671 bytes; get the file itself with: git lfs pull\n`,
     ],
     [
       () => flags('--model', 'vgg16'),

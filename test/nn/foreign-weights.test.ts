@@ -28,7 +28,6 @@ const text = (...parts: string[]): Buffer => Buffer.from(parts.join(''), 'latin1
 
 describe('a file of another format is named', () => {
   it.each<[what: string, content: Buffer, message: RegExp]>([
-    ['empty', text(), /got an empty file$/],
     [
       'a pointer of Git LFS',
       text('version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614\nsize 531503671\n'),

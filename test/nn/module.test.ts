@@ -165,6 +165,23 @@ describe('loadStateDict', () => {
     });
   });
 
+  it('refuses integers for floating-point numbers, as of quantised weights, and takes floats for a counter', () => {
+    withModule(network(), (module) => {
+      const before = valuesOf(module);
+      const source = new Map<string, Tensor>([...module.stateDict()].map(([name, value]) => [name, ones(value.shape)]));
+      source.set('linear.weight', ones([5, 16], { dtype: 'uint8' }));
+      source.set('conv.bias', ones([4], { dtype: 'int64' }));
+      expect(() => module.loadStateDict(source)).toThrow(
+        'module; conv.bias: expected float32, got int64, linear.weight: expected float32, got uint8',
+      );
+      expect(valuesOf(module)).toEqual(before);
+      source.set('linear.weight', ones([5, 16]));
+      source.set('conv.bias', ones([4]));
+      module.loadStateDict(source);
+      expect(module.stateDict().get('bn.num_batches_tracked')!.item()).toBe(1);
+    });
+  });
+
   it('changes nothing when a source tensor has been disposed', () => {
     withModule(network(), (module) => {
       const before = valuesOf(module);

@@ -316,7 +316,7 @@ describe('weights that do not fit are refused, with what was expected and what c
       'quantised weights',
       (tensors) => swap(tensors, 'features.4.weight', zeros([8, 4, 3, 3], { dtype: 'uint8' })),
       {},
-      'FILE: features.4.weight: expected float16, bfloat16, float32, float64, got uint8',
+      "FILE: expected the tensors of torchvision's vgg11_bn; features.4.weight: expected float32, got uint8",
     ],
   ])('%s', async (_, edit, more, message) => {
     await expectRefused(edit, more, message);
