@@ -1,9 +1,10 @@
 import { Command, Option } from 'commander';
 import type { JobOptions, TrainingJob } from '../service/index.js';
+import { readJsonFile } from '../text-file.js';
 import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
 import { UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
-import { cacheBudget, device, integer, positiveNumber } from './options.js';
+import { cacheBudget, device, integer, positiveNumber, readGiven } from './options.js';
 import { progressView } from './progress.js';
 
 interface TrainFlags {
@@ -54,7 +55,7 @@ export function trainCommand(): Command {
         'end-to-end',
       ]),
     )
-    .option('--config <file>', 'JSON file whose values replace those of the preset')
+    .option('--config <file>', "JSON file whose values replace those of the preset, or a run's config.json")
     .addOption(new Option('--dataset <name>', 'data set; its preset recipe goes with it').choices(DATASET_CHOICES))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--epochs <n>', 'epochs of each layer', integer(1))
@@ -202,21 +203,20 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
 }
 
 async function readConfig(file: string): Promise<Record<string, unknown>> {
-  const { readFile } = await import('node:fs/promises');
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch {
-    throw new UsageError(`--config: ${file} cannot be read`);
+  const value = await readGiven('--config', file, readJsonFile);
+  if (!isObject(value))
+    throw new UsageError(`--config: expected a JSON object in ${file}, got ${JSON.stringify(value)}`);
+  if (value.package !== 'layerwise') return value;
+  // The record of a run: its recipe, less what was counted when its data was loaded.
+  if (!isObject(value.recipe) || !isObject(value.recipe.dataset)) {
+    throw new UsageError(`--config: expected the recipe of a run in ${file}, which is a run's config.json without one`);
   }
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  } catch {
-    // Told below.
-  }
-  throw new UsageError(`--config: expected a JSON object in ${file}`);
+  const { title, trainCount, testCount, ...dataset } = value.recipe.dataset;
+  return { ...value.recipe, dataset };
 }
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 function defaultOut(recipe: Recipe): string {
   const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');

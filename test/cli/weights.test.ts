@@ -45,7 +45,8 @@ const CLASSES = ['tench', 'crane', 'abacus'];
 
 beforeAll(async () => {
   await writeOwn(own, { name: 'vgg13', classes: 3, imageSize: 32, width: 4 });
-  writeFileSync(at('classes.txt'), `${CLASSES.join('\r\n')}\r\n`);
+  // As Notepad writes it, with spaces and an empty line that people leave.
+  writeFileSync(at('classes.txt'), `\ufeff${CLASSES.join(' \r\n')}\r\n\r\n`, 'utf16le');
   const flags = ['--from', own, '--model', 'vgg13', '--image-size', '32', '--classes', at('classes.txt')];
   expect(await layerwise(['import', ...flags, '--out', narrow])).toEqual({
     code: 0,
