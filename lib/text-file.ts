@@ -4,10 +4,19 @@ import { createReadStream } from 'node:fs';
 /** More than this is no text that a person wrote. */
 const MAX_BYTES = 64 * 2 ** 20;
 
-/** A text file cannot be read, or is not the text that was expected: which file, where in it, and what is there. */
+/** A text file cannot be read, or is not the text that was expected: which file, where in it (from 1), and what is there. */
 export class TextFileError extends Error {
   override readonly name = 'TextFileError';
   readonly code = 'TEXT_FILE';
+
+  constructor(
+    readonly file: string,
+    readonly problem: string,
+    readonly place: { readonly line: number; readonly column: number } | null = null,
+    options?: ErrorOptions,
+  ) {
+    super(`${file}${place === null ? '' : `:${place.line}:${place.column}`}: ${problem}`, options);
+  }
 }
 
 /**
@@ -35,11 +44,11 @@ export async function readJsonFile(file: string): Promise<unknown> {
  */
 export function parseJson(text: string, file: string): unknown {
   const mistake = findMistake(text);
-  if (mistake !== null) throw new TextFileError(describe(mistake, text, file));
+  if (mistake !== null) throw atMistake(mistake, text, file);
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new TextFileError(`${file}: not JSON (${(error as Error).message})`, { cause: error });
+    throw new TextFileError(file, `not JSON (${(error as Error).message})`, null, { cause: error });
   }
 }
 
@@ -53,9 +62,9 @@ async function readBounded(file: string): Promise<Uint8Array> {
       length += part.length;
     }
   } catch (error) {
-    throw new TextFileError(`${file} cannot be read: ${reasonOf(error)}`, { cause: error });
+    throw new TextFileError(file, `cannot be read: ${reasonOf(error)}`, null, { cause: error });
   }
-  if (length > MAX_BYTES) throw new TextFileError(`${file}: expected a text file, got one of more than 64 MiB`);
+  if (length > MAX_BYTES) throw new TextFileError(file, 'expected a text file, got one of more than 64 MiB');
   return Buffer.concat(parts);
 }
 
@@ -72,24 +81,22 @@ function reasonOf(error: unknown): string {
 /** Throws TextFileError for bytes that are no text. */
 export function decodeText(bytes: Uint8Array, file: string): string {
   const startsWith = (...mark: number[]): boolean => mark.every((byte, i) => bytes[i] === byte);
-  const expected = `${file}: expected UTF-8, or UTF-16 with a byte-order mark`;
-  if (startsWith(0xff, 0xfe, 0, 0) || startsWith(0, 0, 0xfe, 0xff)) throw new TextFileError(`${expected}, got UTF-32`);
+  const expected = 'expected UTF-8, or UTF-16 with a byte-order mark';
+  if (startsWith(0xff, 0xfe, 0, 0) || startsWith(0, 0, 0xfe, 0xff))
+    throw new TextFileError(file, `${expected}, got UTF-32`);
   const encoding = startsWith(0xff, 0xfe) ? 'utf-16le' : startsWith(0xfe, 0xff) ? 'utf-16be' : 'utf-8';
   let text: string;
   try {
     text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
   } catch (error) {
     const before = new TextDecoder(encoding).decode(bytes).split('\ufffd', 1)[0]!;
-    const { line, column } = placeOf(before.length, before);
-    throw new TextFileError(`${file}:${line}:${column}: expected ${encoding.toUpperCase()}, got other bytes`, {
-      cause: error,
-    });
+    const problem = `expected ${encoding.toUpperCase()}, got other bytes`;
+    throw new TextFileError(file, problem, placeOf(before.length, before), { cause: error });
   }
   const nul = text.indexOf('\0');
   if (nul === -1) return text;
-  const { line, column } = placeOf(nul, text);
-  const kind = nul < 2 && bytes.length % 2 === 0 ? 'UTF-16 without one' : 'a byte of 0, as in binary files';
-  throw new TextFileError(`${expected}, got ${kind} (line ${line}, column ${column})`);
+  const got = nul < 2 && bytes.length % 2 === 0 ? 'UTF-16 without one' : 'a byte of 0, as in binary files';
+  throw new TextFileError(file, `${expected}, got ${got}`, placeOf(nul, text));
 }
 
 interface Mistake {
@@ -197,11 +204,11 @@ function shown(text: string, at: number): string {
 
 const SHOWN_LINE = 100;
 
-function describe({ at, problem }: Mistake, text: string, file: string): string {
-  const { line, column } = placeOf(at, text);
-  const whole = text.split(/\r\n|\n|\r/)[line - 1]!;
-  const start = Math.max(0, column - 1 - SHOWN_LINE / 2);
-  return `${file}:${line}:${column}: ${problem}\n  ${whole.slice(start, start + SHOWN_LINE)}`;
+function atMistake({ at, problem }: Mistake, text: string, file: string): TextFileError {
+  const place = placeOf(at, text);
+  const line = text.split(/\r\n|\n|\r/)[place.line - 1]!;
+  const start = Math.max(0, place.column - 1 - SHOWN_LINE / 2);
+  return new TextFileError(file, `${problem}\n  ${line.slice(start, start + SHOWN_LINE)}`, place);
 }
 
 /** Line and column, both from 1. */

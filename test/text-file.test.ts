@@ -32,7 +32,11 @@ describe('the text of a file', () => {
     ['UTF-16 without a mark', Buffer.from('seed', 'utf16le'), 'got UTF-16 without one'],
     ['Latin-1', Buffer.from('eins\nzwölf', 'latin1'), `${file}:2:3: expected UTF-8, got other bytes`],
     ['UTF-16 that is cut off', Buffer.from([0xff, 0xfe, 0x41]), 'expected UTF-16LE, got other bytes'],
-    ['a binary file', Buffer.from('name\0more'), 'got a byte of 0, as in binary files (line 1, column 5)'],
+    [
+      'a binary file',
+      Buffer.from('name\0more'),
+      `${file}:1:5: expected UTF-8, or UTF-16 with a byte-order mark, got a byte of 0, as in binary files`,
+    ],
   ])('is refused by file and kind where it is %s', async (_, bytes, problem) => {
     await expect(readTextFile(given(bytes))).rejects.toMatchObject({
       code: 'TEXT_FILE',
@@ -43,9 +47,9 @@ describe('the text of a file', () => {
 
   it('is refused where it cannot be read or has no end', async () => {
     await expect(readTextFile(join(folder, 'none'))).rejects.toThrow(
-      `${join(folder, 'none')} cannot be read: there is no such file`,
+      `${join(folder, 'none')}: cannot be read: there is no such file`,
     );
-    await expect(readTextFile(folder)).rejects.toThrow(`${folder} cannot be read: it is a directory`);
+    await expect(readTextFile(folder)).rejects.toThrow(`${folder}: cannot be read: it is a directory`);
     await expect(readTextFile('/dev/zero')).rejects.toThrow(
       '/dev/zero: expected a text file, got one of more than 64 MiB',
     );

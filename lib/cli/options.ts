@@ -1,5 +1,5 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
-import { InvalidArgumentError, type Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { TextFileError } from '../text-file.js';
 import type { CacheBudget, CachePlace } from '../training/index.js';
 import { UsageError } from './exit.js';
@@ -47,6 +47,15 @@ export function device(text: string): string {
   }
   return text;
 }
+
+/** Of the commands that open a finished run. */
+export const precisionOption = (): Option =>
+  new Option('--precision <name>', "auto, fp32, bf16 or fp16 (default: the run's own)").choices([
+    'auto',
+    'fp32',
+    'bf16',
+    'fp16',
+  ]);
 
 const CACHE_PLACES: readonly CachePlace[] = ['device', 'host', 'disk'];
 

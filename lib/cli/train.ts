@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { JobOptions, TrainingJob } from '../service/index.js';
+import type { JobOptions, ResumeJobOptions, TrainingJob } from '../service/index.js';
 import { readJsonFile } from '../text-file.js';
 import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
 import { UsageError } from './exit.js';
@@ -35,6 +35,7 @@ interface TrainFlags {
   cudaGraph?: boolean;
   out?: string;
   resume?: string;
+  acceptChangedData?: boolean;
   json?: boolean;
 }
 
@@ -87,6 +88,7 @@ export function trainCommand(): Command {
     .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
     .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
     .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--accept-changed-data', 'with --resume: go on where images were replaced in place, as a damaged file is')
     .option('--json', 'one JSON object a line on standard output')
     .action(run);
 }
@@ -126,8 +128,9 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const { TrainingJob } = await import('../service/index.js');
   if (flags.resume !== undefined) {
     refuseWithResume(flags);
-    return TrainingJob.resume({ runDirectory: flags.resume, ...jobOptionsOf(flags) });
+    return TrainingJob.resume({ runDirectory: flags.resume, ...resumeOptionsOf(flags) });
   }
+  if (flags.acceptChangedData) throw new UsageError('--accept-changed-data needs --resume DIR, the run to go on with');
   const startFrom = startFromOf(flags);
   const recipe = await resolveRecipe(flags);
   return TrainingJob.train({
@@ -142,6 +145,18 @@ const jobOptionsOf = ({ cache, cudaGraph }: TrainFlags): JobOptions => ({
   ...(cache === undefined ? {} : { cache }),
   ...(cudaGraph === undefined ? {} : { cudaGraph }),
 });
+
+const resumeOptionsOf = ({ dataDir, device, acceptChangedData, ...flags }: TrainFlags): ResumeJobOptions => ({
+  ...jobOptionsOf(flags),
+  ...(dataDir === undefined ? {} : { dataDir }),
+  ...(device === undefined ? {} : { device }),
+  ...(acceptChangedData === undefined ? {} : { acceptChangedData }),
+});
+
+const WITH_RESUME: ReadonlySet<string> = new Set([
+  ...['resume', 'dataDir', 'device', 'acceptChangedData'],
+  ...['json', 'cache', 'cudaGraph'],
+]);
 
 function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
   if (startFrom === undefined) {
@@ -158,7 +173,7 @@ function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFro
 
 /** A run that goes on keeps its recipe: a flag that would change it is refused. */
 function refuseWithResume(flags: TrainFlags): void {
-  const [other] = Object.keys(flags).filter((name) => !['resume', 'json', 'cache', 'cudaGraph'].includes(name));
+  const other = Object.keys(flags).find((name) => !WITH_RESUME.has(name));
   if (other === undefined) return;
   const flag = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);

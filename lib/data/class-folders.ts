@@ -13,6 +13,8 @@ export interface ListClassFoldersOptions {
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
   readonly trainLimit?: number | undefined;
   readonly testLimit?: number | undefined;
+  /** Lists the test images alone, whose folders then name the classes; default: false. */
+  readonly testOnly?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -30,9 +32,14 @@ export type ListedImages = Pick<ImageFiles, 'root' | 'folders' | 'names' | 'labe
 export async function listClassFolders(
   options: ListClassFoldersOptions,
 ): Promise<{ classes: readonly string[]; train: ListedImages; test: ListedImages }> {
-  const { dataDir, testNames, trainLimit, testLimit, signal } = options;
+  const { dataDir, testNames, trainLimit, testLimit, testOnly = false, signal } = options;
   const trainDir = join(dataDir, 'train');
   const testDir = await findTestDir(dataDir, testNames);
+  if (testOnly) {
+    const classes = await classFolders(testDir);
+    const none = { root: trainDir, folders: classes, names: [], labels: new Uint8Array(0), count: 0 };
+    return { classes, train: none, test: await listImages(testDir, classes, testLimit, signal) };
+  }
   const classes = await classFolders(trainDir);
   requireSameClasses(trainDir, classes, testDir, await classFolders(testDir));
   const train = await listImages(trainDir, classes, trainLimit, signal);

@@ -27,6 +27,8 @@ export interface LoadDatasetOptions {
    * `imageSize` by default.
    */
   readonly testResize?: number;
+  /** Reads the test images alone: `train` is empty, and may be missing on disk. The classes are then those of the test images; default: false. */
+  readonly testOnly?: boolean;
   /** Cancels reading. */
   readonly signal?: AbortSignal;
 }
@@ -44,18 +46,18 @@ export function loadDataset(options: LoadDatasetOptions & { name: InMemory }): P
 export function loadDataset(options: LoadDatasetOptions & { name: 'imagenet' }): Promise<Dataset<ImageFiles>>;
 export function loadDataset(options: LoadDatasetOptions): Promise<Dataset>;
 export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset> {
-  const { name, dataDir, trainLimit, testLimit, seed, imageSize, testResize, signal } = options;
+  const { name, dataDir, trainLimit, testLimit, seed, imageSize, testResize, testOnly, signal } = options;
   requireLimit('trainLimit', trainLimit);
   requireLimit('testLimit', testLimit);
   throwIfCancelled(signal);
-  const sizes = { trainLimit, testLimit, imageSize, testResize, signal };
+  const sizes = { trainLimit, testLimit, imageSize, testResize, testOnly, signal };
   switch (name) {
     case 'shapes':
       requireSide32(name, imageSize, testResize);
-      return loadShapes({ trainLimit, testLimit, seed });
+      return loadShapes({ trainLimit, testLimit, testOnly, seed });
     case 'cifar10':
       requireSide32(name, imageSize, testResize);
-      return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit });
+      return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit, testOnly });
     case 'folder':
       return readImageFolder({ dataDir: requireDataDir(name, dataDir), ...sizes });
     case 'imagenet':
@@ -81,16 +83,20 @@ export function take(images: LabelledImages, n: number): LabelledImages {
 interface ShapesLimits {
   trainLimit?: number | undefined;
   testLimit?: number | undefined;
+  testOnly?: boolean | undefined;
   seed?: number | undefined;
 }
 
-function loadShapes({ trainLimit, testLimit, seed = 0 }: ShapesLimits): Dataset<LabelledImages> {
+function loadShapes({ trainLimit, testLimit, testOnly = false, seed = 0 }: ShapesLimits): Dataset<LabelledImages> {
+  const test = generateShapes({ split: 'test', count: testLimit ?? SHAPES_DEFAULT_COUNT.test, seed });
   return {
     name: 'shapes',
     title: 'shapes',
     classes: SHAPES_CLASSES,
-    train: generateShapes({ split: 'train', count: trainLimit ?? SHAPES_DEFAULT_COUNT.train, seed }),
-    test: generateShapes({ split: 'test', count: testLimit ?? SHAPES_DEFAULT_COUNT.test, seed }),
+    train: testOnly
+      ? { ...test, images: new Uint8Array(0), labels: new Uint8Array(0), count: 0 }
+      : generateShapes({ split: 'train', count: trainLimit ?? SHAPES_DEFAULT_COUNT.train, seed }),
+    test,
     normalization: { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
   };
 }

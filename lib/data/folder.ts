@@ -13,6 +13,8 @@ export interface ReadImageFolderOptions {
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
   readonly trainLimit?: number | undefined;
   readonly testLimit?: number | undefined;
+  /** Reads the test images alone; default: false. */
+  readonly testOnly?: boolean | undefined;
   /** Pixels a side; 32 by default. */
   readonly imageSize?: number | undefined;
   /** Pixels that the shorter side of a test image is scaled to before its centre is cut out; `imageSize` by default. */

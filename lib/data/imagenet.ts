@@ -13,6 +13,8 @@ export interface ListImageNetOptions {
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
   readonly trainLimit?: number | undefined;
   readonly testLimit?: number | undefined;
+  /** Reads the test images alone; default: false. */
+  readonly testOnly?: boolean | undefined;
   /** Pixels a side; 224 by default. */
   readonly imageSize?: number | undefined;
   /** Pixels that the shorter side is scaled to before the centre is cut out, in evaluation; `imageSize` by default. */

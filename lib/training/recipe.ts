@@ -1,5 +1,5 @@
-import { inspect } from 'node:util';
 import { z } from 'zod';
+import { describeIssue, shown } from '../schema.js';
 import { RecipeError } from './errors.js';
 
 const upTo = (most: number) => z.int().min(1).max(most);
@@ -151,38 +151,4 @@ export function parseRecipe(value: unknown): Recipe {
   const parsed = recipeSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new RecipeError(parsed.error.issues.map((issue) => describeIssue(issue, value)).join('; '));
-}
-
-function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
-  const at = (path: PropertyKey[]): string => path.map(String).join('.');
-  const got = issue.path.reduce<unknown>(
-    (part, key) => (isObject(part) || Array.isArray(part) ? Reflect.get(part, key) : undefined),
-    value,
-  );
-  if (issue.code === 'unrecognized_keys') {
-    // The value was merged over a whole recipe: what else is there are the keys that are known.
-    const known = Object.keys(got as object).filter((key) => !issue.keys.includes(key));
-    const unknown = issue.keys.map((key) => at([...issue.path, key])).join(', ');
-    return `unknown key ${unknown}: expected one of ${known.join(', ')}`;
-  }
-  const expected = issue.message
-    .replace(/^Invalid (input|option): /, '')
-    .replace(/^Invalid discriminator value. Expected /, 'expected one of ')
-    .replace(/, received .*$/, '');
-  return `${at(issue.path)}: ${expected.replace(/, got .*$/, '')}, got ${shown(got)}`;
-}
-
-const SHOWN_CHARACTERS = 200;
-
-/** A value of any kind, for a message. */
-function shown(value: unknown): string {
-  if (typeof value === 'number') return String(value);
-  let text: string | undefined;
-  try {
-    text = JSON.stringify(value);
-  } catch {
-    text = inspect(value, { depth: 1, breakLength: Number.POSITIVE_INFINITY });
-  }
-  if (text === undefined) return 'nothing';
-  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}...` : text;
 }

@@ -1,10 +1,13 @@
-import { type Dataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { type Dataset, identifyDataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
 import { type Device, isCuda, manualSeed, setCudnnBenchmark, setThreads } from '../tensor/index.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
+import { checkData, loadRunData } from './data-check.js';
 import { resolveDevice } from './device.js';
 import { RecipeError, RunDirectoryError } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
@@ -13,7 +16,7 @@ import { RecomputedFeatures } from './features.js';
 import { requireGraphs } from './graphed-steps.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
-import { describeRun } from './run-config.js';
+import { describeDevice, describeRun, recordedNetwork, recordedRecipe } from './run-config.js';
 import { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 import { recordTakenLayers, type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
@@ -48,6 +51,15 @@ export interface TrainOptions extends RunOptions {
   readonly startFrom?: StartFrom;
 }
 
+export interface ResumeOptions extends RunOptions {
+  /** Where the data of the run lies now, if it has moved; it is recorded. */
+  readonly dataDir?: string;
+  /** Another device than the run's own; it is recorded. */
+  readonly device?: Recipe['device'];
+  /** Goes on, with a note, where images were replaced in place, as a damaged file is; default: false. */
+  readonly acceptChangedData?: boolean;
+}
+
 export interface TrainingOutcome {
   readonly runDirectory: string;
   /** Path of report.html. */
@@ -65,10 +77,15 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const precision = resolvePrecision(recipe.precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   const dataset = await loadRecipeDataset(recipe);
+  const data = await identifyDataset(dataset);
+  const { dataDir } = recipe.dataset;
   const resolved: Recipe = {
     ...recipe,
+    precision,
     dataset: {
       ...recipe.dataset,
+      // Whoever opens the run does so from another working directory.
+      dataDir: dataDir === null ? null : resolve(dataDir),
       title: dataset.title,
       trainCount: dataset.train.count,
       testCount: dataset.test.count,
@@ -87,6 +104,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
         recipe: resolved,
         classes: dataset.classes,
         normalization: dataset.normalization,
+        data,
         device,
         precision,
         startedFrom: taken?.from,
@@ -102,38 +120,33 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   }
 }
 
-/** Goes on with an interrupted run. A run that is finished already only gives its result. */
-export async function resume(runDirectory: string, options: RunOptions = {}): Promise<TrainingOutcome> {
+/**
+ * Goes on with an interrupted run. A run that is finished already only gives its result. Throws RunDirectoryError where the
+ * data is no longer what the run was started with, or a file of the run is damaged, and what `train` throws.
+ */
+export async function resume(runDirectory: string, options: ResumeOptions = {}): Promise<TrainingOutcome> {
   const directory = RunDirectory.open(runDirectory);
   return directory.hold(() => resumeHeld(directory, options));
 }
 
-async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise<TrainingOutcome> {
+async function resumeHeld(directory: RunDirectory, options: ResumeOptions): Promise<TrainingOutcome> {
   const result = await directory.readResult();
   const checkpoints = new CheckpointStore(directory.checkpoint);
   if (result !== null) {
+    if (!existsSync(directory.model))
+      throw new RunDirectoryError(`${directory.model}: not found, but the run has finished`);
+    if (options.dataDir !== undefined) await reopenData(directory, await directory.readConfig(), options);
     await checkpoints.remove();
     return finish(directory, result, options);
   }
 
-  const config = await directory.readConfig();
-  const recipe = parseRecipe(config.recipe);
-  const device = resolveDevice(config.device);
-  const precision = resolvePrecision(config.precision as Precision, device);
+  const recorded = await directory.readConfig();
+  const device = resolveDevice(options.device ?? recorded.device);
+  const precision = resolvePrecision(recorded.precision, device);
+  const { config, recipe, dataset } = await reopenData(directory, { ...recorded, ...describeDevice(device) }, options);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  const dataset = await loadRecipeDataset(recipe);
-  for (const [part, recorded] of [
-    ['train', recipe.dataset.trainCount],
-    ['test', recipe.dataset.testCount],
-  ] as const) {
-    if (recorded !== dataset[part].count) {
-      throw new RunDirectoryError(
-        `${directory.path}: the run was started with ${recorded} ${part} images, but the data set now has ${dataset[part].count}`,
-      );
-    }
-  }
   useThreads({ ...recipe, threads: config.threads ?? null });
-  const network = buildNetwork(recipe, dataset.classes.length, device);
+  const network = recordedNetwork(directory, recipe, dataset.classes.length, device);
   try {
     const stages = buildStages(recipe, network, config.startedFrom?.layers);
     if (!checkpoints.exists) {
@@ -147,6 +160,34 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
   } finally {
     disposeNetwork(network);
   }
+}
+
+/** Loads the data of a run and checks that it is the same. What is no longer as the record has it is recorded anew. */
+async function reopenData(
+  directory: RunDirectory,
+  recorded: RunConfig,
+  options: ResumeOptions,
+): Promise<{ config: RunConfig; recipe: Recipe; dataset: Dataset }> {
+  const recipe = movedTo(options.dataDir, recordedRecipe(directory, recorded));
+  const dataset = await loadRecipeDataset(recipe, directory.path);
+  const { data, notes } = await checkData(directory.path, recorded, dataset, options);
+  const config: RunConfig = {
+    ...recorded,
+    recipe: { ...recorded.recipe, dataset: recipe.dataset },
+    classes: [...dataset.classes],
+    data,
+    ...(notes.length === 0 ? {} : { notes: [...(recorded.notes ?? []), ...notes] }),
+  };
+  await directory.writeConfig(config);
+  return { config, recipe, dataset };
+}
+
+function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {
+  if (dataDir === undefined) return recipe;
+  if (recipe.dataset.name === 'shapes') {
+    throw new RecipeError(`dataset.dataDir: expected none for shapes, which is drawn by the program, got ${dataDir}`);
+  }
+  return { ...recipe, dataset: { ...recipe.dataset, dataDir: resolve(dataDir) } };
 }
 
 async function takeFrom(
@@ -165,23 +206,46 @@ async function takeFrom(
 /** Goes on from the checkpoint, where there is one, else from the first step. */
 async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
   const { checkpoints, stages, recipe, network, directory } = run;
-  const limits = { stages: stages.length, epochs: recipe.training.epochs };
+  const { epochs, batchSize } = recipe.training;
+  const limits = { stages, epochs, batchSize, trainCount: run.dataset.train.count, precision: run.precision };
   const state = checkpoints.exists ? await checkpoints.read(limits) : null;
   const layer = stages[state?.position.stage ?? 0]?.layer ?? network.blocks.length;
   const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
+  if (state !== null) requireRecords(run, state, records);
   return runToEnd({ ...run, from: state === null ? null : { state, records } });
 }
 
-async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dataset> {
+/** The metrics of all epochs before a checkpoint are there: the result is made of them. */
+function requireRecords(
+  { stages, recipe, config, directory }: Omit<PreparedRun, 'from'>,
+  { position }: CheckpointState,
+  records: readonly EpochRecord[],
+): void {
+  const taken = config.startedFrom?.layers ?? 0;
+  for (const [i, { layer }] of stages.slice(0, position.stage + 1).entries()) {
+    // Of layers that were taken there are those of another run, if any.
+    if (i < taken) continue;
+    const expected = i < position.stage ? recipe.training.epochs : position.epoch;
+    const got = records.filter((record) => record.layer === layer).length;
+    if (got === expected) continue;
+    throw new RunDirectoryError(
+      `${directory.path}/metrics.jsonl: expected ${expected} epochs of layer ${layer} before the checkpoint, got ${got}`,
+    );
+  }
+}
+
+/** Of a run that goes on, `directory` is where it is. */
+async function loadRecipeDataset({ dataset, augmentation }: Recipe, directory?: string): Promise<Dataset> {
   const { name, dataDir, trainLimit, testLimit, imageSize, testResize } = dataset;
-  const loaded = await loadDataset({
+  const options = {
     name,
     imageSize,
     ...(dataDir === null ? {} : { dataDir }),
     ...(trainLimit === null ? {} : { trainLimit }),
     ...(testLimit === null ? {} : { testLimit }),
     ...(testResize === null ? {} : { testResize }),
-  });
+  };
+  const loaded = directory === undefined ? await loadDataset(options) : await loadRunData(directory, dataDir, options);
   // Before the run directory is made, too.
   if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
   return loaded;
@@ -233,7 +297,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
   if (isCuda(device)) setCudnnBenchmark(true);
   manualSeed(recipe.seed); // Dropout draws from the default generator.
 
-  const notes = notesOf(recipe, network);
+  const notes = [...notesOf(recipe, network), ...(config.notes ?? [])];
   const { randomResizedCrop } = recipe.augmentation;
   const trainImages = openImages(dataset.train, { device, randomResizedCrop });
   const testImages = openImages(dataset.test, { device });
@@ -256,7 +320,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       type: 'start',
       runDirectory: directory.path,
       config,
-      notes,
+      notes: [...notes, ...neverReached(recipe)],
       resumedFrom: from === null ? null : resumedFrom(from.state, stages),
     });
     const trainer = new Trainer({
@@ -290,6 +354,13 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     trainImages.dispose();
     testImages.dispose();
   }
+}
+
+/** Told when a run starts: a preset's drops of the rate are often beyond the epochs that a flag asks for. */
+function neverReached({ training: { milestones, epochs } }: Recipe): string[] {
+  const beyond = milestones.filter((milestone) => milestone >= epochs);
+  if (beyond.length === 0) return [];
+  return [`The learning rate does not drop at ${beyond.join(', ')}: a layer has ${epochs} epochs.`];
 }
 
 async function finish(directory: RunDirectory, result: RunResult, { onEvent }: RunOptions): Promise<TrainingOutcome> {

@@ -179,7 +179,7 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     [() => ['train', '--lr', 'abc'], 'Expected a number above 0, got "abc".'],
     [() => ['train', ...TINY, '--layers', '9', '--out', at('no')], 'expected an integer from 1 to 8 for layers, got 9'],
     [() => ['train', '--precision', 'int8'], 'Allowed choices are auto, fp32, bf16, fp16.'],
-    [() => ['train', '--config', at('none.json')], `--config: ${at('none.json')} cannot be read`],
+    [() => ['train', '--config', at('none.json')], `--config: ${at('none.json')}: cannot be read`],
     [() => ['train', '--config', config('{"training": {"lr": 1}}')], 'unknown key training.lr'],
     [() => ['train', '--config', config('{"dataset": {"name": "mnist"}}')], /dataset\.name: .*, got "mnist"/],
     [() => ['train', '--config', config('{"preset": 5}')], /preset: .*, got 5/],

@@ -166,7 +166,7 @@ describe('what is wrong with the arguments is said, and nothing is written', () 
       2,
       'vgg13: expected a multiple of 32 for imageSize, got 48',
     ],
-    [() => flags('--model', 'vgg13', '--classes', at('none')), 2, `--classes: ${at('none')} cannot be read`],
+    [() => flags('--model', 'vgg13', '--classes', at('none')), 2, `--classes: ${at('none')}: cannot be read`],
     [
       () => flags('--model', 'vgg13', '--classes', at('holes.txt')),
       2,
