@@ -159,6 +159,16 @@ function requireLike(name: string, tensor: Tensor, own: Tensor): void {
 
 const isStart = ({ epoch, step }: Position): boolean => epoch === 0 && step === 0;
 
+/** A position as a file of tensors has it. */
+const nameOf = ({ stage, epoch, step }: Position): string => `stage ${stage}, epoch ${epoch}, step ${step}`;
+
+/** The tensors are those of the state that names them; files of older versions do not say. */
+function requirePosition(position: string | undefined, state: CheckpointState): void {
+  const expected = nameOf(state.position);
+  if (position === undefined || position === expected) return;
+  throw new RunDirectoryError(`expected the tensors of ${expected}, got those of ${position}`);
+}
+
 /** One buffer a parameter, once a step has been made; before, none. */
 function requireMomentum(buffers: readonly Tensor[], optimizer: Sgd, { position }: CheckpointState): void {
   const own = optimizer.state.momentumBuffers;
@@ -204,7 +214,8 @@ export class CheckpointStore {
   /** Loads the stage in training and its optimiser. */
   async loadCurrent(state: CheckpointState, stage: Stage, optimizer: Sgd): Promise<void> {
     if (state.current === null) return;
-    await this.#withTensors(state.current, (tensors) => {
+    await this.#withTensors(state.current, (tensors, { position }) => {
+      requirePosition(position, state);
       const momentumBuffers: Tensor[] = [];
       for (let i = 0; tensors.has(momentumName(i)); i++) {
         momentumBuffers.push(tensors.get(momentumName(i))!);
@@ -225,13 +236,16 @@ export class CheckpointStore {
     });
   }
 
-  async #withTensors(name: string, use: (tensors: StateDict) => void): Promise<void> {
+  async #withTensors(
+    name: string,
+    use: (tensors: StateDict, metadata: Readonly<Record<string, string>>) => void,
+  ): Promise<void> {
     const file = join(this.directory, name);
     if (!existsSync(file)) throw new RunDirectoryError(`${file}: not found, but ${STATE_FILE} names it`);
-    const { tensors } = await readSafetensors(file);
+    const { tensors, metadata } = await readSafetensors(file);
     const all = [...tensors.values()];
     try {
-      use(tensors);
+      use(tensors, metadata);
     } catch (error) {
       throw new RunDirectoryError(`${file}: ${(error as Error).message}`, { cause: error });
     } finally {
@@ -256,7 +270,7 @@ export class CheckpointStore {
       ...momentumBuffers.map((buffer, i) => [momentumName(i), buffer] as const),
       ['generator', generatorState],
     ]);
-    await writeSafetensors(join(this.directory, current), tensors);
+    await writeSafetensors(join(this.directory, current), tensors, { position: nameOf(state.position) });
     await this.#commit({ ...state, scaler: scaler?.state ?? null, isFirstStep, current });
   }
 
@@ -264,7 +278,7 @@ export class CheckpointStore {
   async saveStart(stage: Stage, state: TrainingState): Promise<void> {
     await this.#makeDirectory();
     const current = `training-${++this.#serial}.safetensors`;
-    await writeSafetensors(join(this.directory, current), stageTensors(stage));
+    await writeSafetensors(join(this.directory, current), stageTensors(stage), { position: nameOf(state.position) });
     await this.#commit({ ...state, scaler: null, isFirstStep: true, current });
   }
 

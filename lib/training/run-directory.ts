@@ -120,7 +120,8 @@ export class RunDirectory {
     const earlier = (epochs as EpochRecord[]).filter(
       (e) => e.layer < before.layer || (e.layer === before.layer && e.epoch < before.epoch),
     );
-    if (earlier.length < epochs.length || incompleteLine !== undefined) await this.writeMetrics(earlier);
+    // Also where only the end of the last line is missing, to which the next record would be joined.
+    if (epochs.length > 0 || incompleteLine !== undefined) await this.writeMetrics(earlier);
     return earlier;
   }
 

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { type Dataset, identifyDataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
@@ -171,6 +172,11 @@ async function reopenData(
   const recipe = movedTo(options.dataDir, recordedRecipe(directory, recorded));
   const dataset = await loadRecipeDataset(recipe, directory.path);
   const { data, notes } = await checkData(directory.path, recorded, dataset, options);
+  const { normalization } = recorded;
+  if (normalization !== undefined && !isDeepStrictEqual(normalization, dataset.normalization)) {
+    const [expected, got] = [dataset.normalization, normalization].map((one) => JSON.stringify(one));
+    throw new RunDirectoryError(`${directory.path}/config.json: normalization: expected ${expected}, got ${got}`);
+  }
   const config: RunConfig = {
     ...recorded,
     recipe: { ...recorded.recipe, dataset: recipe.dataset },

@@ -23,7 +23,9 @@ const evaluate = (...flags: string[]) => layerwise(['evaluate', ...flags, '--jso
 
 it('a run is resumed and evaluated from another working directory, after its data has moved, without its training images', async () => {
   const data = ['--dataset', 'folder', '--data-dir', '../images'];
-  const running = start(['train', ...TINY, ...data, '--epochs', '100000', '--out', 'run', '--json'], { cwd: at('here') });
+  const running = start(['train', ...TINY, ...data, '--epochs', '100000', '--out', 'run', '--json'], {
+    cwd: at('here'),
+  });
   await running.line(({ type }) => type === 'checkpoint');
   running.process.kill('SIGINT');
   expect((await running.ended).code).toBe(130);

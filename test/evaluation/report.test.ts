@@ -25,6 +25,7 @@ const config: RunConfig = {
     model: { layers: 3 },
     dataset: { title: 'shapes', trainCount: 20_000, testCount: 2_000 },
     training: { epochs: 2, milestones: [1] },
+    precision: 'bf16',
   }),
   seed: 1,
   device: 'cpu',
@@ -90,10 +91,10 @@ const endToEnd: RunRecord = {
     recipe: { ...presetRecipe('vgg11-end-to-end', { onCuda: false }) },
   },
   epochs: [0, 1].map((at) => {
-    const { ensembleTop1: _1, ensembleTop5: _5, ...metrics } = epoch(0, at);
+    const { ensembleTop1: _1, ensembleTop5: _5, ...metrics } = epoch(7, at, { lr: at === 0 ? 0.1 : 0.02 });
     return metrics;
   }),
-  result: { layers: [{ layer: 0, testTop1: 67.9, testTop5: 88, seconds: 60 }], seconds: 60 },
+  result: { layers: [{ layer: 7, testTop1: 67.9, testTop5: 88, seconds: 60 }], seconds: 60 },
 };
 
 /** What a reader sees: tags and style out, white space as one space. */

@@ -234,7 +234,15 @@ describe('a finished run', () => {
   it('evaluates in the precision that it was trained in, or in another that is asked for', async () => {
     const config = configOf(run);
     // As a machine with bfloat16 would have recorded it.
-    writeFileSync(join(run, 'config.json'), JSON.stringify({ ...config, precision: 'bf16', device: 'cuda:7' }));
+    writeFileSync(
+      join(run, 'config.json'),
+      JSON.stringify({
+        ...config,
+        recipe: { ...config.recipe, precision: 'bf16' },
+        precision: 'bf16',
+        device: 'cuda:7',
+      }),
+    );
     try {
       using own = await TrainedRun.open(run);
       expect(own.precision).toBe('bf16');

@@ -162,6 +162,15 @@ it('what a process left half written does no harm', async () => {
   expect(productOf(directory)).toEqual(productOf(at('for-half-written')));
 });
 
+it('the end of the last line of metrics.jsonl, alone unwritten, is written', async () => {
+  const directory = await stoppedRun('without-end-of-line');
+  const file = join(directory, 'metrics.jsonl');
+  truncateSync(file, readFileSync(file).length - 1);
+  await resume(directory);
+  await train({ recipe, out: at('for-end-of-line') });
+  expect(productOf(directory)).toEqual(productOf(at('for-end-of-line')));
+});
+
 it('a finished run only gives its result again, and changes nothing', async () => {
   const directory = at('finished');
   const { result } = await train({ recipe, out: directory });
@@ -189,9 +198,9 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
   /** Changes the tensors of the stage in training. */
   const rewrite = (change: (tensors: StateDict) => void) => async (directory: string) => {
     const file = checkpointFile(directory, /^training/);
-    const { tensors } = await readSafetensors(file);
+    const { tensors, metadata } = await readSafetensors(file);
     change(tensors);
-    await writeSafetensors(file, tensors);
+    await writeSafetensors(file, tensors, metadata);
     for (const tensor of tensors.values()) tensor.dispose();
     return file;
   };
@@ -262,6 +271,9 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
     }),
     'no tensors in training': edit((value) => {
       value.current = null;
+    }),
+    'a position that its tensors are not of': edit((value) => {
+      value.position = { stage: 1, epoch: 0, step: 2 };
     }),
     'the momentum is gone': rewrite((tensors) => {
       for (const key of [...tensors.keys()]) if (key.startsWith('momentum')) swap(tensors, key, null);

@@ -145,16 +145,22 @@ export async function readRunRecord(runDir: string): Promise<RunRecord> {
 /** The first of a run's figures that is in range by itself, and contradicts another. */
 function misfitOf({ config, result }: RunRecord): { file: string; problem: string } | null {
   const { recipe, classes, data } = config;
-  const [seed, preset] = [recipe.seed, recipe.preset];
+  const { seed, preset } = recipe;
+  const precision = recipe.precision === 'auto' ? undefined : recipe.precision;
+  const layers = (recipe.model as { layers?: number } | undefined)?.layers;
+  const tested = result?.confusion?.flat().reduce((sum, count) => sum + count, 0);
   const dataset = recipe.dataset as { trainCount?: number; testCount?: number } | undefined;
   const facts: [file: string, name: string, expected: unknown, source: string, got: unknown][] = [
     ['config.json', 'seed', seed, 'recipe.seed', config.seed],
     ['config.json', 'preset', preset, 'recipe.preset', config.preset],
+    ['config.json', 'precision', precision, 'recipe.precision', config.precision],
     ['config.json', 'data.train.count', dataset?.trainCount, 'recipe.dataset.trainCount', data?.train.count],
     ['config.json', 'data.test.count', dataset?.testCount, 'recipe.dataset.testCount', data?.test.count],
     ['config.json', 'data.train.images', classes?.length, 'the number of classes', data?.train.images.length],
     ['config.json', 'data.test.images', classes?.length, 'the number of classes', data?.test.images.length],
     ['result.json', 'confusion', classes?.length, 'one row a class of config.json', result?.confusion?.length],
+    ['result.json', 'the sum of confusion', data?.test.count, 'the number of test images', tested],
+    ['result.json', 'the last layer', layers && layers - 1, 'of recipe.model.layers', result?.layers.at(-1)?.layer],
   ];
   for (const [file, name, expected, source, got] of facts) {
     if (expected === undefined || got === undefined || expected === got) continue;
