@@ -71,8 +71,8 @@ async function run(flags: EvaluateFlags): Promise<void> {
   const rows = [
     ['data set', dataset.title],
     ['images', String(dataset.test.count)],
-    ['device', `${trained.device}, ${trained.precision}`],
     ['read by', selection === 'ensemble' ? `ensemble of ${trained.layers} layers` : `layer ${selection + 1}`],
+    ['device', `${trained.device}, ${trained.precision}`],
     ...(loss === null ? [] : [['loss', loss.toFixed(4)]]),
     ['top-1 %', top1.toFixed(2)],
     ['top-5 %', top5.toFixed(2)],

@@ -51,6 +51,9 @@ async function run(flags: ProbeFlags): Promise<void> {
     },
     { anyClasses: true },
   );
+  const hasLimits = flags.trainLimit !== undefined || flags.testLimit !== undefined;
+  const changes = hasLimits ? null : await trained.testChanges(dataset);
+  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${changes}\n`);
   const layers = flags.layer === undefined ? [...Array(trained.layers).keys()] : [flags.layer - 1];
   const rows: string[][] = [];
   for (const layer of layers) {

@@ -38,7 +38,10 @@ export interface ShapesOptions {
  */
 export function generateShapes({ split, count, seed = 0 }: ShapesOptions): LabelledImages {
   if (!Number.isInteger(count) || count < 1 || count > MAX_COUNT) {
-    throw new DataError('DATA_ARGUMENT', `shapes: the number of images must be an integer from 1 to ${MAX_COUNT}, got ${count}`);
+    throw new DataError(
+      'DATA_ARGUMENT',
+      `shapes: the number of images must be an integer from 1 to ${MAX_COUNT}, got ${count}`,
+    );
   }
   const imageLength = 3 * SHAPES_SIDE * SHAPES_SIDE;
   const images = new Uint8Array(count * imageLength);

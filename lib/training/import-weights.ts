@@ -16,6 +16,7 @@ import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn
 import { type DType, type Tensor, zeros } from '../tensor/index.js';
 import { buildNetwork, notesOf } from './build.js';
 import { saveNetwork } from './checkpoint.js';
+import { resolveDevice } from './device.js';
 import { presetRecipe } from './presets.js';
 import { overrideRecipe, type Recipe } from './recipe.js';
 import { describeRun } from './run-config.js';
@@ -221,7 +222,9 @@ async function writeRun(
   const directory = await RunDirectory.create(out);
   return directory.hold(async () => {
     const normalization = NORMALIZATION;
-    await directory.writeConfig(describeRun({ recipe, classes, normalization, device: 'cpu', precision: 'fp32' }));
+    // Where it is evaluated, unless told otherwise.
+    const device = resolveDevice(recipe.device);
+    await directory.writeConfig(describeRun({ recipe, classes, normalization, device, precision: 'fp32' }));
     await saveNetwork(network, { model: directory.model, auxiliaryHeads: null });
     await directory.writeResult(result);
     return { runDirectory: directory.path, report: await writeReport(directory.path), classes, notes };

@@ -140,6 +140,9 @@ export async function readJson(file: string): Promise<unknown> {
   try {
     return await readJsonFile(file);
   } catch (error) {
-    throw error instanceof TextFileError ? new RunDirectoryError(error.message, { cause: error }) : error;
+    if (!(error instanceof TextFileError)) throw error;
+    const { problem, place } = error;
+    const where = place === null ? '' : `line ${place.line}, column ${place.column}: `;
+    throw new RunDirectoryError(`${file}: ${where}${problem}`, { cause: error });
   }
 }

@@ -179,7 +179,8 @@ export class TrainedRun {
    * not recorded, and for another data set.
    */
   async testChanges(dataset: Dataset): Promise<string | null> {
-    return dataset.name === this.recipe.dataset.name ? describeTestChanges(this.config, dataset) : null;
+    if (dataset.name !== this.recipe.dataset.name) return null;
+    return describeClasses(this, dataset) ?? (await describeTestChanges(this.config, dataset));
   }
 
   /** Loss, top-1, top-5 and confusions of a layer's head, or of the ensemble (which has no loss), on labelled images. */

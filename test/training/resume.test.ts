@@ -272,9 +272,12 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
     'no tensors in training': edit((value) => {
       value.current = null;
     }),
-    'a position that its tensors are not of': edit((value) => {
-      value.position = { stage: 1, epoch: 0, step: 2 };
-    }),
+    'a position that its tensors are not of': (directory) => {
+      edit((value) => {
+        value.position = { stage: 1, epoch: 0, step: 2 };
+      })(directory);
+      return checkpointFile(directory, /^training/);
+    },
     'the momentum is gone': rewrite((tensors) => {
       for (const key of [...tensors.keys()]) if (key.startsWith('momentum')) swap(tensors, key, null);
     }),
