@@ -21,7 +21,7 @@ export function compressCommand(): Command {
         runDirectory: run,
         filters,
         out,
-        device: device ?? 'auto',
+        device,
       });
       process.stdout.write(
         `${out}: ${filters} of ${importance.length} filters; top-1 ${before.top1.toFixed(2)} % before, ` +

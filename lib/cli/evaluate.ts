@@ -1,7 +1,8 @@
 import { Command, Option } from 'commander';
 import type { ClassFigures } from '../evaluation/index.js';
+import type { Recipe } from '../training/index.js';
 import { UsageError } from './exit.js';
-import { device, integer } from './options.js';
+import { device, integer, precisionOption } from './options.js';
 import { formatTable } from './table.js';
 import { DATASET_CHOICES } from './train.js';
 
@@ -13,6 +14,7 @@ interface EvaluateFlags {
   dataDir?: string;
   testLimit?: number;
   device?: string;
+  precision?: Recipe['precision'];
   perClass?: boolean;
   json?: boolean;
 }
@@ -26,7 +28,8 @@ export function evaluateCommand(): Command {
     .addOption(new Option('--dataset <name>', "another data set than the run's").choices(DATASET_CHOICES))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--test-limit <n>', 'use the first n test images', integer(1))
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
+    .option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)", device)
+    .addOption(precisionOption())
     .option('--per-class', 'a table of the classes as well')
     .option('--json', 'one JSON object on standard output')
     .action(run);
@@ -38,7 +41,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
   }
   const { TrainedRun } = await import('../training/index.js');
   const { classFigures } = await import('../evaluation/index.js');
-  using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
+  using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);
   }
@@ -46,7 +49,10 @@ async function run(flags: EvaluateFlags): Promise<void> {
     ...(flags.dataset === undefined ? {} : { name: flags.dataset }),
     ...(flags.dataDir === undefined ? {} : { dataDir: flags.dataDir }),
     ...(flags.testLimit === undefined ? {} : { testLimit: flags.testLimit }),
+    testOnly: true,
   });
+  const changes = flags.testLimit === undefined ? await trained.testChanges(dataset) : null;
+  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${changes}\n`);
   const selection = flags.ensemble ? 'ensemble' : (flags.layer ?? trained.layers) - 1;
   const { loss, top1, top5, confusion } = await trained.evaluate(dataset.test, selection);
   const classes = classFigures(confusion, trained.classes);
@@ -54,6 +60,8 @@ async function run(flags: EvaluateFlags): Promise<void> {
     const line = {
       ...{ run: flags.run, dataset: dataset.name, images: dataset.test.count },
       ...{ layer: selection === 'ensemble' ? 'ensemble' : selection, loss, top1, top5 },
+      device: trained.device,
+      precision: trained.precision,
       perClass: classes.map((one) => ({ class: one.class, images: one.images, top1: one.top1 })),
       confusion,
     };
@@ -64,6 +72,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
     ['data set', dataset.title],
     ['images', String(dataset.test.count)],
     ['read by', selection === 'ensemble' ? `ensemble of ${trained.layers} layers` : `layer ${selection + 1}`],
+    ['device', `${trained.device}, ${trained.precision}`],
     ...(loss === null ? [] : [['loss', loss.toFixed(4)]]),
     ['top-1 %', top1.toFixed(2)],
     ['top-5 %', top5.toFixed(2)],

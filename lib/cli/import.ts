@@ -1,7 +1,8 @@
 import { Command, Option } from 'commander';
 import type { VggName } from '../models/index.js';
+import { readLines } from '../text-file.js';
 import { UsageError } from './exit.js';
-import { integer } from './options.js';
+import { integer, readGiven } from './options.js';
 import { VGG_CHOICES } from './train.js';
 
 interface ImportFlags {
@@ -34,18 +35,12 @@ async function run({ from, model, imageSize, classes, out }: ImportFlags): Promi
   for (const note of outcome.notes) process.stdout.write(`Note: ${note}\n`);
 }
 
+/** One name a line. Spaces around a name and empty lines at the end do not count; the names are as many as the lines. */
 async function readClasses(file: string): Promise<string[]> {
-  const { readFile } = await import('node:fs/promises');
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch {
-    throw new UsageError(`--classes: ${file} cannot be read`);
-  }
-  const lines = text.replace(/\s+$/, '').split(/\r?\n/);
-  const names = lines.map((line) => line.trim());
+  const names = await readGiven('--classes', file, readLines);
   const blank = names.indexOf('');
-  if (blank >= 0)
+  if (blank >= 0) {
     throw new UsageError(`--classes: expected a name on each line of ${file}, got none on line ${blank + 1}`);
+  }
   return names;
 }

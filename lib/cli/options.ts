@@ -1,6 +1,8 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
-import { InvalidArgumentError, type Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import { TextFileError } from '../text-file.js';
 import type { CacheBudget, CachePlace } from '../training/index.js';
+import { UsageError } from './exit.js';
 
 export function integer(minimum: number): (text: string) => number {
   return (text) => {
@@ -14,10 +16,19 @@ export function integer(minimum: number): (text: string) => number {
 
 export function positiveNumber(text: string): number {
   const value = Number(text);
-  if (text.trim() === '' || !(value > 0) || !Number.isFinite(value)) {
+  if (!/^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) || !(value > 0) || !Number.isFinite(value)) {
     throw new InvalidArgumentError(`Expected a number above 0, got "${text}".`);
   }
   return value;
+}
+
+/** What a file that a flag names holds. Throws UsageError with the flag, the file and what is wrong with it. */
+export async function readGiven<T>(flag: string, file: string, read: (file: string) => Promise<T>): Promise<T> {
+  try {
+    return await read(file);
+  } catch (error) {
+    throw error instanceof TextFileError ? new UsageError(`${flag}: ${error.message}`) : error;
+  }
 }
 
 /** A value that is left out is not the flag behind it. */
@@ -37,7 +48,19 @@ export function device(text: string): string {
   return text;
 }
 
+/** Of the commands that open a finished run. */
+export const precisionOption = (): Option =>
+  new Option('--precision <name>', "auto, fp32, bf16 or fp16 (default: the run's own)").choices([
+    'auto',
+    'fp32',
+    'bf16',
+    'fp16',
+  ]);
+
 const CACHE_PLACES: readonly CachePlace[] = ['device', 'host', 'disk'];
+
+/** A million: a pebibyte. Beyond it bytes are no exact number. */
+const MAX_GIB = 2 ** 20;
 
 /** Bytes by place, of GiB such as device=8,host=16,disk=100. */
 export function cacheBudget(text: string): Partial<CacheBudget> | 'none' {
@@ -49,7 +72,7 @@ export function cacheBudget(text: string): Partial<CacheBudget> | 'none' {
   for (const part of text.split(',')) {
     const [, name, gib] = /^(\w+)=(\d+(?:\.\d+)?)$/.exec(part.trim()) ?? refuse();
     const place = CACHE_PLACES.find((one) => one === name) ?? refuse();
-    if (budget[place] !== undefined) refuse();
+    if (budget[place] !== undefined || Number(gib) > MAX_GIB) refuse();
     budget[place] = Number(gib) * 2 ** 30;
   }
   return budget;

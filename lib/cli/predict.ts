@@ -1,11 +1,13 @@
 import { Command } from 'commander';
+import type { Recipe } from '../training/index.js';
 import { EXIT, messageOf } from './exit.js';
-import { device, integer } from './options.js';
+import { device, integer, precisionOption } from './options.js';
 
 interface PredictFlags {
   run: string;
   top: number;
   device?: string;
+  precision?: Recipe['precision'];
   json?: boolean;
 }
 
@@ -14,7 +16,8 @@ export function predictCommand(): Command {
     .description('the likeliest classes of images')
     .requiredOption('--run <dir>', 'run directory')
     .option('--top <n>', 'classes to name', integer(1), 5)
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
+    .option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)", device)
+    .addOption(precisionOption())
     .option('--json', 'one JSON object an image on standard output')
     .argument('<image...>', 'JPEG or PNG files')
     .action(run);
@@ -24,7 +27,7 @@ async function run(files: string[], flags: PredictFlags): Promise<void> {
   const { TrainedRun } = await import('../training/index.js');
   const { readImage } = await import('../data/index.js');
   const { scope, tensor } = await import('../tensor/index.js');
-  using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
+  using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   const { imageSize: size, testResize, maxPixels } = trained.recipe.dataset;
   const top = Math.min(flags.top, trained.classes.length);
   for (const file of files) {

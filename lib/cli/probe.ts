@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
+import type { Recipe } from '../training/index.js';
 import { UsageError } from './exit.js';
-import { device, integer } from './options.js';
+import { device, integer, precisionOption } from './options.js';
 import { formatTable } from './table.js';
 import { DATASET_CHOICES } from './train.js';
 
@@ -12,6 +13,7 @@ interface ProbeFlags {
   trainLimit?: number;
   testLimit?: number;
   device?: string;
+  precision?: Recipe['precision'];
   json?: boolean;
 }
 
@@ -28,14 +30,15 @@ export function probeCommand(): Command {
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--train-limit <n>', 'fit to the first n training images', integer(1))
     .option('--test-limit <n>', 'use the first n test images', integer(1))
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
+    .option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)", device)
+    .addOption(precisionOption())
     .option('--json', 'one JSON object a layer on standard output')
     .action(run);
 }
 
 async function run(flags: ProbeFlags): Promise<void> {
   const { probeLayer, TrainedRun } = await import('../training/index.js');
-  using trained = await TrainedRun.open(flags.run, { device: flags.device ?? 'auto' });
+  using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);
   }
@@ -48,6 +51,9 @@ async function run(flags: ProbeFlags): Promise<void> {
     },
     { anyClasses: true },
   );
+  const hasLimits = flags.trainLimit !== undefined || flags.testLimit !== undefined;
+  const changes = hasLimits ? null : await trained.testChanges(dataset);
+  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${changes}\n`);
   const layers = flags.layer === undefined ? [...Array(trained.layers).keys()] : [flags.layer - 1];
   const rows: string[][] = [];
   for (const layer of layers) {

@@ -1,10 +1,11 @@
 import { Command, Option } from 'commander';
 import type { OnBadImage } from '../data/index.js';
-import type { JobOptions, TrainingJob } from '../service/index.js';
+import type { JobOptions, ResumeJobOptions, TrainingJob } from '../service/index.js';
+import { readJsonFile } from '../text-file.js';
 import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
 import { UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
-import { cacheBudget, device, integer, positiveNumber } from './options.js';
+import { cacheBudget, device, integer, positiveNumber, readGiven } from './options.js';
 import { progressView } from './progress.js';
 
 interface TrainFlags {
@@ -37,6 +38,7 @@ interface TrainFlags {
   maxPixels?: number;
   out?: string;
   resume?: string;
+  acceptChangedData?: boolean;
   json?: boolean;
 }
 
@@ -57,7 +59,7 @@ export function trainCommand(): Command {
         'end-to-end',
       ]),
     )
-    .option('--config <file>', 'JSON file whose values replace those of the preset')
+    .option('--config <file>', "JSON file whose values replace those of the preset, or a run's config.json")
     .addOption(new Option('--dataset <name>', 'data set; its preset recipe goes with it').choices(DATASET_CHOICES))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--epochs <n>', 'epochs of each layer', integer(1))
@@ -96,6 +98,7 @@ export function trainCommand(): Command {
     .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
     .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
     .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--accept-changed-data', 'with --resume: go on where images were replaced in place, as a damaged file is')
     .option('--json', 'one JSON object a line on standard output')
     .action(run);
 }
@@ -135,8 +138,9 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const { TrainingJob } = await import('../service/index.js');
   if (flags.resume !== undefined) {
     refuseWithResume(flags);
-    return TrainingJob.resume({ runDirectory: flags.resume, ...jobOptionsOf(flags) });
+    return TrainingJob.resume({ runDirectory: flags.resume, ...resumeOptionsOf(flags) });
   }
+  if (flags.acceptChangedData) throw new UsageError('--accept-changed-data needs --resume DIR, the run to go on with');
   const startFrom = startFromOf(flags);
   const recipe = await resolveRecipe(flags);
   return TrainingJob.train({
@@ -153,6 +157,18 @@ const jobOptionsOf = ({ cache, cudaGraph, onBadImage }: TrainFlags): JobOptions 
   ...(onBadImage === undefined ? {} : { onBadImage }),
 });
 
+const resumeOptionsOf = ({ dataDir, device, acceptChangedData, ...flags }: TrainFlags): ResumeJobOptions => ({
+  ...jobOptionsOf(flags),
+  ...(dataDir === undefined ? {} : { dataDir }),
+  ...(device === undefined ? {} : { device }),
+  ...(acceptChangedData === undefined ? {} : { acceptChangedData }),
+});
+
+const WITH_RESUME: ReadonlySet<string> = new Set([
+  ...['resume', 'dataDir', 'device', 'acceptChangedData'],
+  ...['json', 'cache', 'cudaGraph', 'onBadImage'],
+]);
+
 function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
   if (startFrom === undefined) {
     const alone = startLayers === undefined ? (keepHead ? '--keep-head' : undefined) : '--start-layers';
@@ -168,9 +184,7 @@ function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFro
 
 /** A run that goes on keeps its recipe: a flag that would change it is refused. */
 function refuseWithResume(flags: TrainFlags): void {
-  const [other] = Object.keys(flags).filter(
-    (name) => !['resume', 'json', 'cache', 'cudaGraph', 'onBadImage'].includes(name),
-  );
+  const other = Object.keys(flags).find((name) => !WITH_RESUME.has(name));
   if (other === undefined) return;
   const flag = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);
@@ -221,21 +235,20 @@ async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
 }
 
 async function readConfig(file: string): Promise<Record<string, unknown>> {
-  const { readFile } = await import('node:fs/promises');
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch {
-    throw new UsageError(`--config: ${file} cannot be read`);
+  const value = await readGiven('--config', file, readJsonFile);
+  if (!isObject(value))
+    throw new UsageError(`--config: expected a JSON object in ${file}, got ${JSON.stringify(value)}`);
+  if (value.package !== 'layerwise') return value;
+  // The record of a run: its recipe, less what was counted when its data was loaded.
+  if (!isObject(value.recipe) || !isObject(value.recipe.dataset)) {
+    throw new UsageError(`--config: expected the recipe of a run in ${file}, which is a run's config.json without one`);
   }
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  } catch {
-    // Told below.
-  }
-  throw new UsageError(`--config: expected a JSON object in ${file}`);
+  const { title, trainCount, testCount, ...dataset } = value.recipe.dataset;
+  return { ...value.recipe, dataset };
 }
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 function defaultOut(recipe: Recipe): string {
   const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');

@@ -75,7 +75,7 @@ function isBadImage(error: unknown): error is DataError {
 function withAdvice(error: DataError): DataError {
   return new DataError(
     error.code,
-    `${error.message}; put a good file in its place and resume, or skip such files (--on-bad-image skip)`,
+    `${error.message}; put a good file in its place and go on (--resume DIR --accept-changed-data), or skip such files (--on-bad-image skip)`,
     { cause: error, ...(error.path === null ? {} : { path: error.path }) },
   );
 }

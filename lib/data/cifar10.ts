@@ -37,6 +37,8 @@ export interface ReadCifar10Options {
   /** At most the first n images; batches beyond them are not read, only looked for. */
   readonly trainLimit?: number | undefined;
   readonly testLimit?: number | undefined;
+  /** Reads the test images alone; default: false. */
+  readonly testOnly?: boolean | undefined;
   /** Images in each file: 10,000 in the official files. For tests. */
   readonly recordsPerBatch?: number;
 }
@@ -48,9 +50,10 @@ export interface ReadCifar10Options {
  * over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind.
  */
 export async function readCifar10(options: ReadCifar10Options): Promise<Dataset<LabelledImages>> {
-  const { dataDir, trainLimit, testLimit, recordsPerBatch = RECORDS_PER_BATCH } = options;
+  const { dataDir, trainLimit, testLimit, testOnly = false, recordsPerBatch = RECORDS_PER_BATCH } = options;
   const layout = await findLayout(dataDir);
-  await requireBatches(layout, recordsPerBatch);
+  const trainBatches = testOnly ? [] : TRAIN_BATCHES;
+  await requireBatches(layout, [...trainBatches, ...TEST_BATCHES], recordsPerBatch);
   await requireClassNames(layout);
   const read = (batches: readonly string[], limit: number | undefined) =>
     readBatches(layout, batches, recordsPerBatch, limit ?? Number.POSITIVE_INFINITY);
@@ -58,7 +61,7 @@ export async function readCifar10(options: ReadCifar10Options): Promise<Dataset<
     name: 'cifar10',
     title: 'CIFAR-10',
     classes: CIFAR10_CLASSES,
-    train: await read(TRAIN_BATCHES, trainLimit),
+    train: await read(trainBatches, trainLimit),
     test: await read(TEST_BATCHES, testLimit),
     // As the paper's recipe has them.
     normalization: { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] },
@@ -68,7 +71,7 @@ export async function readCifar10(options: ReadCifar10Options): Promise<Dataset<
 /** Whether the official binary layout is whole in `folder`: throws what `readCifar10` would throw for sizes and names. */
 export async function requireCifar10Binary(folder: string, recordsPerBatch = RECORDS_PER_BATCH): Promise<void> {
   const layout = binaryLayout(folder);
-  await requireBatches(layout, recordsPerBatch);
+  await requireBatches(layout, [...TRAIN_BATCHES, ...TEST_BATCHES], recordsPerBatch);
   await requireClassNames(layout);
 }
 
@@ -122,9 +125,9 @@ async function findLayout(dataDir: string): Promise<Layout> {
   );
 }
 
-async function requireBatches(layout: Layout, records: number): Promise<void> {
+async function requireBatches(layout: Layout, batches: readonly string[], records: number): Promise<void> {
   const expected = layout.size(records);
-  for (const batch of [...TRAIN_BATCHES, ...TEST_BATCHES]) {
+  for (const batch of batches) {
     const file = layout.fileOf(batch);
     const size = await fileSize(file);
     if (size === undefined) throw new DataError('DATA_NOT_FOUND', `CIFAR-10 is incomplete: ${file} is missing`);

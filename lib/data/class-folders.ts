@@ -28,6 +28,8 @@ export interface ListClassFoldersOptions {
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
   readonly trainLimit?: number | undefined;
   readonly testLimit?: number | undefined;
+  /** Lists the test images alone, whose folders then name the classes; default: false. */
+  readonly testOnly?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   /** The class, by index, of each file of a test folder without class folders; such a folder is refused by default. */
   readonly labelFlatTest?: (test: FlatFolder) => Promise<readonly number[]>;
@@ -74,19 +76,25 @@ export async function listClassFolders(options: ListClassFoldersOptions): Promis
 
 /** The same, with what is wrong in a list. Throws where there are no folders to look into, and on `signal`. */
 export async function surveyClassFolders(options: ListClassFoldersOptions): Promise<ClassFolderSurvey> {
-  const { dataDir, testNames, trainLimit, testLimit, signal, labelFlatTest } = options;
+  const { dataDir, testNames, trainLimit, testLimit, testOnly = false, signal, labelFlatTest } = options;
   const survey = new Survey(signal);
   const trainDir = join(dataDir, 'train');
   const testDir = await findTestDir(dataDir, testNames);
-  const trainEntries = await survey.read(trainDir);
   const testEntries = await survey.read(testDir);
-  const trainFolders = survey.classFolders(trainDir, trainEntries);
-  const classes = [...trainFolders.keys()];
-  const train = await survey.images(trainDir, [...trainFolders.values()]);
   const isFlat = labelFlatTest !== undefined && !testEntries.some(({ type }) => type === 'folder');
+  // Images without class folders do not say which classes there are.
+  const [classesDir, entries] = testOnly && !isFlat ? [testDir, testEntries] : [trainDir, await survey.read(trainDir)];
+  const folders = survey.classFolders(classesDir, entries);
+  const classes = [...folders.keys()];
+  const train = testOnly
+    ? [...folders.values()].map((folder) => ({ folder, names: [] }))
+    : await survey.images(trainDir, [...folders.values()]);
   const test = isFlat
     ? await survey.flatImages(testDir, testEntries, classes, labelFlatTest)
-    : await survey.images(testDir, survey.sameClasses(trainDir, trainFolders, testDir, testEntries));
+    : await survey.images(
+        testDir,
+        testOnly ? [...folders.values()] : survey.sameClasses(trainDir, folders, testDir, testEntries),
+      );
   return {
     classes,
     train: turnByTurn(trainDir, train, trainLimit),

@@ -35,6 +35,8 @@ export interface LoadDatasetOptions extends BadImageOptions {
   readonly testResize?: number;
   /** Width times height of the largest image file that is decoded; 178,956,970 by default. */
   readonly maxPixels?: number;
+  /** Reads the test images alone: `train` is empty, and may be missing on disk. The classes are then those of the test images; default: false. */
+  readonly testOnly?: boolean;
   /** Cancels listing and reading. */
   readonly signal?: AbortSignal;
 }
@@ -53,23 +55,24 @@ export function loadDataset(options: LoadDatasetOptions & { name: InMemory }): P
 export function loadDataset(options: LoadDatasetOptions & { name: 'imagenet' }): Promise<Dataset<ImageFiles>>;
 export function loadDataset(options: LoadDatasetOptions): Promise<Dataset>;
 export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset> {
-  const { name, dataDir, trainLimit, testLimit, seed, imageSize, testResize, signal } = options;
+  const { name, dataDir, trainLimit, testLimit, testOnly, seed, imageSize, testResize, signal } = options;
   const { maxPixels, onBadImage, reportBadImage } = options;
   requireLimit('trainLimit', trainLimit);
   requireLimit('testLimit', testLimit);
   requirePolicy(onBadImage);
   throwIfCancelled(signal);
-  const files = { trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage, reportBadImage, signal };
+  const policy = { maxPixels, onBadImage, reportBadImage };
+  const files = { trainLimit, testLimit, testOnly, imageSize, testResize, signal, ...policy };
   switch (name) {
     case 'shapes':
       requireSide32(name, imageSize, testResize);
       requireFail(name, onBadImage);
-      return loadShapes({ trainLimit, testLimit, seed });
+      return loadShapes({ trainLimit, testLimit, testOnly, seed });
     case 'cifar10':
       requireSide32(name, imageSize, testResize);
       requireFail(name, onBadImage);
       requireMemory32(Math.min(trainLimit ?? 50_000, 50_000), Math.min(testLimit ?? 10_000, 10_000));
-      return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit });
+      return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit, testOnly });
     case 'folder':
       return readImageFolder({ dataDir: requireDataDir(name, dataDir), ...files });
     case 'imagenet':
@@ -95,18 +98,22 @@ export function take(images: LabelledImages, n: number): LabelledImages {
 interface ShapesLimits {
   trainLimit?: number | undefined;
   testLimit?: number | undefined;
+  testOnly?: boolean | undefined;
   seed?: number | undefined;
 }
 
-function loadShapes({ trainLimit, testLimit, seed = 0 }: ShapesLimits): Dataset<LabelledImages> {
+function loadShapes({ trainLimit, testLimit, testOnly = false, seed = 0 }: ShapesLimits): Dataset<LabelledImages> {
   const counts = { train: trainLimit ?? SHAPES_DEFAULT_COUNT.train, test: testLimit ?? SHAPES_DEFAULT_COUNT.test };
-  requireMemory32(counts.train, counts.test);
+  requireMemory32(testOnly ? 0 : counts.train, counts.test);
+  const test = generateShapes({ split: 'test', count: counts.test, seed });
   return {
     name: 'shapes',
     title: 'shapes',
     classes: SHAPES_CLASSES,
-    train: generateShapes({ split: 'train', count: counts.train, seed }),
-    test: generateShapes({ split: 'test', count: counts.test, seed }),
+    train: testOnly
+      ? { ...test, images: new Uint8Array(0), labels: new Uint8Array(0), count: 0 }
+      : generateShapes({ split: 'train', count: counts.train, seed }),
+    test,
     normalization: { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
   };
 }

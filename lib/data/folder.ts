@@ -15,6 +15,8 @@ export interface ReadImageFolderOptions extends BadImageOptions {
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
   readonly trainLimit?: number | undefined;
   readonly testLimit?: number | undefined;
+  /** Reads the test images alone; default: false. */
+  readonly testOnly?: boolean | undefined;
   /** Pixels a side; 32 by default. */
   readonly imageSize?: number | undefined;
   /** Pixels that the shorter side of a test image is scaled to before its centre is cut out; `imageSize` by default. */
@@ -33,12 +35,12 @@ export interface ReadImageFolderOptions extends BadImageOptions {
  */
 export async function readImageFolder(options: ReadImageFolderOptions): Promise<Dataset<LabelledImages>> {
   const { dataDir, imageSize = DEFAULT_SIDE, testResize = imageSize, maxPixels, signal, ...others } = options;
-  const { trainLimit, testLimit, ...badImages } = others;
+  const { trainLimit, testLimit, testOnly, ...badImages } = others;
   requireSide('the image size', imageSize);
   requireResize('testResize', testResize, imageSize);
   requireMaxPixels(maxPixels);
   const { classes, train, test } = await listClassFolders({
-    ...{ dataDir, testNames: TEST_NAMES, trainLimit, testLimit, signal },
+    ...{ dataDir, testNames: TEST_NAMES, trainLimit, testLimit, testOnly, signal },
   });
   requireMemory({
     what: `${train.count} training and ${test.count} test images of ${imageSize} x ${imageSize} pixels`,

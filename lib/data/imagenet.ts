@@ -28,6 +28,8 @@ export interface ListImageNetOptions extends BadImageOptions {
   /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
   readonly trainLimit?: number | undefined;
   readonly testLimit?: number | undefined;
+  /** Reads the test images alone; default: false. */
+  readonly testOnly?: boolean | undefined;
   /** Pixels a side; 224 by default. */
   readonly imageSize?: number | undefined;
   /** Pixels that the shorter side is scaled to before the centre is cut out, in evaluation; `imageSize` by default. */
@@ -47,10 +49,10 @@ export async function listImageNet(options: ListImageNetOptions): Promise<Datase
   requireSide('the image size', imageSize);
   requireResize('testResize', testResize, imageSize);
   requireMaxPixels(maxPixels);
-  const { trainLimit, testLimit, signal } = options;
+  const { trainLimit, testLimit, testOnly, signal } = options;
   const { classes, train, test } = await listClassFolders({
     ...(await layoutOf(dataDir)),
-    ...{ trainLimit, testLimit, signal },
+    ...{ trainLimit, testLimit, testOnly, signal },
   });
   const reading = { imageSize, testResize, maxPixels, onBadImage, reportBadImage };
   return {

@@ -13,6 +13,14 @@ export { loadDataset } from './dataset.js';
 export { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
 export { Draws } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';
+export {
+  compareParts,
+  type DataIdentity,
+  identifyDataset,
+  identifyPart,
+  type PartChanges,
+  type PartIdentity,
+} from './identity.js';
 export { type ReadImageOptions, readImage } from './image-file.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 export {

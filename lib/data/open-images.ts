@@ -31,6 +31,7 @@ export function requireImageFiles(part: DatasetPart): void {
   );
 }
 
-function isImageFiles(part: DatasetPart): part is ImageFiles {
+/** Whether a part is files that are decoded whenever they are used. */
+export function isImageFiles(part: DatasetPart): part is ImageFiles {
   return 'names' in part;
 }

@@ -16,7 +16,8 @@ const KINDS: readonly { name: string; form: Form; texture: Texture }[] = Object.
 export const SHAPES_CLASSES: readonly string[] = KINDS.map(({ name }) => name);
 
 const SPLITS = { train: 0, test: 1 } as const;
-const MAX_COUNT = 2 ** 32;
+/** 3 GiB of pixels. */
+const MAX_COUNT = 2 ** 20;
 
 export interface ShapesOptions {
   readonly split: keyof typeof SPLITS;
@@ -33,11 +34,14 @@ export interface ShapesOptions {
  * One large figure, whose form and texture are the class, among smaller figures of any form and texture and bars before and
  * behind it, on a gradient, under noise. Place, size, rotation and colours are random and say nothing about the class.
  *
- * Throws `DataError` (DATA_ARGUMENT) for a count below 1 or a bad seed.
+ * Throws `DataError` (DATA_ARGUMENT) for a count below 1 or above 2^20, or a bad seed.
  */
 export function generateShapes({ split, count, seed = 0 }: ShapesOptions): LabelledImages {
   if (!Number.isInteger(count) || count < 1 || count > MAX_COUNT) {
-    throw new DataError('DATA_ARGUMENT', `shapes: the number of images must be an integer from 1, got ${count}`);
+    throw new DataError(
+      'DATA_ARGUMENT',
+      `shapes: the number of images must be an integer from 1 to ${MAX_COUNT}, got ${count}`,
+    );
   }
   const imageLength = 3 * SHAPES_SIDE * SHAPES_SIDE;
   const images = new Uint8Array(count * imageLength);

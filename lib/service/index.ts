@@ -1,2 +1,2 @@
-export type { JobOptions } from './messages.js';
+export type { JobOptions, ResumeJobOptions } from './messages.js';
 export { TrainingJob, TrainingJobError } from './training-job.js';

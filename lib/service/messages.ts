@@ -1,8 +1,17 @@
 // What passes between a training job and its worker thread: plain data, cloned.
-import type { Recipe, RunOptions, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
+import type {
+  Recipe,
+  ResumeOptions,
+  RunOptions,
+  StartFrom,
+  TrainingEvent,
+  TrainingOutcome,
+} from '../training/index.js';
 
 /** Options of a run that can be cloned. */
 export type JobOptions = Pick<RunOptions, 'cache' | 'checkpointSeconds' | 'cudaGraph' | 'onBadImage'>;
+
+export type ResumeJobOptions = JobOptions & Pick<ResumeOptions, 'dataDir' | 'device' | 'acceptChangedData'>;
 
 export type JobInput =
   | {
@@ -12,7 +21,7 @@ export type JobInput =
       readonly startFrom?: StartFrom;
       readonly options: JobOptions;
     }
-  | { readonly kind: 'resume'; readonly runDirectory: string; readonly options: JobOptions };
+  | { readonly kind: 'resume'; readonly runDirectory: string; readonly options: ResumeJobOptions };
 
 export type ToWorker = { readonly type: 'cancel' };
 

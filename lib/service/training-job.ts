@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
-import type { FromWorker, JobInput, JobOptions, ToWorker } from './messages.js';
+import type { FromWorker, JobInput, JobOptions, ResumeJobOptions, ToWorker } from './messages.js';
 
 /** A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE. */
 export class TrainingJobError extends Error {
@@ -55,7 +55,7 @@ export class TrainingJob extends EventEmitter<JobEvents> {
   }
 
   /** Goes on with an interrupted run. */
-  static resume({ runDirectory, ...options }: { runDirectory: string } & JobOptions): TrainingJob {
+  static resume({ runDirectory, ...options }: { runDirectory: string } & ResumeJobOptions): TrainingJob {
     return new TrainingJob({ kind: 'resume', runDirectory, options });
   }
 

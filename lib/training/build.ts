@@ -6,7 +6,10 @@ import type { Device } from '../tensor/index.js';
 import type { Recipe } from './recipe.js';
 import { endToEndStages, headStage, layerwiseStages, type Stage } from './stage.js';
 
-/** The network of a recipe, with the initial weights of its seed, on the device. */
+/**
+ * The network of a recipe, with the initial weights of its seed, on the device. Throws ModelError for values that do not go
+ * together.
+ */
 export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
   const shared = { classes, imageSize: recipe.dataset.imageSize, seed: recipe.seed };
   const { model } = recipe;

@@ -7,9 +7,11 @@ import { z } from 'zod';
 import type { Network } from '../models/index.js';
 import { loadInto, type Module, readSafetensors, type StateDict, writeSafetensors } from '../nn/index.js';
 import type { GradScaler, Sgd } from '../optim/index.js';
-import type { Generator, Tensor } from '../tensor/index.js';
+import { describeIssue, isAtLeastSum, shown } from '../schema.js';
+import { type Generator, scope, type Tensor } from '../tensor/index.js';
 import { RunDirectoryError } from './errors.js';
 import type { MeterState } from './meter.js';
+import type { Precision } from './precision.js';
 import { readJson, writeWhole } from './run-directory.js';
 import type { Stage } from './stage.js';
 
@@ -22,20 +24,35 @@ export interface Position {
   step: number;
 }
 
+const index = z.int().min(0);
+const seconds = z.number().min(0);
+
 const stateSchema = z.strictObject({
-  formatVersion: z.literal(1),
-  position: z.strictObject({ stage: z.int().min(0), epoch: z.int().min(0), step: z.int().min(0) }),
+  formatVersion: z.literal(1, 'expected 1, the format of this version of layerwise'),
+  position: z.strictObject({ stage: index, epoch: index, step: index }),
   /** The sums of an epoch that was left in its middle. */
-  meter: z.strictObject({ lossSum: z.number(), correct: z.number(), images: z.number() }).nullable(),
-  scaler: z.strictObject({ scale: z.number(), goodSteps: z.int(), skipped: z.int() }).nullable(),
+  meter: z.strictObject({ lossSum: z.number().min(0), correct: index, images: z.int().min(1) }).nullable(),
+  scaler: z
+    .strictObject({
+      scale: z
+        .number()
+        .positive()
+        .refine((scale) => Number.isInteger(Math.log2(scale)), 'expected a power of 2'),
+      goodSteps: index,
+      skipped: index,
+    })
+    .nullable(),
   isFirstStep: z.boolean(),
   /** Training time of the run so far, and of the layers that are done. */
-  seconds: z.number(),
-  stageSeconds: z.array(z.number()),
+  seconds,
+  stageSeconds: z.array(seconds),
   /** The tensors of each finished stage. */
   finished: z.array(z.string()),
   /** The tensors of the stage in training; null before its first step. */
-  current: z.string().nullable(),
+  current: z
+    .string()
+    .regex(/^training-\d{1,15}\.safetensors$/, 'expected training-N.safetensors')
+    .nullable(),
 });
 
 export type CheckpointState = z.infer<typeof stateSchema>;
@@ -48,7 +65,71 @@ export interface TrainingState {
   readonly stageSeconds: readonly number[];
 }
 
+/** What of a run decides which checkpoints it can have. */
+export interface CheckpointLimits {
+  readonly stages: readonly Stage[];
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly trainCount: number;
+  readonly precision: Precision;
+}
+
+const LARGEST_FLOAT32 = (2 - 2 ** -23) * 2 ** 127;
+
+/** The first of a state's values that is in range by itself, and does not fit the run or another one; null where all fit. */
+function misfitOf(
+  state: CheckpointState,
+  { stages, epochs, batchSize, trainCount, precision }: CheckpointLimits,
+): string | null {
+  const { position, meter, scaler, isFirstStep, current, finished, stageSeconds } = state;
+  const { stage, epoch, step } = position;
+  const stepsPerEpoch = Math.ceil(trainCount / batchSize);
+  const steps = epoch * stepsPerEpoch + step;
+  const isAtStart = steps === 0;
+  const images = Math.min(step * batchSize, trainCount);
+  // fp16 leaves steps out, also all of them.
+  const hasNoStep = precision === 'fp16' && scaler !== null && scaler.skipped > 0 && isFirstStep;
+  const lastStage = current === null ? stages.length : stages.length - 1;
+  const files = stages.slice(0, stage).map(finishedFile);
+  const rules: readonly [isRight: boolean, name: string, expected: string, got: unknown][] = [
+    [stage <= lastStage, 'position.stage', `0 to ${lastStage}`, stage],
+    [epoch < epochs, 'position.epoch', `0 to ${epochs - 1}`, epoch],
+    [step <= stepsPerEpoch, 'position.step', `0 to ${stepsPerEpoch}, the steps of an epoch`, step],
+    [current !== null || isAtStart, 'current', 'a file of tensors, after the first step', current],
+    [finished.join() === files.join(), 'finished', `[${files.join(', ')}], one file a finished layer`, finished],
+    [stageSeconds.length === stage, 'stageSeconds', `${stage}, one a finished layer`, stageSeconds],
+    [isAtLeastSum(state.seconds, stageSeconds), 'seconds', 'at least the sum of stageSeconds', state.seconds],
+    [
+      (meter !== null) === step > 0,
+      'meter',
+      step > 0 ? 'the sums of the epoch so far' : 'null before a first step',
+      meter,
+    ],
+    [meter === null || meter.images === images, 'meter.images', `${images}, those of ${step} steps`, meter?.images],
+    [meter === null || meter.correct <= images, 'meter.correct', `0 to ${images}`, meter?.correct],
+    [
+      meter === null || meter.lossSum <= images * LARGEST_FLOAT32,
+      'meter.lossSum',
+      `a sum of ${images} finite losses`,
+      meter?.lossSum,
+    ],
+    [
+      (scaler !== null) === (precision === 'fp16' && !isAtStart),
+      'scaler',
+      precision === 'fp16' && !isAtStart ? 'a scale, as with fp16' : 'null, as with every precision but fp16',
+      scaler,
+    ],
+    [scaler === null || scaler.goodSteps <= steps, 'scaler.goodSteps', `0 to ${steps}`, scaler?.goodSteps],
+    [scaler === null || scaler.skipped <= steps, 'scaler.skipped', `0 to ${steps}`, scaler?.skipped],
+    [isFirstStep === isAtStart || hasNoStep, 'isFirstStep', `${isAtStart} after ${steps} steps`, isFirstStep],
+  ];
+  const broken = rules.find(([isRight]) => !isRight);
+  return broken === undefined ? null : `${broken[1]}: expected ${broken[2]}, got ${shown(broken[3])}`;
+}
+
 const STATE_FILE = 'state.json';
+
+const finishedFile = ({ layer }: Stage): string => `layer-${String(layer).padStart(2, '0')}.safetensors`;
 
 function stageTensors(stage: Stage): StateDict {
   const tensors: StateDict = new Map();
@@ -60,6 +141,46 @@ function stageTensors(stage: Stage): StateDict {
 
 const momentumName = (i: number): string => `momentum.${i}`;
 
+/** `loadInto`, of tensors as they were saved: of the same types, and finite. */
+function load(target: StateDict, source: StateDict): void {
+  for (const [name, own] of target) {
+    const tensor = source.get(name);
+    if (tensor !== undefined) requireLike(name, tensor, own);
+  }
+  loadInto(target, source);
+}
+
+function requireLike(name: string, tensor: Tensor, own: Tensor): void {
+  const type = ({ dtype, shape }: Tensor): string => `${dtype} [${shape.join(', ')}]`;
+  if (type(tensor) !== type(own)) throw new RunDirectoryError(`${name}: expected ${type(own)}, got ${type(tensor)}`);
+  const holdsNumbers = tensor.dtype !== 'float32' || scope(() => Number.isFinite(tensor.mul(0).sum().item()));
+  if (!holdsNumbers) throw new RunDirectoryError(`${name}: expected finite numbers, got others`);
+}
+
+const isStart = ({ epoch, step }: Position): boolean => epoch === 0 && step === 0;
+
+/** A position as a file of tensors has it. */
+const nameOf = ({ stage, epoch, step }: Position): string => `stage ${stage}, epoch ${epoch}, step ${step}`;
+
+/** The tensors are those of the state that names them; files of older versions do not say. */
+function requirePosition(position: string | undefined, state: CheckpointState): void {
+  const expected = nameOf(state.position);
+  if (position === undefined || position === expected) return;
+  throw new RunDirectoryError(`expected the tensors of ${expected}, got those of ${position}`);
+}
+
+/** One buffer a parameter, once a step has been made; before, none. */
+function requireMomentum(buffers: readonly Tensor[], optimizer: Sgd, { position }: CheckpointState): void {
+  const own = optimizer.state.momentumBuffers;
+  if (isStart(position) && buffers.length === 0) return;
+  if (buffers.length !== own.length) {
+    throw new RunDirectoryError(`momentum: expected ${own.length} tensors, one a parameter, got ${buffers.length}`);
+  }
+  buffers.forEach((buffer, i) => {
+    requireLike(momentumName(i), buffer, own[i]!);
+  });
+}
+
 export class CheckpointStore {
   #serial = 0;
   #finished: string[] = [];
@@ -70,37 +191,31 @@ export class CheckpointStore {
     return existsSync(join(this.directory, STATE_FILE));
   }
 
-  /** Throws RunDirectoryError, naming the file, for a state that is none or lies outside the run's stages and epochs. */
-  async read(limits: { stages: number; epochs: number }): Promise<CheckpointState> {
+  /** Throws RunDirectoryError with file and field for a state that is none, that the run cannot have, or that contradicts itself. */
+  async read(limits: CheckpointLimits): Promise<CheckpointState> {
     const file = join(this.directory, STATE_FILE);
-    const parsed = stateSchema.safeParse(await readJson(file));
-    if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      throw new RunDirectoryError(`${file}: ${issue!.path.join('.')}: ${issue!.message}`);
-    }
-    const { position, finished, stageSeconds } = parsed.data;
-    const isOfThisRun =
-      position.stage <= limits.stages &&
-      position.epoch < limits.epochs &&
-      finished.length === position.stage &&
-      stageSeconds.length === position.stage;
-    if (!isOfThisRun) throw new RunDirectoryError(`${file}: its position and its layers do not fit the run's recipe`);
-    this.#finished = [...finished];
-    this.#serial = Number(/(\d+)\.safetensors$/.exec(parsed.data.current ?? '')?.[1] ?? 0);
+    const value = await readJson(file);
+    const parsed = stateSchema.safeParse(value);
+    if (!parsed.success) throw new RunDirectoryError(`${file}: ${describeIssue(parsed.error.issues[0]!, value)}`);
+    const misfit = misfitOf(parsed.data, limits);
+    if (misfit !== null) throw new RunDirectoryError(`${file}: ${misfit}`);
+    this.#finished = [...parsed.data.finished];
+    this.#serial = Number(/\d+/.exec(parsed.data.current ?? '')?.[0] ?? 0);
     return parsed.data;
   }
 
   /** Loads the finished stages of a checkpoint into the network. */
   async loadFinished(state: CheckpointState, stages: readonly Stage[]): Promise<void> {
     for (const [i, file] of state.finished.entries()) {
-      await this.#withTensors(file, (tensors) => loadInto(stageTensors(stages[i]!), tensors));
+      await this.#withTensors(file, (tensors) => load(stageTensors(stages[i]!), tensors));
     }
   }
 
   /** Loads the stage in training, its optimiser, and the generator that dropout draws from. */
   async loadCurrent(state: CheckpointState, stage: Stage, optimizer: Sgd, generator: Generator): Promise<void> {
     if (state.current === null) return;
-    await this.#withTensors(state.current, (tensors) => {
+    await this.#withTensors(state.current, (tensors, { position }) => {
+      requirePosition(position, state);
       const momentumBuffers: Tensor[] = [];
       for (let i = 0; tensors.has(momentumName(i)); i++) {
         momentumBuffers.push(tensors.get(momentumName(i))!);
@@ -108,9 +223,10 @@ export class CheckpointStore {
       }
       const generatorState = tensors.get('generator');
       tensors.delete('generator');
-      loadInto(stageTensors(stage), tensors);
+      load(stageTensors(stage), tensors);
+      requireMomentum(momentumBuffers, optimizer, state);
       // A stage that starts from given weights has not had an optimiser yet.
-      if (momentumBuffers.length > 0) optimizer.restore({ momentumBuffers, isFirstStep: state.isFirstStep });
+      if (!isStart(state.position)) optimizer.restore({ momentumBuffers, isFirstStep: state.isFirstStep });
       if (generatorState !== undefined) {
         generator.setState(generatorState);
         generatorState.dispose();
@@ -119,13 +235,16 @@ export class CheckpointStore {
     });
   }
 
-  async #withTensors(name: string, use: (tensors: StateDict) => void): Promise<void> {
+  async #withTensors(
+    name: string,
+    use: (tensors: StateDict, metadata: Readonly<Record<string, string>>) => void,
+  ): Promise<void> {
     const file = join(this.directory, name);
     if (!existsSync(file)) throw new RunDirectoryError(`${file}: not found, but ${STATE_FILE} names it`);
-    const { tensors } = await readSafetensors(file);
+    const { tensors, metadata } = await readSafetensors(file);
     const all = [...tensors.values()];
     try {
-      use(tensors);
+      use(tensors, metadata);
     } catch (error) {
       throw new RunDirectoryError(`${file}: ${(error as Error).message}`, { cause: error });
     } finally {
@@ -154,7 +273,7 @@ export class CheckpointStore {
       ...momentumBuffers.map((buffer, i) => [momentumName(i), buffer] as const),
       ['generator', generatorState],
     ]);
-    await writeSafetensors(join(this.directory, current), tensors);
+    await writeSafetensors(join(this.directory, current), tensors, { position: nameOf(state.position) });
     await this.#commit({ ...state, scaler: scaler?.state ?? null, isFirstStep, current });
   }
 
@@ -162,14 +281,14 @@ export class CheckpointStore {
   async saveStart(stage: Stage, state: TrainingState): Promise<void> {
     await this.#makeDirectory();
     const current = `training-${++this.#serial}.safetensors`;
-    await writeSafetensors(join(this.directory, current), stageTensors(stage));
+    await writeSafetensors(join(this.directory, current), stageTensors(stage), { position: nameOf(state.position) });
     await this.#commit({ ...state, scaler: null, isFirstStep: true, current });
   }
 
   /** Saves the end of a stage: from here its weights do not change. */
   async saveFinished(stage: Stage, state: TrainingState): Promise<void> {
     await this.#makeDirectory();
-    const file = `layer-${String(stage.layer).padStart(2, '0')}.safetensors`;
+    const file = finishedFile(stage);
     await writeSafetensors(join(this.directory, file), stageTensors(stage));
     this.#finished.push(file);
     await this.#commit({ ...state, scaler: null, isFirstStep: true, current: null });

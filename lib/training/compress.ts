@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { applyTransforms, type Dataset, noDraws, openImages } from '../data/index.js';
 import { type Accuracy, filterImportance } from '../evaluation/index.js';
-import { readRunRecord, writeReport } from '../evaluation/report/index.js';
+import { writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, keepFilters, type Network, SimCnn } from '../models/index.js';
 import { loadInto } from '../nn/index.js';
 import { noGrad, scope } from '../tensor/index.js';
@@ -22,7 +22,8 @@ export interface CompressOptions {
   readonly filters: number;
   /** The run directory to make: new or empty. */
   readonly out: string;
-  readonly device?: Recipe['device'];
+  /** Default: the run's own. */
+  readonly device?: Recipe['device'] | undefined;
 }
 
 export interface CompressionOutcome {
@@ -47,7 +48,7 @@ export async function compressRun({
   out,
   device,
 }: CompressOptions): Promise<CompressionOutcome> {
-  using source = await TrainedRun.open(runDirectory, { device: device ?? 'auto' });
+  using source = await TrainedRun.open(runDirectory, { device });
   const { network, recipe } = source;
   const { model } = recipe;
   if (!(network instanceof SimCnn) || model.name !== 'simcnn') {
@@ -76,12 +77,12 @@ export async function compressRun({
       kept,
       buildNetwork(smaller, source.classes.length, 'cpu'),
     );
-    using compressed = await TrainedRun.open(out, { device: device ?? 'auto' });
+    using compressed = await TrainedRun.open(out, { device });
     const last = source.layers - 1;
     const after = await compressed.evaluate(dataset.test, last);
     const ensemble = source.layers > 1 ? await compressed.evaluate(dataset.test, 'ensemble') : null;
 
-    const record = await readRunRecord(runDirectory);
+    const record = await source.directory.readRecord();
     await directory.writeMetrics((record.epochs as EpochRecord[]).filter(({ layer }) => layer < last));
     await directory.writeResult({
       layers: [

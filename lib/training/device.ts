@@ -2,6 +2,13 @@ import { buildInfo, type Device } from '../tensor/index.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
 
+/** The device that a run was trained on; where this machine has it not, the one that auto is. */
+export function deviceOfRecord(recorded: string): Device {
+  const { cudaAvailable, cudaDeviceCount } = buildInfo();
+  const isHere = recorded === 'cpu' || (cudaAvailable && Number(recorded.slice('cuda:'.length)) < cudaDeviceCount);
+  return resolveDevice(isHere ? recorded : 'auto');
+}
+
 /**
  * auto is the first CUDA device where there is one, else the CPU. A device that was asked for is never exchanged for
  * another: throws RecipeError, with the reason, when it is not there.

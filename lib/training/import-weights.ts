@@ -17,6 +17,7 @@ import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn
 import { type Tensor, zeros } from '../tensor/index.js';
 import { buildNetwork, notesOf } from './build.js';
 import { saveNetwork } from './checkpoint.js';
+import { resolveDevice } from './device.js';
 import { presetRecipe } from './presets.js';
 import { overrideRecipe, type Recipe } from './recipe.js';
 import { describeRun } from './run-config.js';
@@ -36,7 +37,7 @@ export interface ImportOptions {
    * features averaged to 7 x 7: where the size gives others, its first weight is rewritten so that the logits stay.
    */
   readonly imageSize?: number;
-  /** A name for each row of `classifier.6.weight`. `class 0`, `class 1` and so on unless told. */
+  /** A name for each row of `classifier.6.weight`; default: `class 0`, `class 1` and so on. Two may be the same. */
   readonly classes?: readonly string[];
 }
 
@@ -65,7 +66,8 @@ const LAST_LINEAR = 'classifier.6.weight';
  * Makes the run directory of a network that was trained elsewhere, as one network, on ImageNet's normalisation and crop.
  * Weights of float16, bfloat16 and float64 become float32; a missing `num_batches_tracked`, which the oldest files lack,
  * is 0. The width is the file's.
- * Throws WeightsError for a file that does not hold this network or has another number of classes than `classes`,
+ * Throws WeightsError for a file that does not hold this network or has another number of classes than `classes`, and for
+ * a class without a name,
  * SafetensorsError for one that is no safetensors file, ModelError for an image size that VGG does not take, and
  * RunDirectoryError for an `out` that is not empty. Nothing is written before all fits.
  */
@@ -152,7 +154,18 @@ function classesOf(tensors: StateDict, options: ImportOptions): readonly string[
       `classes: expected ${count} names, one a row of ${LAST_LINEAR} in ${from}, got ${classes.length}`,
     );
   }
+  const blank = classes?.findIndex((name) => name.trim() === '') ?? -1;
+  if (blank >= 0) throw new WeightsError(`classes: expected a name for each label, got none for label ${blank}`);
   return classes ?? Array.from({ length: count }, (_, label) => `class ${label}`);
+}
+
+/** The usual lists of ImageNet's classes have two cranes and two maillots: a reader of predictions is told. */
+function notesOfNames(classes: readonly string[]): string[] {
+  const repeated = new Set(classes.filter((name, label) => classes.indexOf(name) !== label));
+  return [...repeated].map((name) => {
+    const labels = [...classes.keys()].filter((label) => classes[label] === name);
+    return `The classes with labels ${labels.join(' and ')} have the same name, ${name}.`;
+  });
 }
 
 /** ImageNet's evaluation: the shorter side at 8/7 of the image size, 256 for 224, and a centre crop. */
@@ -211,6 +224,7 @@ async function writeRun(
 ): Promise<ImportOutcome> {
   const notes = [
     `Weights imported from ${basename(from)}, not trained here: what the recipe says of training is not theirs.`,
+    ...notesOfNames(classes),
     ...notesOf(recipe, network),
   ];
   const head = network.heads.at(-1)!;
@@ -222,7 +236,9 @@ async function writeRun(
   const directory = await RunDirectory.create(out);
   return directory.hold(async () => {
     const normalization = NORMALIZATION;
-    await directory.writeConfig(describeRun({ recipe, classes, normalization, device: 'cpu', precision: 'fp32' }));
+    // Where it is evaluated, unless told otherwise.
+    const device = resolveDevice(recipe.device);
+    await directory.writeConfig(describeRun({ recipe, classes, normalization, device, precision: 'fp32' }));
     await saveNetwork(network, { model: directory.model, auxiliaryHeads: null });
     await directory.writeResult(result);
     return { runDirectory: directory.path, report: await writeReport(directory.path), classes, notes };

@@ -16,5 +16,12 @@ export { overrideRecipe, parseRecipe, type Recipe } from './recipe.js';
 export { recipeOfRun } from './run-config.js';
 export { endToEndStages, headStage, layerwiseStages, type Stage } from './stage.js';
 export type { StartFrom } from './start-from.js';
-export { type RunOptions, resume, type TrainingOutcome, type TrainOptions, train } from './train.js';
+export {
+  type ResumeOptions,
+  type RunOptions,
+  resume,
+  type TrainingOutcome,
+  type TrainOptions,
+  train,
+} from './train.js';
 export { type LayerSelection, type RunEvaluation, TrainedRun } from './trained-run.js';

@@ -1,9 +1,16 @@
 import { existsSync } from 'node:fs';
-import { appendFile, open, readdir, readFile, rename } from 'node:fs/promises';
+import { appendFile, open, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withLock } from '../../scripts/support/lock.mjs';
 import { makeDirectory } from '../../scripts/support/make-directory.mjs';
-import { type RunConfig, type RunResult, readRunRecord } from '../evaluation/report/index.js';
+import {
+  type RunConfig,
+  type RunRecord,
+  RunRecordError,
+  type RunResult,
+  readRunRecord,
+} from '../evaluation/report/index.js';
+import { readJsonFile, TextFileError } from '../text-file.js';
 import { RunDirectoryError } from './errors.js';
 import type { EpochRecord } from './events.js';
 
@@ -89,8 +96,18 @@ export class RunDirectory {
     await writeWhole(join(this.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
   }
 
+  /** Config, metrics and result. Throws RunDirectoryError with file and field for what is not as a run writes it. */
+  async readRecord(): Promise<RunRecord> {
+    try {
+      return await readRunRecord(this.path);
+    } catch (error) {
+      if (!(error instanceof RunRecordError)) throw error;
+      throw new RunDirectoryError(error.message, { cause: error });
+    }
+  }
+
   async readConfig(): Promise<RunConfig> {
-    return (await readRunRecord(this.path)).config;
+    return (await this.readRecord()).config;
   }
 
   /** Replaces all metrics that there are. */
@@ -104,11 +121,12 @@ export class RunDirectory {
 
   /** The records before a position; what was written after it (by a run that was killed) is taken out of the file. */
   async rewindMetrics(before: { layer: number; epoch: number }): Promise<EpochRecord[]> {
-    const { epochs, incompleteLine } = await readRunRecord(this.path);
+    const { epochs, incompleteLine } = await this.readRecord();
     const earlier = (epochs as EpochRecord[]).filter(
       (e) => e.layer < before.layer || (e.layer === before.layer && e.epoch < before.epoch),
     );
-    if (earlier.length < epochs.length || incompleteLine !== undefined) await this.writeMetrics(earlier);
+    // Also where only the end of the last line is missing, to which the next record would be joined.
+    if (epochs.length > 0 || incompleteLine !== undefined) await this.writeMetrics(earlier);
     return earlier;
   }
 
@@ -118,21 +136,18 @@ export class RunDirectory {
 
   /** The result of a finished run, or null. */
   async readResult(): Promise<RunResult | null> {
-    return (await readRunRecord(this.path)).result ?? null;
+    return (await this.readRecord()).result ?? null;
   }
 }
 
-/** Reads a JSON file; throws RunDirectoryError, naming it, when it is not there or not JSON. */
+/** Reads a JSON file; throws RunDirectoryError, naming it and the place in it, when it is not there or not JSON. */
 export async function readJson(file: string): Promise<unknown> {
-  let text: string;
   try {
-    text = await readFile(file, 'utf8');
-  } catch {
-    throw new RunDirectoryError(`${file}: not found`);
-  }
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new RunDirectoryError(`${file}: expected JSON, got something else; the file is corrupted`);
+    return await readJsonFile(file);
+  } catch (error) {
+    if (!(error instanceof TextFileError)) throw error;
+    const { problem, place } = error;
+    const where = place === null ? '' : `line ${place.line}, column ${place.column}: `;
+    throw new RunDirectoryError(`${file}: ${where}${problem}`, { cause: error });
   }
 }

@@ -1,9 +1,9 @@
 // Training that starts from the layers of a finished run instead of from the first layer.
 import { resolve } from 'node:path';
-import { readRunRecord } from '../evaluation/report/index.js';
 import type { Network } from '../models/index.js';
 import { loadInto, type Module } from '../nn/index.js';
 import type { CheckpointStore } from './checkpoint.js';
+import { describeClasses } from './data-check.js';
 import { RunDirectoryError } from './errors.js';
 import type { EpochRecord } from './events.js';
 import type { RunDirectory } from './run-directory.js';
@@ -40,7 +40,7 @@ export async function takeLayers(
   classes: readonly string[],
   { runDirectory, layers, head = 'new' }: StartFrom,
 ): Promise<TakenLayers> {
-  using source = await TrainedRun.open(runDirectory, { device: 'cpu' });
+  using source = await TrainedRun.open(runDirectory, { device: 'cpu', precision: 'fp32' });
   const taken = layers ?? source.layers;
   const refuse = (problem: string): never => {
     throw new RunDirectoryError(`${runDirectory}: cannot start from this run: ${problem}`);
@@ -52,9 +52,8 @@ export async function takeLayers(
     );
   }
   if (!source.hasAuxiliaryHeads) refuse('it was trained end to end, so its layers have no heads of their own');
-  if (source.classes.join() !== classes.join()) {
-    refuse(`it tells ${source.classes.length} classes apart that are not the ${classes.length} of the data set`);
-  }
+  const classChanges = describeClasses({ classes: source.classes }, { classes });
+  if (classChanges !== null) refuse(`its classes are not those of the data set: ${classChanges}`);
   if (source.network.inputShape.join() !== network.inputShape.join()) {
     refuse(`its images are ${source.network.inputShape.join(' x ')}, these ${network.inputShape.join(' x ')}`);
   }
@@ -72,7 +71,7 @@ export async function takeLayers(
     copy(`the head of layer ${layer + 1}`, source.network.heads[layer]!, network.heads[layer]!);
   }
 
-  const { epochs, result } = await readRunRecord(runDirectory);
+  const { epochs, result } = await source.directory.readRecord();
   const finished = isLast(taken - 1) ? taken - 1 : taken;
   return {
     from: { runDirectory: resolve(runDirectory), layers: taken, head },

@@ -1,4 +1,14 @@
-import { type Dataset, loadDataset, type OnBadImage, openImages, requireImageFiles } from '../data/index.js';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import {
+  type Dataset,
+  identifyDataset,
+  loadDataset,
+  type OnBadImage,
+  openImages,
+  requireImageFiles,
+} from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, drawNetworkFrom, type Network } from '../models/index.js';
 import { type Device, Generator, isCuda, setCudnnBenchmark, setThreads } from '../tensor/index.js';
@@ -6,6 +16,7 @@ import { BadImageLog } from './bad-image-log.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
+import { checkData, loadRunData } from './data-check.js';
 import { resolveDevice } from './device.js';
 import { RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
@@ -14,7 +25,7 @@ import { RecomputedFeatures } from './features.js';
 import { requireGraphs } from './graphed-steps.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
-import { describeRun } from './run-config.js';
+import { describeDevice, describeRun, recordedNetwork, recordedRecipe } from './run-config.js';
 import { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 import { recordTakenLayers, type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
@@ -54,6 +65,15 @@ export interface TrainOptions extends RunOptions {
   readonly startFrom?: StartFrom;
 }
 
+export interface ResumeOptions extends RunOptions {
+  /** Where the data of the run lies now, if it has moved; it is recorded. */
+  readonly dataDir?: string;
+  /** Another device than the run's own; it is recorded. */
+  readonly device?: Recipe['device'];
+  /** Goes on, with a note, where images were replaced in place, as a damaged file is; default: false. */
+  readonly acceptChangedData?: boolean;
+}
+
 export interface TrainingOutcome {
   readonly runDirectory: string;
   /** Path of report.html. */
@@ -72,10 +92,15 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   const badImages = new BadImageLog();
   const dataset = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: null });
+  const data = await identifyDataset(dataset);
+  const { dataDir } = recipe.dataset;
   const resolved: Recipe = {
     ...recipe,
+    precision,
     dataset: {
       ...recipe.dataset,
+      // Whoever opens the run does so from another working directory.
+      dataDir: dataDir === null ? null : resolve(dataDir),
       title: dataset.title,
       trainCount: dataset.train.count,
       testCount: dataset.test.count,
@@ -94,6 +119,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
         recipe: resolved,
         classes: dataset.classes,
         normalization: dataset.normalization,
+        data,
         device,
         precision,
         startedFrom: taken?.from,
@@ -110,42 +136,41 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   }
 }
 
-/** Goes on with an interrupted run. A run that is finished already only gives its result. */
-export async function resume(runDirectory: string, options: RunOptions = {}): Promise<TrainingOutcome> {
+/**
+ * Goes on with an interrupted run. A run that is finished already only gives its result. Throws RunDirectoryError where the
+ * data is no longer what the run was started with, or a file of the run is damaged, and what `train` throws.
+ */
+export async function resume(runDirectory: string, options: ResumeOptions = {}): Promise<TrainingOutcome> {
   const directory = RunDirectory.open(runDirectory);
   return directory.hold(() => resumeHeld(directory, options));
 }
 
-async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise<TrainingOutcome> {
+async function resumeHeld(directory: RunDirectory, options: ResumeOptions): Promise<TrainingOutcome> {
   const result = await directory.readResult();
   const checkpoints = new CheckpointStore(directory.checkpoint);
   if (result !== null) {
+    if (!existsSync(directory.model))
+      throw new RunDirectoryError(`${directory.model}: not found, but the run has finished`);
+    if (options.dataDir !== undefined) {
+      await reopenData(directory, await directory.readConfig(), { ...options, badImages: new BadImageLog() });
+    }
     await checkpoints.remove();
     return finish(directory, result, options);
   }
 
-  const before = await directory.readConfig();
-  const recipe = withPolicy(parseRecipe(before.recipe), options);
-  const config = { ...before, recipe };
-  if (options.onBadImage !== undefined) await directory.writeConfig(config);
-  const device = resolveDevice(config.device);
-  const precision = resolvePrecision(config.precision as Precision, device);
-  if (options.cudaGraph) requireGraphs(recipe, device, precision);
+  const recorded = await directory.readConfig();
+  const device = resolveDevice(options.device ?? recorded.device);
+  const precision = resolvePrecision(recorded.precision, device);
   const badImages = new BadImageLog();
   badImages.open(directory.badImages);
-  const dataset = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: directory.path });
-  for (const [part, recorded] of [
-    ['train', recipe.dataset.trainCount],
-    ['test', recipe.dataset.testCount],
-  ] as const) {
-    if (recorded !== dataset[part].count) {
-      throw new RunDirectoryError(
-        `${directory.path}: the run was started with ${recorded} ${part} images, but the data set now has ${dataset[part].count}`,
-      );
-    }
-  }
+  const { config, recipe, dataset } = await reopenData(
+    directory,
+    { ...recorded, ...describeDevice(device) },
+    { ...options, badImages },
+  );
+  if (options.cudaGraph) requireGraphs(recipe, device, precision);
   useThreads({ ...recipe, threads: config.threads ?? null });
-  const network = buildNetwork(recipe, dataset.classes.length, device);
+  const network = recordedNetwork(directory, recipe, dataset.classes.length, device);
   try {
     const stages = buildStages(recipe, network, config.startedFrom?.layers);
     if (!checkpoints.exists) {
@@ -159,6 +184,39 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
   } finally {
     disposeNetwork(network);
   }
+}
+
+/** Loads the data of a run and checks that it is the same. What is no longer as the record has it is recorded anew. */
+async function reopenData(
+  directory: RunDirectory,
+  recorded: RunConfig,
+  options: ResumeOptions & { badImages: BadImageLog },
+): Promise<{ config: RunConfig; recipe: Recipe; dataset: Dataset }> {
+  const recipe = withPolicy(movedTo(options.dataDir, recordedRecipe(directory, recorded)), options);
+  const dataset = await loadRecipeDataset(recipe, { ...options, runDirectory: directory.path });
+  const { data, notes } = await checkData(directory.path, recorded, dataset, options);
+  const { normalization } = recorded;
+  if (normalization !== undefined && !isDeepStrictEqual(normalization, dataset.normalization)) {
+    const [expected, got] = [dataset.normalization, normalization].map((one) => JSON.stringify(one));
+    throw new RunDirectoryError(`${directory.path}/config.json: normalization: expected ${expected}, got ${got}`);
+  }
+  const config: RunConfig = {
+    ...recorded,
+    recipe: { ...recorded.recipe, dataset: recipe.dataset },
+    classes: [...dataset.classes],
+    data,
+    ...(notes.length === 0 ? {} : { notes: [...(recorded.notes ?? []), ...notes] }),
+  };
+  await directory.writeConfig(config);
+  return { config, recipe, dataset };
+}
+
+function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {
+  if (dataDir === undefined) return recipe;
+  if (recipe.dataset.name === 'shapes') {
+    throw new RecipeError(`dataset.dataDir: expected none for shapes, which is drawn by the program, got ${dataDir}`);
+  }
+  return { ...recipe, dataset: { ...recipe.dataset, dataDir: resolve(dataDir) } };
 }
 
 async function takeFrom(
@@ -177,10 +235,12 @@ async function takeFrom(
 /** Goes on from the checkpoint, where there is one, else from the first step. */
 async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
   const { checkpoints, stages, recipe, network, directory } = run;
-  const limits = { stages: stages.length, epochs: recipe.training.epochs };
+  const { epochs, batchSize } = recipe.training;
+  const limits = { stages, epochs, batchSize, trainCount: run.dataset.train.count, precision: run.precision };
   const state = checkpoints.exists ? await checkpoints.read(limits) : null;
   const layer = stages[state?.position.stage ?? 0]?.layer ?? network.blocks.length;
   const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
+  if (state !== null) requireRecords(run, state, records);
   return runToEnd({ ...run, from: state === null ? null : { state, records } });
 }
 
@@ -188,12 +248,32 @@ function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadImage }: 
   return { ...recipe, dataset: { ...recipe.dataset, onBadImage } };
 }
 
+/** The metrics of all epochs before a checkpoint are there: the result is made of them. */
+function requireRecords(
+  { stages, recipe, config, directory }: Omit<PreparedRun, 'from'>,
+  { position }: CheckpointState,
+  records: readonly EpochRecord[],
+): void {
+  const taken = config.startedFrom?.layers ?? 0;
+  for (const [i, { layer }] of stages.slice(0, position.stage + 1).entries()) {
+    // Of layers that were taken there are those of another run, if any.
+    if (i < taken) continue;
+    const expected = i < position.stage ? recipe.training.epochs : position.epoch;
+    const got = records.filter((record) => record.layer === layer).length;
+    if (got === expected) continue;
+    throw new RunDirectoryError(
+      `${directory.path}/metrics.jsonl: expected ${expected} epochs of layer ${layer} before the checkpoint, got ${got}`,
+    );
+  }
+}
+
+/** Of a run that goes on, `runDirectory` is where it is. */
 async function loadRecipeDataset(
   { dataset, augmentation }: Recipe,
   { signal, badImages, runDirectory }: RunOptions & { badImages: BadImageLog; runDirectory: string | null },
 ): Promise<Dataset> {
   const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = dataset;
-  const loaded = await loadDataset({
+  const options = {
     name,
     imageSize,
     ...(dataDir === null ? {} : { dataDir }),
@@ -204,7 +284,9 @@ async function loadRecipeDataset(
     onBadImage,
     reportBadImage: badImages.add,
     ...(signal === undefined ? {} : { signal }),
-  }).catch((error: unknown) => {
+  };
+  const loading = runDirectory === null ? loadDataset(options) : loadRunData(runDirectory, dataDir, options);
+  const loaded = await loading.catch((error: unknown) => {
     throw signal?.aborted ? new TrainingInterrupted(runDirectory, { cause: error }) : error;
   });
   // Before the run directory is made, too.
@@ -261,7 +343,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
   using generator = Generator.create({ seed: recipe.seed, device });
   drawNetworkFrom(network, generator);
 
-  const notes = notesOf(recipe, network);
+  const notes = [...notesOf(recipe, network), ...(config.notes ?? [])];
   const { randomResizedCrop } = recipe.augmentation;
   const trainImages = openImages(dataset.train, { device, randomResizedCrop });
   const testImages = openImages(dataset.test, { device });
@@ -284,7 +366,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       type: 'start',
       runDirectory: directory.path,
       config,
-      notes: [...notes, ...badImages.notes],
+      notes: [...notes, ...badImages.notes, ...neverReached(recipe)],
       resumedFrom: from === null ? null : resumedFrom(from.state, stages),
     });
     const trainer = new Trainer({
@@ -319,6 +401,13 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     trainImages.dispose();
     testImages.dispose();
   }
+}
+
+/** Told when a run starts: a preset's drops of the rate are often beyond the epochs that a flag asks for. */
+function neverReached({ training: { milestones, epochs } }: Recipe): string[] {
+  const beyond = milestones.filter((milestone) => milestone >= epochs);
+  if (beyond.length === 0) return [];
+  return [`The learning rate does not drop at ${beyond.join(', ')}: a layer has ${epochs} epochs.`];
 }
 
 async function finish(directory: RunDirectory, result: RunResult, { onEvent }: RunOptions): Promise<TrainingOutcome> {

@@ -2,7 +2,7 @@ import {
   applyTransforms,
   type Dataset,
   type DatasetPart,
-  loadDataset,
+  type loadDataset,
   noDraws,
   openImages,
   type Transform,
@@ -19,12 +19,14 @@ import {
 import { disposeNetwork, type Network } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { type Device, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
-import { buildNetwork, buildTransforms } from './build.js';
+import { buildTransforms } from './build.js';
 import { loadNetwork } from './checkpoint.js';
-import { resolveDevice } from './device.js';
+import { describeClasses, describeTestChanges, loadRunData } from './data-check.js';
+import { deviceOfRecord, resolveDevice } from './device.js';
 import { RunDirectoryError } from './errors.js';
 import { frozenDtype, inPrecision, type Precision, resolvePrecision } from './precision.js';
-import { parseRecipe, type Recipe } from './recipe.js';
+import type { Recipe } from './recipe.js';
+import { recordedNetwork, recordedRecipe } from './run-config.js';
 import { RunDirectory } from './run-directory.js';
 
 export interface RunEvaluation extends Accuracy {
@@ -56,18 +58,25 @@ export class TrainedRun {
     this.#frozen = new FrozenBlocks(network.blocks, frozenDtype(precision));
   }
 
-  /** Throws RunDirectoryError, SafetensorsError or StateDictError for a directory that is not a whole, finished run. */
-  static async open(path: string, options: { device?: Recipe['device'] } = {}): Promise<TrainedRun> {
+  /**
+   * Device and precision default to those that the run was trained with; where its GPU is not there, to the device that there
+   * is. Throws RunDirectoryError or SafetensorsError for a directory that is not a whole, finished run, and RecipeError for a
+   * device or a precision that this machine does not have.
+   */
+  static async open(
+    path: string,
+    options: { device?: Recipe['device'] | undefined; precision?: Recipe['precision'] | undefined } = {},
+  ): Promise<TrainedRun> {
     const directory = RunDirectory.open(path);
     const config = await directory.readConfig();
     const { classes, normalization } = config;
     if (classes === undefined || normalization === undefined) {
       throw new RunDirectoryError(`${path}/config.json: expected classes and normalization, but they are not there`);
     }
-    const recipe = parseRecipe(config.recipe);
-    const device = resolveDevice(options.device ?? 'auto');
-    const precision = resolvePrecision(recipe.precision, device);
-    const network = buildNetwork(recipe, classes.length, device);
+    const recipe = recordedRecipe(directory, config);
+    const device = options.device === undefined ? deviceOfRecord(config.device) : resolveDevice(options.device);
+    const precision = resolvePrecision(options.precision ?? config.precision, device);
+    const network = recordedNetwork(directory, recipe, classes.length, device);
     for (const module of [...network.blocks, ...network.heads]) module.eval();
     const run = new TrainedRun(
       directory,
@@ -136,14 +145,17 @@ export class TrainedRun {
     });
   }
 
-  /** The data set that the run was trained on, or another of the same classes; of other ones where `anyClasses` is told. */
+  /**
+   * The data set that the run was trained on, or another of the same classes; of other ones where `anyClasses` is true.
+   * With `testOnly` the training images are not read, and may be missing. Throws DataError and RunDirectoryError.
+   */
   async loadDataset(
     overrides: Partial<Parameters<typeof loadDataset>[0]> = {},
     { anyClasses = false }: { anyClasses?: boolean } = {},
   ): Promise<Dataset> {
     const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = this.recipe.dataset;
     const own = overrides.name === undefined || overrides.name === name;
-    const dataset = await loadDataset({
+    const dataset = await loadRunData(this.directory.path, dataDir, {
       name,
       imageSize,
       ...(testResize === null ? {} : { testResize }),
@@ -154,13 +166,23 @@ export class TrainedRun {
       ...(own && testLimit !== null ? { testLimit } : {}),
       ...overrides,
     });
-    if (!anyClasses && dataset.classes.join() !== this.classes.join()) {
+    const changes = anyClasses ? null : describeClasses(this, dataset);
+    if (changes !== null) {
       throw new RunDirectoryError(
-        `the run's ${this.classes.length} classes (${this.#some(this.classes)}) are not the ${dataset.classes.length} of ` +
-          `the data set ${dataset.name} (${this.#some(dataset.classes)})`,
+        `${this.directory.path}: the run's ${this.classes.length} classes are not the ${dataset.classes.length} of the data ` +
+          `set ${dataset.name}: ${changes}`,
       );
     }
     return dataset;
+  }
+
+  /**
+   * How the test images differ from those that the run was trained with, for people; null where they do not, where that was
+   * not recorded, and for another data set.
+   */
+  async testChanges(dataset: Dataset): Promise<string | null> {
+    if (dataset.name !== this.recipe.dataset.name) return null;
+    return describeClasses(this, dataset) ?? (await describeTestChanges(this.config, dataset));
   }
 
   /** Loss, top-1, top-5 and confusions of a layer's head, or of the ensemble (which has no loss), on labelled images. */
@@ -187,10 +209,6 @@ export class TrainedRun {
       ensemble.dispose();
       images.dispose();
     }
-  }
-
-  #some(classes: readonly string[]): string {
-    return `${classes.slice(0, 3).join(', ')}${classes.length > 3 ? ', ...' : ''}`;
   }
 
   #check(selection: LayerSelection): void {

@@ -33,7 +33,7 @@ describe('--on-bad-image', () => {
     const failed = await layerwise(['train', ...SET, ...FLAGS, '--out', at('failed')]);
     expect(failed.code).toBe(1);
     expect(failed.stderr).toBe(
-      `layerwise: ${bad} is an HTML page: expected a JPEG or PNG image; put a good file in its place and resume, ` +
+      `layerwise: ${bad} is an HTML page: expected a JPEG or PNG image; put a good file in its place and go on (--resume DIR --accept-changed-data), ` +
         'or skip such files (--on-bad-image skip)\n',
     );
     expect(await layerwise(['train', '--resume', at('failed'), '--on-bad-image', 'skip'])).toMatchObject({ code: 0 });

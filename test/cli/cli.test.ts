@@ -92,6 +92,17 @@ describe('train', () => {
     });
   });
 
+  it('takes the config.json of a run, also from an editor that writes UTF-16', async () => {
+    const config = at('recorded.json');
+    writeFileSync(config, `\ufeff${readFileSync(`${run}/config.json`, 'utf8').replaceAll('\n', '\r\n')}`, 'utf16le');
+    const out = at('the same again');
+    expect(await layerwise(['train', '--config', config, '--out', out])).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(readFileSync(`${out}/config.json`, 'utf8')).recipe).toEqual(
+      JSON.parse(readFileSync(`${run}/config.json`, 'utf8')).recipe,
+    );
+    expect(readFileSync(`${out}/model.safetensors`).equals(readFileSync(`${run}/model.safetensors`))).toBe(true);
+  });
+
   it('makes a new directory under runs/ unless told', async () => {
     const cwd = at('elsewhere');
     mkdirSync(cwd);
@@ -168,11 +179,14 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     [() => ['train', '--lr', 'abc'], 'Expected a number above 0, got "abc".'],
     [() => ['train', ...TINY, '--layers', '9', '--out', at('no')], 'expected an integer from 1 to 8 for layers, got 9'],
     [() => ['train', '--precision', 'int8'], 'Allowed choices are auto, fp32, bf16, fp16.'],
-    [() => ['train', '--config', at('none.json')], `--config: ${at('none.json')} cannot be read`],
+    [() => ['train', '--config', at('none.json')], `--config: ${at('none.json')}: cannot be read`],
     [() => ['train', '--config', config('{"training": {"lr": 1}}')], 'unknown key training.lr'],
     [() => ['train', '--config', config('{"dataset": {"name": "mnist"}}')], /dataset\.name: .*, got "mnist"/],
     [() => ['train', '--config', config('{"preset": 5}')], /preset: .*, got 5/],
     [() => ['train', '--config', config('[1]')], '--config: expected a JSON object in'],
+    [() => ['train', '--config', config('{"seed": 1,}')], /--config: .*json:1:12: a comma before }: take it out\n/],
+    [() => ['train', '--config', config('{"seed": 1, "seed": 2}')], /json:1:13: the name "seed" is there twice\n/],
+    [() => ['train', '--config', config('{"package": "layerwise"}')], '--config: expected the recipe of a run in'],
     [() => ['train', '--resume', run, '--lr', '1'], '--lr cannot be given with --resume'],
     [() => ['train', '--resume', run, '--out', run], '--out cannot be given with --resume'],
     [() => ['evaluate'], "required option '--run <dir>' not specified"],

@@ -22,7 +22,23 @@ it('an integer is digits, from its minimum, that a number can hold exactly', () 
 it('a rate is a finite number above 0', () => {
   expect(positiveNumber('0.05')).toBe(0.05);
   expect(positiveNumber('5e-4')).toBe(0.0005);
-  for (const text of ['0', '-0.1', '', ' ', 'abc', '0.1x', '0,1', 'Infinity', 'NaN', '1e999']) {
+  expect(positiveNumber('.5')).toBe(0.5);
+  for (const text of [
+    '0',
+    '-0.1',
+    '',
+    ' ',
+    'abc',
+    '0.1x',
+    '0,1',
+    'Infinity',
+    'NaN',
+    '1e999',
+    '0x10',
+    '0b11',
+    ' 5',
+    '-0',
+  ]) {
     expect(() => positiveNumber(text)).toThrow(`Expected a number above 0, got "${text}".`);
   }
 });
@@ -49,6 +65,8 @@ it('a cache budget is GiB by place, or none', () => {
     'host=1,host=2',
     'host=1;disk=2',
     'NONE',
+    `host=${'9'.repeat(400)}`,
+    'disk=1048577',
   ]) {
     expect(() => cacheBudget(text)).toThrow(`got "${text}".`);
   }

@@ -1,6 +1,8 @@
 // Kept views and batches in parts, by flags.
 import { existsSync, readFileSync } from 'node:fs';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { train } from '../../lib/training/index.js';
+import { smallRecipe } from '../training/runs.js';
 import { jsonLines, layerwise, TINY, temporaryFolder } from './cli.js';
 
 const at = temporaryFolder();
@@ -64,9 +66,34 @@ it('--micro-batch notes what it does to batch norm', async () => {
   expect(stdout).toContain('Batches of 32 images in parts of 10: batch norm takes its statistics of each part');
 });
 
-it('--cache goes with --resume, other flags of a recipe do not', async () => {
-  await layerwise(tiny('resumed', '--views', '2'));
-  expect((await layerwise(['train', '--resume', at('resumed'), '--cache', 'none'])).code).toBe(0);
-  const { code, stderr } = await layerwise(['train', '--resume', at('resumed'), '--views', '3']);
-  expect([code, stderr]).toEqual([2, expect.stringContaining('--views cannot be given with --resume')]);
+describe('with --resume', () => {
+  /** A run with kept views that was stopped after the first step of its second layer. */
+  async function stoppedRun(name: string): Promise<string> {
+    const controller = new AbortController();
+    const run = train({
+      recipe: smallRecipe({ model: { layers: 3 }, augmentation: { views: 2 } }),
+      out: at(name),
+      signal: controller.signal,
+      onEvent: (event) => event.type === 'step' && event.layer === 1 && controller.abort(),
+    });
+    await expect(run).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    return at(name);
+  }
+
+  it.each([
+    ['none', 0],
+    ['host=0.5', 4],
+  ])('--cache %s decides where the run that goes on keeps its features', async (cache, views) => {
+    const run = await stoppedRun(`resumed ${cache}`);
+    const { code, stdout } = await layerwise(['train', '--resume', run, '--cache', cache, '--json']);
+    const events = jsonLines(stdout);
+    expect([code, events[0]]).toEqual([0, expect.objectContaining({ resumedFrom: { layer: 1, epoch: 0, step: 1 } })]);
+    expect(events.filter(({ type }) => type === 'view').length).toBe(views);
+  });
+
+  it('--views and other flags of a recipe are refused', async () => {
+    const run = await stoppedRun('refused with resume');
+    const { code, stderr } = await layerwise(['train', '--resume', run, '--views', '3']);
+    expect([code, stderr]).toEqual([2, expect.stringContaining('--views cannot be given with --resume')]);
+  });
 });

@@ -45,7 +45,8 @@ const CLASSES = ['tench', 'crane', 'abacus'];
 
 beforeAll(async () => {
   await writeOwn(own, { name: 'vgg13', classes: 3, imageSize: 32, width: 4 });
-  writeFileSync(at('classes.txt'), `${CLASSES.join('\r\n')}\r\n`);
+  // As Notepad writes it, with spaces and an empty line that people leave.
+  writeFileSync(at('classes.txt'), `\ufeff${CLASSES.join(' \r\n')}\r\n\r\n`, 'utf16le');
   const flags = ['--from', own, '--model', 'vgg13', '--image-size', '32', '--classes', at('classes.txt')];
   expect(await layerwise(['import', ...flags, '--out', narrow])).toEqual({
     code: 0,
@@ -166,7 +167,7 @@ describe('what is wrong with the arguments is said, and nothing is written', () 
       2,
       'vgg13: expected a multiple of 32 for imageSize, got 48',
     ],
-    [() => flags('--model', 'vgg13', '--classes', at('none')), 2, `--classes: ${at('none')} cannot be read`],
+    [() => flags('--model', 'vgg13', '--classes', at('none')), 2, `--classes: ${at('none')}: cannot be read`],
     [
       () => flags('--model', 'vgg13', '--classes', at('holes.txt')),
       2,

@@ -29,7 +29,8 @@ describe('a bad image', () => {
   it('fails by default with what can be done', async () => {
     await expect(part('fail').read(4, decoder([4]))).rejects.toMatchObject({
       code: 'DATA_CORRUPT',
-      message: '/set/b/4.jpg is bad; put a good file in its place and resume, or skip such files (--on-bad-image skip)',
+      message:
+        '/set/b/4.jpg is bad; put a good file in its place and go on (--resume DIR --accept-changed-data), or skip such files (--on-bad-image skip)',
     });
   });
 

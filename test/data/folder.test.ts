@@ -4,7 +4,13 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { loadDataset } from '../../lib/data/dataset.js';
+import { availableMemory } from '../../scripts/support/limits.mjs';
 import { plain, save } from './images.js';
+
+vi.mock(import('../../scripts/support/limits.mjs'), async (original) => {
+  const limits = await original();
+  return { ...limits, availableMemory: vi.fn(limits.availableMemory) };
+});
 
 let dir: string;
 beforeEach(async () => {
@@ -102,21 +108,16 @@ describe('a folder of images', () => {
       // Empty: reading them would fail with another error.
       for (const part of ['train', 'test']) await writeFile(join(dir, part, 'a', `${i}.jpg`), '');
     }
-    const limit = vi.spyOn(process, 'constrainedMemory').mockReturnValue(2 ** 20);
-    const taken = vi.spyOn(process.memoryUsage, 'rss').mockReturnValue(0);
-    try {
-      // 2 * 100 * 3 * 64^2 bytes are 2.34 MiB.
-      await expect(load({ imageSize: 64 })).rejects.toMatchObject({
-        code: 'DATA_ARGUMENT',
-        message: expect.stringMatching(
-          /^50 training and 50 test images of 64 x 64 pixels take 0\.00229 GiB of memory .* may use 0\.000977 GiB: take --dataset imagenet/,
-        ),
-      });
-      await expect(load({ imageSize: 32 })).rejects.toMatchObject({ code: 'DATA_CORRUPT' });
-    } finally {
-      limit.mockRestore();
-      taken.mockRestore();
-    }
+    vi.mocked(availableMemory).mockReturnValueOnce(2 ** 20);
+    // 2 * 100 * 3 * 64^2 bytes are 2.34 MiB.
+    await expect(load({ imageSize: 64 })).rejects.toMatchObject({
+      code: 'DATA_ARGUMENT',
+      message: expect.stringMatching(
+        /^50 training and 50 test images of 64 x 64 pixels take 0\.00229 GiB of memory .* may use 0\.000977 GiB: take --dataset imagenet/,
+      ),
+    });
+    vi.mocked(availableMemory).mockReturnValueOnce(2 ** 20);
+    await expect(load({ imageSize: 32 })).rejects.toMatchObject({ code: 'DATA_CORRUPT' });
   });
 
   it('refuses a class that one of the splits lacks', async () => {

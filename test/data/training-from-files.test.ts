@@ -36,6 +36,7 @@ beforeAll(async () => {
     augmentation: { cropPadding: 2, randomResizedCrop: true, horizontalFlip: true },
     training: { batchSize: 4 },
   });
+  await train({ recipe, out: at('whole') });
 });
 afterAll(() => rm(dataDir, { recursive: true }));
 beforeEach(() => {
@@ -44,7 +45,6 @@ beforeEach(() => {
 afterEach(() => expect(memoryStats(), 'tensors are left').toEqual(before));
 
 it('ends with the same bits when it was stopped in every step', async () => {
-  await train({ recipe, out: at('whole') });
   const out = at('stopped');
   let runs = 0;
   for (let finished = false; !finished; runs++) {
@@ -72,7 +72,7 @@ it('ends with the same bits when it was stopped in every step', async () => {
   expect((await run.evaluate(test, 1)).top1).toBe(layers[1]!.testTop1);
 });
 
-it('fails by the name of a file that cannot be decoded, and goes on once it is mended', async () => {
+it('fails by the name of a file that cannot be decoded, and goes on, if told to, once it was replaced', async () => {
   const file = join(dataDir, 'train/n02/8.JPEG');
   const good = gradient(50, 68, { blue: 160 }).negate().jpeg();
   await truncate(file, 100);
@@ -81,8 +81,12 @@ it('fails by the name of a file that cannot be decoded, and goes on once it is m
     message: expect.stringContaining(file),
   });
   await save(dataDir, 'train/n02/8.JPEG', good);
-  await resume(at('bad'));
-  expect(productOf(at('bad'))).toEqual(productOf(at('whole')));
+  await expect(resume(at('bad'))).rejects.toThrow('train: images replaced in place: class n02');
+  await resume(at('bad'), { acceptChangedData: true });
+  const { notes, ...product } = productOf(at('bad')) as { notes: string[] };
+  const { notes: before, ...whole } = productOf(at('whole')) as { notes: string[] };
+  expect(product).toEqual(whole);
+  expect(notes).toEqual([...before, expect.stringContaining('images replaced in place: class n02')]);
 });
 
 it('refuses random resized crops of what is in memory before a run directory is made', async () => {
@@ -175,9 +179,7 @@ describe('with one bad image in a hundred', () => {
     const out = at('failed');
     await expect(train({ recipe: recipeFor('imagenet', withBad), out })).rejects.toMatchObject({
       code: 'DATA_CORRUPT',
-      message: expect.stringMatching(
-        /20\.JPEG is text.*put a good file in its place and resume, or .*--on-bad-image skip/,
-      ),
+      message: expect.stringMatching(/20\.JPEG is text.*put a good file in its place and go on .*--on-bad-image skip/),
     });
     let interruptions = 0;
     for (;;) {

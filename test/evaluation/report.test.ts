@@ -15,17 +15,18 @@ import {
   renderReport,
   writeReport,
 } from '../../lib/evaluation/report/index.js';
+import { overrideRecipe, presetRecipe } from '../../lib/training/index.js';
 
 const config: RunConfig = {
   package: 'layerwise',
   formatVersion: 1,
   preset: 'vgg11-layerwise',
-  recipe: {
-    model: { name: 'vgg11', width: 16, k: 3, layers: 3 },
-    dataset: { name: 'shapes', title: 'shapes', trainCount: 20000, testCount: 2000, classes: ['circle', 'square'] },
-    training: { epochs: 2, batchSize: 128, learningRate: 0.1, milestones: [1], weightDecay: 0.0005 },
-    augmentation: [{ name: 'randomCrop', padding: 4 }, { name: 'horizontalFlip' }],
-  },
+  recipe: overrideRecipe(presetRecipe('vgg11-layerwise', { onCuda: false }), {
+    model: { layers: 3 },
+    dataset: { title: 'shapes', trainCount: 20_000, testCount: 2_000 },
+    training: { epochs: 2, milestones: [1] },
+    precision: 'bf16',
+  }),
   seed: 1,
   device: 'cpu',
   deviceName: 'a processor',
@@ -84,12 +85,16 @@ const result = {
 };
 const finished: RunRecord = { config, epochs, result };
 const endToEnd: RunRecord = {
-  config: { ...config, preset: 'vgg11-end-to-end' },
+  config: {
+    ...config,
+    preset: 'vgg11-end-to-end',
+    recipe: { ...presetRecipe('vgg11-end-to-end', { onCuda: false }) },
+  },
   epochs: [0, 1].map((at) => {
-    const { ensembleTop1: _1, ensembleTop5: _5, ...metrics } = epoch(0, at);
+    const { ensembleTop1: _1, ensembleTop5: _5, ...metrics } = epoch(7, at, { lr: at === 0 ? 0.1 : 0.02 });
     return metrics;
   }),
-  result: { layers: [{ layer: 0, testTop1: 67.9, testTop5: 88, seconds: 60 }], seconds: 60 },
+  result: { layers: [{ layer: 7, testTop1: 67.9, testTop5: 88, seconds: 60 }], seconds: 60 },
 };
 
 /** What a reader sees: tags and style out, white space as one space. */
@@ -133,7 +138,13 @@ describe('renderReport', () => {
     const text = textOf(
       renderReport({
         ...finished,
-        config: { ...config, recipe: { ...config.recipe, newGroup: { someKey: [1, 2], inner: { deepKey: true } } } },
+        config: {
+          ...config,
+          recipe: {
+            ...config.recipe,
+            newGroup: { someKey: [1, 2], steps: [{ name: 'randomCrop', padding: 4 }], inner: { deepKey: true } },
+          },
+        },
       }),
     );
     for (const words of [
@@ -178,7 +189,9 @@ describe('renderReport', () => {
     const html = renderReport(endToEnd);
     const text = textOf(html);
     expect(text).toContain('Trained end to end, as one network. It puts 67.9 % of the test images in the right class.');
-    expect(text).not.toMatch(/ensemble|by depth|NaN|undefined/i);
+    // The recipe has its kind of ensemble also where there is none.
+    const [figures] = text.split('Every setting of the run');
+    expect(figures).not.toMatch(/ensemble|by depth|NaN|undefined/i);
     expect(tableRows(html)).toEqual([['network', '67.90', '88.00', '1\u00a0min\u00a000\u00a0s']]);
   });
 
@@ -197,7 +210,6 @@ describe('renderReport', () => {
         preset: evil,
         device: evil,
         deviceName: evil,
-        precision: evil,
         startedAt: evil,
         versions: { [evil]: evil },
         recipe: {
@@ -357,17 +369,81 @@ describe('a run directory', () => {
     expect(await readRunRecord(runDir)).toEqual(finished);
   });
 
-  it('may repeat epochs after a resume: the later line counts', async () => {
-    const repeated = epoch(2, 1, { testTop1: 70 });
-    await write('metrics.jsonl', `${lines.join('')}${JSON.stringify(repeated)}\n`);
-    expect((await readRunRecord(runDir)).epochs).toEqual([...epochs.slice(0, 5), repeated]);
+  it.each([
+    ['an epoch twice', [0, 0, 1], 2, 'epoch: expected 1, the next of layer 0, got 0'],
+    ['an epoch out of order', [1, 0], 1, 'epoch: expected 0, the first of layer 0, got 1'],
+    ['no first epoch of a layer', [0, 1, 3], 3, 'epoch: expected 0, the first of layer 1, got 1'],
+    ['a layer after a higher one', [2, 0], 2, 'layer: expected at least 1, the layer of the line before, got 0'],
+  ])('is refused where metrics.jsonl has %s', async (_, order, line, problem) => {
+    await write('metrics.jsonl', order.map((i) => lines[i]).join(''));
+    await expect(readRunRecord(runDir)).rejects.toThrow(`metrics.jsonl:${line}: ${problem}`);
+  });
+
+  it.each<[string, object, string]>([
+    [
+      'of another format',
+      { formatVersion: 3 },
+      'formatVersion: expected 1, the format of this version of layerwise, got 3',
+    ],
+    [
+      'with a precision that there is not',
+      { precision: 'x' },
+      'precision: expected one of "fp32"|"bf16"|"fp16", got "x"',
+    ],
+    ['with a device that is none', { device: 'auto' }, 'device: expected cpu or cuda:N, got "auto"'],
+    ['with no threads', { threads: 0 }, 'threads: '],
+    ['with half a seed', { seed: 0.5 }, 'seed: expected int, got 0.5'],
+    ['whose seed is not that of its recipe', { seed: 2 }, 'seed: expected 1, recipe.seed, got 2'],
+    [
+      'whose preset is not that of its recipe',
+      { preset: 'other' },
+      'preset: expected vgg11-layerwise, recipe.preset, got other',
+    ],
+    ['without classes', { classes: [] }, 'classes: '],
+    ['with a class without a name', { classes: ['circle', ''] }, 'classes.1: '],
+    ['with a deviation of 0', { normalization: { mean: [0, 0, 0], std: [1, 0, 1] } }, 'normalization.std.1: '],
+    ['with two channels', { normalization: { mean: [0, 0], std: [1, 1] } }, 'normalization.mean: '],
+    ['that began at no time', { startedAt: 'yesterday' }, 'startedAt: expected a date and time, got "yesterday"'],
+    ['that took no layers', { startedFrom: { runDirectory: 'x', layers: 0, head: 'new' } }, 'startedFrom.layers: '],
+    ['with a recipe that is none', { recipe: [] }, 'recipe: expected an object, got []'],
+  ])('is refused by field where config.json is %s', async (_, change, problem) => {
+    await write('config.json', JSON.stringify({ ...config, ...change }));
+    await expect(readRunRecord(runDir)).rejects.toMatchObject({
+      code: 'RUN_FILE_CORRUPTED',
+      message: expect.stringContaining(`config.json: ${problem}`),
+    });
+  });
+
+  it.each<[string, object, string]>([
+    ['a layer twice', { layers: [result.layers[0], result.layers[0]] }, 'layers: expected rising layers'],
+    ['less time than its layers', { seconds: 100 }, 'seconds: expected at least the sum of the layers, got 100'],
+    ['a loss below 0', { layers: [{ ...result.layers[0], testLoss: -1 }] }, 'layers.0.testLoss: '],
+    ['an accuracy above 100', { layers: [{ ...result.layers[0], testTop1: 100.5 }] }, 'layers.0.testTop1: '],
+    ['no layers', { layers: [] }, 'layers: '],
+  ])('is refused by field where result.json has %s', async (_, change, problem) => {
+    await write('result.json', JSON.stringify({ ...result, ...change }));
+    await expect(readRunRecord(runDir)).rejects.toThrow(`result.json: ${problem}`);
+  });
+
+  it('is refused by line and column where config.json has a mistake', async () => {
+    await write('config.json', '{\n  "package": "layerwise",\n}');
+    await expect(readRunRecord(runDir)).rejects.toThrow('config.json:3: a comma before }: take it out');
+  });
+
+  it('is read from files that an editor has put a byte-order mark on', async () => {
+    await write('config.json', `\ufeff${JSON.stringify(config)}`);
+    expect((await readRunRecord(runDir)).config).toEqual(config);
   });
 
   it.each([
     ['is not square', [[1, 2]], /result\.json: confusion: expected as many columns as rows/],
     ['is empty', [], /result\.json: confusion: /],
     ['holds what is no count', [[1.5]], /result\.json: confusion\.0\.0: /],
-    ['has not as many rows as there are classes', [[7]], /result\.json: confusion: expected 2 rows, .*, got 1/],
+    [
+      'has not as many rows as there are classes',
+      [[7]],
+      /result\.json: confusion: expected 2, one row a class of config\.json, got 1/,
+    ],
   ])('is refused by name where the confusion matrix %s', async (_, confusion, problem) => {
     await write('config.json', JSON.stringify({ ...config, classes: ['circle', 'square'] }));
     await write('result.json', JSON.stringify({ ...result, confusion }));

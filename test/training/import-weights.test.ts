@@ -108,6 +108,7 @@ describe("a run from torchvision's weights", () => {
     expect(result.layers[0].testTop1).toBeUndefined();
     expect(notes).toEqual([
       'Weights imported from weights.safetensors, not trained here: what the recipe says of training is not theirs.',
+      'The classes with labels 1 and 2 have the same name, crane.',
       'Width 4: VGG-11 itself has 64.',
     ]);
     const page = readFileSync(report, 'utf8');
@@ -246,6 +247,12 @@ describe('weights that do not fit are refused, with what was expected and what c
       () => {},
       { classes: ['a', 'b', 'c'] },
       'classes: expected 5 names, one a row of classifier.6.weight in FILE, got 3',
+    ],
+    [
+      'a class without a name',
+      () => {},
+      { classes: ['a', 'b', 'c', ' ', 'e'] },
+      'classes: expected a name for each label, got none for label 3',
     ],
     [
       'another image size, in a file of its own',

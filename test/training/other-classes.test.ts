@@ -28,7 +28,9 @@ it('refuses to evaluate a run on a data set of other classes, also where there a
   using run = await TrainedRun.open(runDirectory);
   await expect(run.loadDataset({ name: 'folder', dataDir: join(root, 'images') })).rejects.toMatchObject({
     code: 'RUN_DIRECTORY',
-    message: expect.stringMatching(/striped disc, .* are not the 10 of the data set folder .*\(animal 0, animal 1, /),
+    message: expect.stringMatching(
+      /the run's 10 classes are not the 10 of the data set folder: classes missing: .*striped disc.* and 7 more; new classes: animal 0, animal 1, /,
+    ),
   });
   expect((await run.loadDataset()).test.count).toBe(10);
 });

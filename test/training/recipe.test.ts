@@ -89,10 +89,45 @@ describe('a value out of range is refused with its name, what was expected and w
     [{ device: 'cuda:x' }, 'device', /got "cuda:x"$/],
     [{ precision: 'int8' }, 'precision', /"auto"\|"fp32"\|"bf16"\|"fp16", got "int8"$/],
     [{ threads: 0 }, 'threads', />=1, got 0$/],
+    [{ threads: 1e6 }, 'threads', /<=4096, got 1000000$/],
+    [{ seed: 2 ** 53 + 2 }, 'seed', /, got 9007199254740994$/],
+    [JSON.parse('{"training": {"learningRate": 1e400}}'), 'training.learningRate', /expected number, got Infinity$/],
+    [{ training: { epochs: Number.NaN } }, 'training.epochs', /expected number, got NaN$/],
+    [{ training: { epochs: 1e9 } }, 'training.epochs', /<=100000, got 1000000000$/],
+    [{ training: { batchSize: 1e6 } }, 'training.batchSize', /<=65536, got 1000000$/],
+    [{ training: { microBatchSize: 1e6 } }, 'training.microBatchSize', /<=65536, got/],
+    [{ training: { milestones: [1e9] } }, 'training.milestones.0', /<=100000, got/],
+    [{ evaluation: { batchSize: 1e6 } }, 'evaluation.batchSize', /<=65536, got/],
+    [{ model: { width: 5000 } }, 'model.width', /<=4096, got 5000$/],
+    [{ model: { layers: 513 } }, 'model.layers', /<=512, got 513$/],
+    [{ dataset: { imageSize: 5000 } }, 'dataset.imageSize', /<=4096, got 5000$/],
+    [{ dataset: { testResize: 5000 } }, 'dataset.testResize', /<=4096, got 5000$/],
+    [{ dataset: { trainLimit: 1e9 } }, 'dataset.trainLimit', /<=100000000, got/],
+    [{ dataset: { testLimit: 1e9 } }, 'dataset.testLimit', /<=100000000, got/],
+    [{ augmentation: { views: 1e6 } }, 'augmentation.views', /<=100000, got/],
+    [{ augmentation: { cropPadding: 32 } }, 'augmentation.cropPadding', /less than dataset.imageSize, got 32$/],
   ])('%j', (overrides, name, rest) => {
     const message = refusal(overrides);
     expect(message.split(': ')[0]).toBe(name);
     expect(message).toMatch(rest);
+  });
+
+  it.each([
+    [{ k: 65 }, 'model.k', /<=64, got 65$/],
+    [{ auxWidth: 5000 }, 'model.auxWidth', /<=4096, got 5000$/],
+    [{ widths: [2, 5000] }, 'model.widths.1', /<=4096, got 5000$/],
+    [{ lastHead: { convolutions: 65, width: 1 } }, 'model.lastHead.convolutions', /<=64, got 65$/],
+    [{ lastHead: { convolutions: 1, width: 5000 } }, 'model.lastHead.width', /<=4096, got 5000$/],
+  ])('of SimCNN: %j', (model, name, rest) => {
+    const simcnn = presetRecipe('simcnn-k2', { onCuda: false });
+    const refused = expect.objectContaining({ code: 'INVALID_RECIPE', message: expect.stringMatching(rest) });
+    expect(() => overrideRecipe(simcnn, { model })).toThrow(refused);
+    expect(() => overrideRecipe(simcnn, { model })).toThrow(`${name}: `);
+  });
+
+  it('whatever it is: a bigint, a text without an end', () => {
+    expect(refusal({ seed: 10n })).toMatch(/^seed: .*expected number, got 10n$/);
+    expect(refusal({ augmentation: { views: 'x'.repeat(1e6) } })).toMatch(/^augmentation\.views: .{0,250}\.\.\.$/);
   });
 
   it('names every one of several', () => {

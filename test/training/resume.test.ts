@@ -1,7 +1,9 @@
 // A run that was stopped anywhere, by its signal or by the end of its process, ends with the bits of one that was not.
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { readSafetensors, type StateDict, writeSafetensors } from '../../lib/nn/index.js';
+import { full, type Tensor, zeros } from '../../lib/tensor/index.js';
 import { type Recipe, resume, type TrainingEvent, train } from '../../lib/training/index.js';
 import { placeOf, productOf, smallRecipe, temporaryFolder } from './runs.js';
 
@@ -19,13 +21,18 @@ const interrupted = expect.objectContaining({ name: 'TrainingInterrupted', code:
 
 describe.each(KINDS)('%s', (name, recipe) => {
   const file = (part: string): string => at(`${name.replaceAll(/\W+/g, '-')}-${part}`);
+  let whole: object;
+
+  beforeAll(async () => {
+    await train({ recipe, out: file('whole') });
+    whole = productOf(file('whole'));
+  });
 
   it('gives the same bits again, and others for another seed', async () => {
-    await train({ recipe, out: file('whole') });
     await train({ recipe, out: file('again') });
     await train({ recipe: { ...recipe, seed: 2 }, out: file('other') });
-    expect(productOf(file('again'))).toEqual(productOf(file('whole')));
-    expect(productOf(file('other'))).not.toEqual(productOf(file('whole')));
+    expect(productOf(file('again'))).toEqual(whole);
+    expect(productOf(file('other'))).not.toEqual(whole);
   });
 
   it('goes on from each place at which a process can end, also in the middle of an epoch', async () => {
@@ -44,14 +51,14 @@ describe.each(KINDS)('%s', (name, recipe) => {
         left.push({ place: placeOf(event), directory });
       },
     });
-    expect(productOf(out), 'checkpoints change nothing').toEqual(productOf(file('whole')));
+    expect(productOf(out), 'checkpoints change nothing').toEqual(whole);
     const places = left.map(({ place }) => place);
     expect(places.filter((place) => place.startsWith('checkpoint')).length).toBeGreaterThan(7);
     expect(places.some((place) => place.startsWith('layer'))).toBe(true);
     for (const { place, directory } of left) {
       const outcome = await resume(directory);
       expect(outcome.runDirectory).toBe(directory);
-      expect(productOf(directory), `killed at ${place}`).toEqual(productOf(file('whole')));
+      expect(productOf(directory), `killed at ${place}`).toEqual(whole);
       expect(existsSync(join(directory, 'checkpoint')), 'the checkpoint of a finished run').toBe(false);
       rmSync(directory, { recursive: true });
     }
@@ -84,7 +91,7 @@ describe.each(KINDS)('%s', (name, recipe) => {
     }
     expect(runs).toBeGreaterThan(4);
     expect(new Set(resumedFrom.map((place) => JSON.stringify(place))).size).toBeGreaterThan(3);
-    expect(productOf(out)).toEqual(productOf(file('whole')));
+    expect(productOf(out)).toEqual(whole);
   });
 });
 
@@ -161,6 +168,15 @@ it('what a process left half written does no harm', async () => {
   expect(productOf(directory)).toEqual(productOf(at('for-half-written')));
 });
 
+it('the end of the last line of metrics.jsonl, alone unwritten, is written', async () => {
+  const directory = await stoppedRun('without-end-of-line');
+  const file = join(directory, 'metrics.jsonl');
+  truncateSync(file, readFileSync(file).length - 1);
+  await resume(directory);
+  await train({ recipe, out: at('for-end-of-line') });
+  expect(productOf(directory)).toEqual(productOf(at('for-end-of-line')));
+});
+
 it('a finished run only gives its result again, and changes nothing', async () => {
   const directory = at('finished');
   const { result } = await train({ recipe, out: directory });
@@ -180,7 +196,21 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
     writeFileSync(state(directory), JSON.stringify(value));
     return state(directory);
   };
-  const DAMAGES: Record<string, (directory: string) => string> = {
+  const swap = (tensors: StateDict, name: string, tensor: Tensor | null): void => {
+    tensors.get(name)!.dispose();
+    if (tensor === null) tensors.delete(name);
+    else tensors.set(name, tensor);
+  };
+  /** Changes the tensors of the stage in training. */
+  const rewrite = (change: (tensors: StateDict) => void) => async (directory: string) => {
+    const file = checkpointFile(directory, /^training/);
+    const { tensors, metadata } = await readSafetensors(file);
+    change(tensors);
+    await writeSafetensors(file, tensors, metadata);
+    for (const tensor of tensors.values()) tensor.dispose();
+    return file;
+  };
+  const DAMAGES: Record<string, (directory: string) => string | Promise<string>> = {
     'state.json is cut off': (directory) => {
       truncateSync(state(directory), 40);
       return state(directory);
@@ -209,6 +239,69 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
     'an epoch that there is not': edit((value) => {
       value.position = { stage: 1, epoch: 2, step: 0 };
     }),
+    'a step beyond the end of the epoch': edit((value) => {
+      value.position = { stage: 1, epoch: 1, step: 999 };
+    }),
+    'a step that the sums of the epoch do not belong to': edit((value) => {
+      value.position = { stage: 1, epoch: 1, step: 3 };
+    }),
+    'no sums in the middle of an epoch': edit((value) => {
+      value.meter = null;
+    }),
+    'a number of images below 0': edit((value) => {
+      value.meter = { lossSum: 1, correct: 1, images: -1 };
+    }),
+    'more hits than images': edit((value) => {
+      value.meter = { lossSum: 1, correct: 33, images: 32 };
+    }),
+    'a sum of losses that no losses have': edit((value) => {
+      value.meter = { lossSum: 1e308, correct: 1, images: 32 };
+    }),
+    'a loss scale without fp16': edit((value) => {
+      value.scaler = { scale: 65536, goodSteps: 0, skipped: 0 };
+    }),
+    'a first step after the first': edit((value) => {
+      value.isFirstStep = true;
+    }),
+    'layers that took longer than the run': edit((value) => {
+      value.stageSeconds = [1e9];
+    }),
+    'a time below 0': edit((value) => {
+      value.seconds = -1;
+    }),
+    'the tensors of another place': edit((value) => {
+      value.finished = ['../../elsewhere.safetensors'];
+    }),
+    'tensors in training of another place': edit((value) => {
+      value.current = '../training-1.safetensors';
+    }),
+    'no tensors in training': edit((value) => {
+      value.current = null;
+    }),
+    'a position that its tensors are not of': (directory) => {
+      edit((value) => {
+        value.position = { stage: 1, epoch: 0, step: 2 };
+      })(directory);
+      return checkpointFile(directory, /^training/);
+    },
+    'the momentum is gone': rewrite((tensors) => {
+      for (const key of [...tensors.keys()]) if (key.startsWith('momentum')) swap(tensors, key, null);
+    }),
+    'the momentum has another shape': rewrite((tensors) => swap(tensors, 'momentum.0', zeros([1]))),
+    'the momentum is not finite': rewrite((tensors) => {
+      swap(tensors, 'momentum.0', full(tensors.get('momentum.0')!.shape, Number.POSITIVE_INFINITY));
+    }),
+    'a weight is not a number': rewrite((tensors) => {
+      const name = [...tensors.keys()].find((key) => key.endsWith('weight'))!;
+      swap(tensors, name, full(tensors.get(name)!.shape, Number.NaN));
+    }),
+    'a weight has another type': rewrite((tensors) => {
+      const name = [...tensors.keys()].find((key) => key.endsWith('weight'))!;
+      swap(tensors, name, zeros(tensors.get(name)!.shape, { dtype: 'float64' }));
+    }),
+    'the state of the generator has another length': rewrite((tensors) =>
+      swap(tensors, 'generator', zeros([3], { dtype: 'uint8' })),
+    ),
     'the tensors in training are cut off': (directory) => {
       const file = checkpointFile(directory, /^training/);
       truncateSync(file, readFileSync(file).length - 5);
@@ -243,7 +336,7 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
 
   it.each(Object.keys(DAMAGES))('%s', async (damage) => {
     const directory = await stoppedRun(`damaged-${Object.keys(DAMAGES).indexOf(damage)}`);
-    const file = DAMAGES[damage]!(directory);
+    const file = await DAMAGES[damage]!(directory);
     const before = existsSync(file) ? readFileSync(file, 'base64') : null;
     const error = await resume(directory).then(
       () => expect.fail('it went on'),
@@ -258,6 +351,31 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
     const directory = await stoppedRun('damaged-config');
     truncateSync(join(directory, 'config.json'), 30);
     await expect(resume(directory)).rejects.toThrow(join(directory, 'config.json'));
+  });
+
+  it.each([
+    ['an epoch', 1, 'epoch: expected 0, the first of layer 0, got 1'],
+    ['a layer', 2, 'expected 2 epochs of layer 0 before the checkpoint, got 0'],
+    ['the last epoch', -1, 'expected 1 epochs of layer 1 before the checkpoint, got 0'],
+  ])('metrics.jsonl lacks %s', async (_, from, problem) => {
+    const directory = await stoppedRun(`lacking-metrics-${from}`);
+    const file = join(directory, 'metrics.jsonl');
+    const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+    expect(lines.length).toBe(3);
+    const left = from < 0 ? lines.slice(0, from) : lines.slice(from);
+    writeFileSync(file, left.map((line) => `${line}\n`).join(''));
+    await expect(resume(directory)).rejects.toMatchObject({
+      code: 'RUN_DIRECTORY',
+      message: expect.stringContaining(problem),
+    });
+  });
+
+  it('a finished run lacks its network: its checkpoint stays', async () => {
+    const directory = await stoppedRun('half-finished');
+    const layers = [0, 1].map((layer) => ({ layer, testTop1: 10, seconds: 1 }));
+    writeFileSync(join(directory, 'result.json'), JSON.stringify({ layers, seconds: 2 }));
+    await expect(resume(directory)).rejects.toThrow('model.safetensors: not found, but the run has finished');
+    expect(existsSync(join(directory, 'checkpoint', 'state.json'))).toBe(true);
   });
 
   it('metrics.jsonl is damaged in its middle', async () => {
@@ -275,10 +393,11 @@ it('a directory that holds no run is refused', async () => {
   });
 });
 
-it('a data set that is no longer what it was is refused', async () => {
+it('a data set of another size is refused, also where an older version recorded no more of it', async () => {
   const directory = await stoppedRun('other-data');
   const file = join(directory, 'config.json');
   const config = JSON.parse(readFileSync(file, 'utf8'));
+  delete config.data;
   config.recipe.dataset.trainCount = 61;
   writeFileSync(file, JSON.stringify(config));
   await expect(resume(directory)).rejects.toThrow(

@@ -1,6 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
+import type { DataIdentity } from '../../data/index.js';
+import { describeIssue, isAtLeastSum } from '../../schema.js';
+import { parseJson, readTextFile, TextFileError } from '../../text-file.js';
 
 /** `config.json`: what was asked for, and of which machine and versions. */
 export interface RunConfig {
@@ -13,16 +16,21 @@ export interface RunConfig {
   classes?: string[];
   /** Mean and standard deviation of each channel, of values 0 to 1, that images were normalised with. */
   normalization?: { mean: readonly number[]; std: readonly number[] };
+  /** Which images the run is made of; runs of older versions and imported ones lack it. */
+  data?: DataIdentity;
   seed: number;
+  /** Device and precision that `auto` stands for where the run was made: cpu or cuda:N; fp32, bf16 or fp16. */
   device: string;
   deviceName?: string | null;
-  precision: string;
+  precision: 'fp32' | 'bf16' | 'fp16';
   threads?: number | null;
   versions: Record<string, string>;
   /** ISO 8601. */
   startedAt: string;
   /** The finished run whose first layers were taken instead of being trained, how many, and whether their head was. */
   startedFrom?: { runDirectory: string; layers: number; head: 'new' | 'taken' };
+  /** What became of the run while it was interrupted, for all who see its results. */
+  notes?: readonly string[];
 }
 
 export interface RecordedRecipe {
@@ -108,7 +116,7 @@ export class RunRecordError extends Error {
  * Reads `config.json`, `metrics.jsonl` and `result.json` of a run directory. The last two may be absent, and the last line of
  * `metrics.jsonl` may be incomplete.
  *
- * @throws {RunRecordError} where `config.json` is missing, or a file does not hold what it should.
+ * @throws {RunRecordError} where `config.json` is missing, a file does not hold what it should, or two of them do not fit.
  */
 export async function readRunRecord(runDir: string): Promise<RunRecord> {
   const configFile = path.join(runDir, 'config.json');
@@ -122,17 +130,43 @@ export async function readRunRecord(runDir: string): Promise<RunRecord> {
   if (config === undefined) {
     throw new RunRecordError('RUN_FILE_MISSING', { file: configFile }, 'not found; expected a run directory');
   }
-  const record = {
-    config: parseAs(configSchema, config, { file: configFile }),
+  const record: RunRecord = {
+    config: check(configSchema, parseFile(config, configFile), { file: configFile }),
     ...parseMetrics(metrics ?? '', metricsFile),
-    ...(result !== undefined && { result: parseAs(resultSchema, result, { file: resultFile }) }),
+    ...(result !== undefined && { result: check(resultSchema, parseFile(result, resultFile), { file: resultFile }) }),
   };
-  const [rows, classes] = [record.result?.confusion?.length, record.config.classes?.length];
-  if (rows !== undefined && classes !== undefined && rows !== classes) {
-    const problem = `confusion: expected ${classes} rows, one a class of config.json, got ${rows}`;
-    throw new RunRecordError('RUN_FILE_CORRUPTED', { file: resultFile }, problem);
+  const misfit = misfitOf(record);
+  if (misfit !== null) {
+    throw new RunRecordError('RUN_FILE_CORRUPTED', { file: path.join(runDir, misfit.file) }, misfit.problem);
   }
   return record;
+}
+
+/** The first of a run's figures that is in range by itself, and contradicts another. */
+function misfitOf({ config, result }: RunRecord): { file: string; problem: string } | null {
+  const { recipe, classes, data } = config;
+  const { seed, preset } = recipe;
+  const precision = recipe.precision === 'auto' ? undefined : recipe.precision;
+  const layers = (recipe.model as { layers?: number } | undefined)?.layers;
+  const tested = result?.confusion?.flat().reduce((sum, count) => sum + count, 0);
+  const dataset = recipe.dataset as { trainCount?: number; testCount?: number } | undefined;
+  const facts: [file: string, name: string, expected: unknown, source: string, got: unknown][] = [
+    ['config.json', 'seed', seed, 'recipe.seed', config.seed],
+    ['config.json', 'preset', preset, 'recipe.preset', config.preset],
+    ['config.json', 'precision', precision, 'recipe.precision', config.precision],
+    ['config.json', 'data.train.count', dataset?.trainCount, 'recipe.dataset.trainCount', data?.train.count],
+    ['config.json', 'data.test.count', dataset?.testCount, 'recipe.dataset.testCount', data?.test.count],
+    ['config.json', 'data.train.images', classes?.length, 'the number of classes', data?.train.images.length],
+    ['config.json', 'data.test.images', classes?.length, 'the number of classes', data?.test.images.length],
+    ['result.json', 'confusion', classes?.length, 'one row a class of config.json', result?.confusion?.length],
+    ['result.json', 'the sum of confusion', data?.test.count, 'the number of test images', tested],
+    ['result.json', 'the last layer', layers && layers - 1, 'of recipe.model.layers', result?.layers.at(-1)?.layer],
+  ];
+  for (const [file, name, expected, source, got] of facts) {
+    if (expected === undefined || got === undefined || expected === got) continue;
+    return { file, problem: `${name}: expected ${expected}, ${source}, got ${got}` };
+  }
+  return null;
 }
 
 function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'incompleteLine'> {
@@ -143,28 +177,52 @@ function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'i
   if (isJson(last)) lines.push(last);
   else if (last.trim() !== '') record.incompleteLine = lines.length + 1;
 
-  // A resumed run repeats the epochs after its checkpoint: the later line counts.
-  const byEpoch = new Map<string, EpochMetrics>();
   for (const [index, line] of lines.entries()) {
-    const metrics = parseAs(epochSchema, line, { file, line: index + 1 });
-    byEpoch.set(`${metrics.layer}/${metrics.epoch}`, metrics);
+    const place = { file, line: index + 1 };
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch (error) {
+      throw new RunRecordError('RUN_FILE_CORRUPTED', place, `not JSON (${(error as Error).message})`);
+    }
+    const metrics = check(epochSchema, value, place);
+    const problem = misplaced(metrics, record.epochs.at(-1));
+    if (problem !== null) throw new RunRecordError('RUN_FILE_CORRUPTED', place, problem);
+    record.epochs.push(metrics);
   }
-  record.epochs = [...byEpoch.values()].sort((a, b) => a.layer - b.layer || a.epoch - b.epoch);
   return record;
 }
 
-function parseAs<T>(schema: z.ZodType<T>, text: string, place: { file: string; line?: number }): T {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new RunRecordError('RUN_FILE_CORRUPTED', place, `not JSON (${(error as Error).message})`);
+/** Layers rise, and the epochs of each count from 0. */
+function misplaced({ layer, epoch }: EpochMetrics, before: EpochMetrics | undefined): string | null {
+  if (before === undefined || layer > before.layer) {
+    return epoch === 0 ? null : `epoch: expected 0, the first of layer ${layer}, got ${epoch}`;
   }
+  if (layer < before.layer)
+    return `layer: expected at least ${before.layer}, the layer of the line before, got ${layer}`;
+  return epoch === before.epoch + 1
+    ? null
+    : `epoch: expected ${before.epoch + 1}, the next of layer ${layer}, got ${epoch}`;
+}
+
+function parseFile(text: string, file: string): unknown {
+  try {
+    return parseJson(text, file);
+  } catch (error) {
+    throw asRecordError(error);
+  }
+}
+
+function asRecordError(error: unknown): unknown {
+  if (!(error instanceof TextFileError)) return error;
+  const { file, problem, place } = error;
+  return new RunRecordError('RUN_FILE_CORRUPTED', { file, ...(place !== null && { line: place.line }) }, problem);
+}
+
+function check<T>(schema: z.ZodType<T>, value: unknown, place: { file: string; line?: number }): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const name = issue?.path.join('.') || 'the whole';
-  throw new RunRecordError('RUN_FILE_CORRUPTED', place, `${name}: ${issue?.message ?? 'not as expected'}`);
+  throw new RunRecordError('RUN_FILE_CORRUPTED', place, describeIssue(parsed.error.issues[0]!, value));
 }
 
 function isJson(text: string): boolean {
@@ -177,21 +235,19 @@ function isJson(text: string): boolean {
 }
 
 async function readIfPresent(file: string): Promise<string | undefined> {
+  if (!existsSync(file)) return undefined;
   try {
-    return await readFile(file, 'utf8');
+    return await readTextFile(file);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    throw asRecordError(error);
   }
 }
 
 const index = z.int().min(0);
+const text = z.string().min(1);
 const percentage = z.number().min(0).max(100).nullish();
-const loss = z.number().nullish();
+const loss = z.number().min(0).nullish();
 const seconds = z.number().min(0);
-const recipeValue: z.ZodType<RecordedValue> = z.lazy(() =>
-  z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(recipeValue), z.record(z.string(), recipeValue)]),
-);
 
 const figures = {
   trainLoss: loss,
@@ -203,21 +259,54 @@ const figures = {
   ensembleTop5: percentage,
 };
 
-const configSchema: z.ZodType<RunConfig> = z.object({
+const digests = z.array(z.string().regex(/^[0-9a-f]{12}$/, 'expected 12 hexadecimal digits')).optional();
+
+const partSchema = z
+  .object({
+    count: z.int().min(1),
+    digest: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits'),
+    images: z.array(index),
+    names: digests,
+    sizes: digests,
+    pixels: digests,
+  })
+  .refine(({ count, images }) => images.reduce((sum, one) => sum + one, 0) === count, {
+    path: ['count'],
+    error: 'expected the sum of images',
+  })
+  .refine(
+    ({ images, ...ofClasses }) =>
+      [ofClasses.names, ofClasses.sizes, ofClasses.pixels].every(
+        (one) => one === undefined || one.length === images.length,
+      ),
+    'expected as many digests as classes',
+  );
+
+const recipeSchema = z.custom<RecordedRecipe>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'expected an object',
+);
+
+/** What other versions add is kept. */
+const configSchema: z.ZodType<RunConfig> = z.looseObject({
   package: z.literal('layerwise'),
-  formatVersion: z.literal(1),
+  formatVersion: z.literal(1, 'expected 1, the format of this version of layerwise'),
   preset: z.string(),
-  recipe: z.record(z.string(), recipeValue),
-  classes: z.array(z.string()).optional(),
-  normalization: z.object({ mean: z.array(z.number()), std: z.array(z.number()) }).optional(),
-  seed: z.number(),
-  device: z.string(),
+  recipe: recipeSchema,
+  classes: z.array(text).min(1).optional(),
+  normalization: z
+    .object({ mean: z.array(z.number()).length(3), std: z.array(z.number().positive()).length(3) })
+    .optional(),
+  data: z.object({ train: partSchema, test: partSchema }).optional(),
+  seed: index,
+  device: z.string().regex(/^(cpu|cuda:\d+)$/, 'expected cpu or cuda:N'),
   deviceName: z.string().nullish(),
-  precision: z.string(),
-  threads: index.nullish(),
+  precision: z.enum(['fp32', 'bf16', 'fp16']),
+  threads: z.int().min(1).max(4_096).nullish(),
   versions: z.record(z.string(), z.string()),
-  startedAt: z.string(),
-  startedFrom: z.object({ runDirectory: z.string(), layers: index, head: z.enum(['new', 'taken']) }).optional(),
+  startedAt: z.string().refine((value) => !Number.isNaN(Date.parse(value)), 'expected a date and time'),
+  startedFrom: z.object({ runDirectory: text, layers: z.int().min(1), head: z.enum(['new', 'taken']) }).optional(),
+  notes: z.array(z.string()).optional(),
 });
 
 const epochSchema: z.ZodType<EpochMetrics> = z.object({
@@ -229,22 +318,38 @@ const epochSchema: z.ZodType<EpochMetrics> = z.object({
   imagesPerSecond: z.number().min(0).nullish(),
 });
 
-const resultSchema: z.ZodType<RunResult> = z.object({
-  layers: z
-    .array(
-      z.object({
-        layer: index,
-        ...figures,
-        seconds: seconds.nullish(),
-        parameters: z.object({ block: index, head: index }).nullish(),
-      }),
-    )
-    .min(1),
-  seconds,
-  notes: z.array(z.string()).optional(),
-  confusion: z
-    .array(z.array(index))
-    .min(1)
-    .refine((rows) => rows.every((row) => row.length === rows.length), 'expected as many columns as rows')
-    .optional(),
-});
+const resultSchema: z.ZodType<RunResult> = z
+  .object({
+    layers: z
+      .array(
+        z.object({
+          layer: index,
+          ...figures,
+          seconds: seconds.nullish(),
+          parameters: z.object({ block: index, head: index }).nullish(),
+        }),
+      )
+      .min(1)
+      .refine(
+        (layers) => layers.every(({ layer }, i) => i === 0 || layer > layers[i - 1]!.layer),
+        'expected rising layers',
+      ),
+    seconds,
+    notes: z.array(z.string()).optional(),
+    confusion: z
+      .array(z.array(index))
+      .min(1)
+      .refine((rows) => rows.every((row) => row.length === rows.length), 'expected as many columns as rows')
+      .optional(),
+  })
+  .refine(
+    ({ layers, seconds }) =>
+      isAtLeastSum(
+        seconds,
+        layers.map((layer) => layer.seconds ?? 0),
+      ),
+    {
+      path: ['seconds'],
+      error: 'expected at least the sum of the layers',
+    },
+  );

@@ -1,0 +1,133 @@
+// What tells one state of a data set from another: small enough for a run's record, and by class, so that a change can be
+// told apart. Of image files names and sizes count, which are there without opening them; of images in memory the pixels.
+import { createHash, type Hash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Dataset, DatasetPart, ImageFiles, LabelledImages } from './labelled-images.js';
+import { isImageFiles } from './open-images.js';
+
+export interface PartIdentity {
+  /** Images, after the limit. */
+  readonly count: number;
+  /** SHA-256 of all that counts, in hexadecimal. */
+  readonly digest: string;
+  /** Of each class, by label; digests are the first 12 hexadecimal digits. */
+  readonly images: readonly number[];
+  /** Of image files: digests of their names and of their sizes. */
+  readonly names?: readonly string[];
+  readonly sizes?: readonly string[];
+  /** Of images in memory: digests of their pixels. */
+  readonly pixels?: readonly string[];
+}
+
+export interface DataIdentity {
+  readonly train: PartIdentity;
+  readonly test: PartIdentity;
+}
+
+/** Reads the size of every image file, or all pixels in memory; the event loop is served in between. */
+export async function identifyDataset({ classes, train, test }: Dataset): Promise<DataIdentity> {
+  return { train: await identifyPart(train, classes.length), test: await identifyPart(test, classes.length) };
+}
+
+export function identifyPart(part: DatasetPart, classes: number): Promise<PartIdentity> {
+  return isImageFiles(part) ? identifyFiles(part, classes) : identifyPixels(part, classes);
+}
+
+/** Classes, by label, whose images are no longer what they were, and how. */
+export interface PartChanges {
+  readonly missing: readonly { label: number; images: number }[];
+  readonly added: readonly { label: number; images: number }[];
+  /** As many images, under other names. */
+  readonly renamed: readonly number[];
+  /** As many images under the same names, with other sizes or pixels. */
+  readonly changed: readonly number[];
+  /** The images of each class are the same, in another order. */
+  readonly reordered: boolean;
+}
+
+/** What has become of a part of a data set; null where it is the same. */
+export function compareParts(before: PartIdentity, after: PartIdentity): PartChanges | null {
+  if (before.digest === after.digest) return null;
+  const labels = [...before.images.keys()];
+  const more = (from: PartIdentity, to: PartIdentity) =>
+    labels
+      .map((label) => ({ label, images: (to.images[label] ?? 0) - from.images[label]! }))
+      .filter(({ images }) => images > 0);
+  const [missing, added] = [more(after, before), more(before, after)];
+  const same = labels.filter((label) => before.images[label] === after.images[label]);
+  const differs = (what: 'names' | 'sizes' | 'pixels') => (label: number) =>
+    before[what]?.[label] !== after[what]?.[label];
+  const renamed = same.filter(differs('names'));
+  const changed = same.filter(
+    (label) => !renamed.includes(label) && (differs('sizes')(label) || differs('pixels')(label)),
+  );
+  const reordered = missing.length + added.length + renamed.length + changed.length === 0;
+  return { missing, added, renamed, changed, reordered };
+}
+
+const AT_ONCE = 64;
+
+async function identifyFiles(files: ImageFiles, classes: number): Promise<PartIdentity> {
+  const { count, labels, names: fileNames } = files;
+  const sizes = await sizesOf(files);
+  const names = newHashes(classes);
+  const bytes = newHashes(classes);
+  for (let i = 0; i < count; i++) {
+    const label = labels[i]!;
+    names[label]!.update(`${fileNames[i]}\0`);
+    bytes[label]!.update(`${sizes[i]}\0`);
+  }
+  return summarise(files, classes, { names, sizes: bytes });
+}
+
+/** In bytes; -1 for a file that is gone, whose reader will name it. */
+async function sizesOf({ root, folders, names, labels, count }: ImageFiles): Promise<Float64Array> {
+  const sizes = new Float64Array(count);
+  let next = 0;
+  const lookInTurn = async (): Promise<void> => {
+    while (next < count) {
+      const i = next++;
+      const found = await stat(join(root, folders[labels[i]!]!, names[i]!)).catch(() => null);
+      sizes[i] = found?.size ?? -1;
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, lookInTurn));
+  return sizes;
+}
+
+const BYTES_AT_ONCE = 2 ** 24;
+
+async function identifyPixels(part: LabelledImages, classes: number): Promise<PartIdentity> {
+  const { images, labels, count, channels, height, width } = part;
+  const length = channels * height * width;
+  const pause = Math.max(1, Math.floor(BYTES_AT_ONCE / length));
+  const pixels = newHashes(classes);
+  for (let i = 0; i < count; i++) {
+    pixels[labels[i]!]!.update(images.subarray(i * length, (i + 1) * length));
+    if (i % pause === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  return summarise(part, classes, { pixels });
+}
+
+const newHashes = (count: number): Hash[] => Array.from({ length: count }, () => createHash('sha256'));
+
+const SHORT = 12;
+
+function summarise(
+  { count, labels }: DatasetPart,
+  classes: number,
+  hashes: { names?: Hash[]; sizes?: Hash[]; pixels?: Hash[] },
+): PartIdentity {
+  const images = new Array<number>(classes).fill(0);
+  for (const label of labels) images[label]!++;
+  // The order in which the classes take turns.
+  const whole = createHash('sha256').update(Int32Array.from(labels));
+  const short: Record<string, string[]> = {};
+  for (const [what, ofClasses] of Object.entries(hashes)) {
+    const digests = ofClasses.map((hash) => hash.digest('hex'));
+    whole.update(what).update(digests.join());
+    short[what] = digests.map((digest) => digest.slice(0, SHORT));
+  }
+  return { count, digest: whole.digest('hex'), images, ...short };
+}

@@ -1,0 +1,45 @@
+// What the schemas of all that is read share.
+import { inspect } from 'node:util';
+import type { z } from 'zod';
+
+/** What a schema found wrong with a value: the name of the part, what was expected, what came. */
+export function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
+  const at = (path: PropertyKey[]): string => path.map(String).join('.');
+  const got = issue.path.reduce<unknown>(
+    (part, key) => (typeof part === 'object' && part !== null ? Reflect.get(part, key) : undefined),
+    value,
+  );
+  if (issue.code === 'unrecognized_keys') {
+    // Of the keys that are known, those that are there.
+    const known = Object.keys(got as object).filter((key) => !issue.keys.includes(key));
+    const unknown = issue.keys.map((key) => at([...issue.path, key])).join(', ');
+    return `unknown key ${unknown}: expected one of ${known.join(', ')}`;
+  }
+  const expected = issue.message
+    .replace(/^Invalid (input|option): /, '')
+    .replace(/^Invalid discriminator value. Expected /, 'expected one of ')
+    .replace(/, received .*$/, '');
+  const name = at(issue.path) || 'the whole';
+  return `${name}: ${expected.replace(/, got .*$/, '')}, got ${shown(got)}`;
+}
+
+const SHOWN_CHARACTERS = 200;
+
+/** A value of any kind, for a message. */
+export function shown(value: unknown): string {
+  if (typeof value === 'number') return String(value);
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    text = inspect(value, { depth: 1, breakLength: Number.POSITIVE_INFINITY });
+  }
+  if (text === undefined) return 'nothing';
+  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}...` : text;
+}
+
+/** Whether a time is the sum of its parts, or more, to rounding. */
+export function isAtLeastSum(whole: number, parts: readonly number[]): boolean {
+  const sum = parts.reduce((total, part) => total + part, 0);
+  return sum <= whole * (1 + 1e-9) + 1e-6;
+}
