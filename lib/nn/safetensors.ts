@@ -1,6 +1,7 @@
 // The safetensors format: 8 bytes of header length (little endian), a JSON header that names each tensor's dtype, shape
 // and place, then the bytes. https://github.com/huggingface/safetensors
-import { open, rename, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
+import { writeWhole } from '../../scripts/support/files.mjs';
 import { type DType, elementSize, type Tensor, type TypedArray, tensor } from '../tensor/index.js';
 import { SafetensorsError } from './errors.js';
 import type { StateDict } from './module.js';
@@ -28,7 +29,10 @@ interface Entry {
   data_offsets: [number, number];
 }
 
-/** Writes tensors, in their order, to a file that appears whole or not at all: until it is whole, an older one stays. */
+/**
+ * Writes tensors, in their order, to a file that appears whole or not at all: until it is whole, an older one stays. Throws
+ * WriteError where the system refuses it.
+ */
 export async function writeSafetensors(
   file: string,
   tensors: ReadonlyMap<string, Tensor>,
@@ -50,27 +54,13 @@ export async function writeSafetensors(
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
 
-  const partial = `${file}.partial`;
-  const handle = await open(partial, 'w');
-  try {
+  await writeWhole(file, async (handle) => {
     await handle.appendFile(Buffer.concat([length, padded]));
     for (const value of tensors.values()) {
       const data = value.toTypedArray();
       await handle.appendFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     }
-    await handle.sync();
-  } catch (error) {
-    await handle.close();
-    await rm(partial, { force: true });
-    throw error;
-  }
-  await handle.close();
-  try {
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
+  });
 }
 
 function parseHeader(file: string, text: string): { metadata: Record<string, string>; entries: Record<string, Entry> } {

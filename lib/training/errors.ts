@@ -70,13 +70,23 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** Training was stopped by its AbortSignal; a checkpoint has been written. */
+/** Training was stopped by its AbortSignal, with a checkpoint if it had begun. */
 export class TrainingInterrupted extends Error {
   override readonly name = 'TrainingInterrupted';
   readonly code = 'INTERRUPTED';
 
-  constructor(readonly runDirectory: string) {
-    super(`training was interrupted; go on with --resume ${runDirectory}`);
+  constructor(
+    /** Null: it had not been made yet. */
+    readonly runDirectory: string | null,
+    { hasCheckpoint = true }: { hasCheckpoint?: boolean } = {},
+  ) {
+    super(
+      runDirectory === null
+        ? 'training was interrupted before anything was written: there is nothing to resume'
+        : hasCheckpoint
+          ? `training was interrupted; go on with --resume ${runDirectory}`
+          : `training was interrupted before its first checkpoint; begin it again with --resume ${runDirectory}`,
+    );
   }
 }
 

@@ -205,8 +205,7 @@ async function writeRun(
     head: head.parameterCount(),
   };
   const result: RunResult = { layers: [{ layer: network.blocks.length - 1, parameters }], seconds: 0, notes };
-  const directory = await RunDirectory.create(out);
-  return directory.hold(async () => {
+  return RunDirectory.fill(out, async (directory) => {
     const normalization = NORMALIZATION;
     await directory.writeConfig(describeRun({ recipe, classes, normalization, device: 'cpu', precision: 'fp32' }));
     await saveNetwork(network, { model: directory.model, auxiliaryHeads: null });

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { type Dataset, loadDataset, openImages, requireImageFiles } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
@@ -6,7 +7,7 @@ import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js'
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
 import { type CheckpointState, CheckpointStore, saveNetwork } from './checkpoint.js';
 import { resolveDevice } from './device.js';
-import { RecipeError, RunDirectoryError } from './errors.js';
+import { RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
 import type { EpochRecord, TrainingEvent } from './events.js';
 import { CachedFeatures } from './feature-cache.js';
 import { RecomputedFeatures } from './features.js';
@@ -21,7 +22,10 @@ import { TestFeatures } from './test-features.js';
 import { Trainer } from './trainer.js';
 
 export interface RunOptions {
-  /** Stops the run after the step in progress, with a checkpoint: `train` then throws TrainingInterrupted. */
+  /**
+   * Stops the run after the step in progress, with a checkpoint; before the first step, as soon as it can be, with nothing
+   * written. Throws TrainingInterrupted, whose message says what there is to go on from.
+   */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: TrainingEvent) => void;
   /**
@@ -42,8 +46,8 @@ export interface RunOptions {
 
 export interface TrainOptions extends RunOptions {
   readonly recipe: Recipe;
-  /** The run directory to make: new or empty. */
-  readonly out: string;
+  /** The run directory to make: new or empty. Default: a new one under runs/, named after the recipe and the time. */
+  readonly out?: string;
   /** Layers to take from a finished run instead of training them. */
   readonly startFrom?: StartFrom;
 }
@@ -57,14 +61,16 @@ export interface TrainingOutcome {
 
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served
- * between steps. Throws RecipeError, DataError, RunDirectoryError, NonFiniteLossError or TrainingInterrupted.
+ * between steps. Throws RecipeError, DataError, RunDirectoryError, NonFiniteLossError, TrainingInterrupted, WriteError where
+ * the disk is full, or LockLostError where another process has taken over the run.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const recipe = parseRecipe(options.recipe);
   const device = resolveDevice(recipe.device);
   const precision = resolvePrecision(recipe.precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  const dataset = await loadRecipeDataset(recipe);
+  const interrupted = (): Error => new TrainingInterrupted(null);
+  const dataset = await unlessAborted(options.signal, interrupted, () => loadRecipeDataset(recipe, options.signal));
   const resolved: Recipe = {
     ...recipe,
     dataset: {
@@ -78,11 +84,16 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   // Before the run directory is made: a network that cannot be built leaves none behind.
   const network = buildNetwork(resolved, dataset.classes.length, device);
   try {
-    const taken = await takeFrom(options.startFrom, resolved, network, dataset);
+    const taken = await unlessAborted(options.signal, interrupted, () =>
+      takeFrom(options.startFrom, resolved, network, dataset),
+    );
     const stages = buildStages(resolved, network, taken?.from.layers);
     const cachePlan = planRunCache({ recipe: resolved, network, stages, device, precision, options });
-    const directory = await RunDirectory.create(options.out);
-    return await directory.hold(async () => {
+    const directory =
+      options.out === undefined
+        ? await RunDirectory.createNumbered(defaultName(resolved))
+        : await RunDirectory.create(options.out);
+    return await holdUnlessAborted(directory, options.signal, interrupted, async () => {
       const config = describeRun({
         recipe: resolved,
         classes: dataset.classes,
@@ -92,7 +103,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
         startedFrom: taken?.from,
       });
       await directory.writeConfig(config);
-      const checkpoints = new CheckpointStore(directory.checkpoint);
+      const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
       const place = { device, precision, network, stages, cachePlan, directory, checkpoints };
       return goOn({ config, recipe: resolved, dataset, ...place, options });
@@ -105,12 +116,19 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
 /** Goes on with an interrupted run. A run that is finished already only gives its result. */
 export async function resume(runDirectory: string, options: RunOptions = {}): Promise<TrainingOutcome> {
   const directory = RunDirectory.open(runDirectory);
-  return directory.hold(() => resumeHeld(directory, options));
+  const interrupted = (): Error => new TrainingInterrupted(runDirectory, { hasCheckpoint: hasCheckpoint(directory) });
+  return holdUnlessAborted(directory, options.signal, interrupted, () => resumeHeld(directory, options, interrupted));
 }
 
-async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise<TrainingOutcome> {
+const hasCheckpoint = (directory: RunDirectory): boolean => new CheckpointStore(directory.checkpoint).exists;
+
+async function resumeHeld(
+  directory: RunDirectory,
+  options: RunOptions,
+  interrupted: () => Error,
+): Promise<TrainingOutcome> {
   const result = await directory.readResult();
-  const checkpoints = new CheckpointStore(directory.checkpoint);
+  const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
   if (result !== null) {
     await checkpoints.remove();
     return finish(directory, result, options);
@@ -121,7 +139,7 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
   const device = resolveDevice(config.device);
   const precision = resolvePrecision(config.precision as Precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  const dataset = await loadRecipeDataset(recipe);
+  const dataset = await unlessAborted(options.signal, interrupted, () => loadRecipeDataset(recipe, options.signal));
   for (const [part, recorded] of [
     ['train', recipe.dataset.trainCount],
     ['test', recipe.dataset.testCount],
@@ -149,6 +167,46 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
   }
 }
 
+function defaultName({ preset, dataset }: Recipe): string {
+  const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
+  return `runs/${preset}-${dataset.name}-${stamp}`;
+}
+
+/** Does work that comes before the first step. On an abort what it is at is left alone, and its outcome is not waited for. */
+async function unlessAborted<T>(
+  signal: AbortSignal | undefined,
+  interrupted: () => Error,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (signal === undefined) return work();
+  let stop = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(interrupted());
+    signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
+  });
+  try {
+    const done = await Promise.race([aborted, work()]);
+    // Work that never left this thread to the event loop has kept the abort from being heard.
+    await Promise.race([aborted, setImmediate()]);
+    return done;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/** Waiting for another process's lock is given up on an abort; once held, the work itself looks after the signal. */
+async function holdUnlessAborted<T>(
+  directory: RunDirectory,
+  signal: AbortSignal | undefined,
+  interrupted: () => Error,
+  work: () => Promise<T>,
+): Promise<T> {
+  return directory.hold(work, { signal }).catch((error: unknown) => {
+    throw signal?.aborted === true && error === signal.reason ? interrupted() : error;
+  });
+}
+
 async function takeFrom(
   start: StartFrom | undefined,
   recipe: Recipe,
@@ -172,7 +230,7 @@ async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
   return runToEnd({ ...run, from: state === null ? null : { state, records } });
 }
 
-async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dataset> {
+async function loadRecipeDataset({ dataset, augmentation }: Recipe, signal: AbortSignal | undefined): Promise<Dataset> {
   const { name, dataDir, trainLimit, testLimit, imageSize, testResize } = dataset;
   const loaded = await loadDataset({
     name,
@@ -181,6 +239,7 @@ async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dat
     ...(trainLimit === null ? {} : { trainLimit }),
     ...(testLimit === null ? {} : { testLimit }),
     ...(testResize === null ? {} : { testResize }),
+    ...(signal === undefined ? {} : { signal }),
   });
   // Before the run directory is made, too.
   if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
@@ -279,6 +338,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     const result: RunResult = { ...(await trainer.run(from)), notes };
 
     const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
+    directory.requireHeld();
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });
     await directory.writeResult(result);
     // The network has its own files now.

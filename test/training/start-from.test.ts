@@ -70,8 +70,13 @@ describe('a run that starts from a finished run', () => {
   it('takes the layers again when it was stopped before its first checkpoint', async () => {
     const out = folder('no-checkpoint');
     const controller = new AbortController();
-    controller.abort();
-    const interrupted = train({ recipe: twoLayers, out, startFrom: { runDirectory: one }, signal: controller.signal });
+    const interrupted = train({
+      recipe: twoLayers,
+      out,
+      startFrom: { runDirectory: one },
+      signal: controller.signal,
+      onEvent: ({ type }) => void (type === 'start' && controller.abort()),
+    });
     await expect(interrupted).rejects.toThrow(TrainingInterrupted);
     rmSync(join(out, 'checkpoint'), { recursive: true });
     await resume(out);
