@@ -7,6 +7,7 @@ import { judge, judgeCuda } from './doctor/findings.mjs';
 import { readResolved } from './libtorch.mjs';
 import { addonPath } from './setup/addon.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
+import { systemReason } from './support/errors.mjs';
 import { readText } from './support/files.mjs';
 import { outDir, root } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
@@ -173,6 +174,11 @@ async function main() {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
+  // Without it Node would end in a stack; whoever closed the output, as `| head` does, needs no word.
+  process.stdout.on('error', (error) => {
+    if (error.code !== 'EPIPE') process.stderr.write(`standard output could not be written: ${systemReason(error)}\n`);
+    process.exit(error.code === 'EPIPE' ? 141 : 1);
+  });
   const diagnosis = await collect();
   process.stdout.write(`${flags.json ? JSON.stringify(diagnosis) : render(diagnosis)}\n`);
   return diagnosis.ok ? 0 : 1;

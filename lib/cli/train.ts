@@ -1,10 +1,12 @@
 import { Command, Option } from 'commander';
 import type { JobOptions, TrainingJob } from '../service/index.js';
 import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
-import { UsageError } from './exit.js';
+import { EXIT, exitCodeOf, UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { cacheBudget, device, integer, positiveNumber } from './options.js';
+import { OutputError, outputFailure } from './output.js';
 import { progressView } from './progress.js';
+import { exitAtOnce } from './thread.js';
 
 interface TrainFlags {
   preset?: string;
@@ -92,20 +94,26 @@ export function trainCommand(): Command {
 
 /** Training is in a worker thread: here signals and the terminal are served whatever it is doing. */
 async function run(flags: TrainFlags): Promise<void> {
-  const { exitImmediately } = await import('../tensor/index.js');
   const view = progressView({ json: flags.json ?? false });
+  let isStarted = false;
+  let isStepping = false;
   const interrupt = abortOnInterrupt(
-    () => view.note('Stopping after this step, with a checkpoint. Ctrl-C again stops at once.'),
+    () => {
+      // Before that it is over in a moment.
+      if (isStarted)
+        view.note(`Stopping${isStepping ? ' after this step, with a checkpoint' : ''}. Ctrl-C again stops at once.`);
+    },
     (code) => {
       view.close();
-      exitImmediately(code);
+      void exitAtOnce(code);
     },
   );
   try {
     const job = await startJob(flags);
-    let isStarted = false;
     job.on('event', (event) => {
       isStarted ||= event.type === 'start';
+      // Not so while features are made.
+      isStepping = ['step', 'scale', 'epoch', 'checkpoint'].includes(event.type);
       // Readers of --json see it by the missing start.
       if (event.type === 'done' && !isStarted && !flags.json) {
         view.note(`${event.runDirectory} was finished before: nothing is left to train.`);
@@ -115,11 +123,16 @@ async function run(flags: TrainFlags): Promise<void> {
     if (interrupt.signal.aborted) void job.cancel();
     interrupt.signal.addEventListener('abort', () => void job.cancel());
     await job.outcome;
+  } catch (error) {
+    const failure = outputFailure();
+    throw failure !== null && isInterruption(error) ? new OutputError(failure.cause, error.message) : error;
   } finally {
     view.close();
     interrupt.release();
   }
 }
+
+const isInterruption = (error: unknown): error is Error => exitCodeOf(error) === EXIT.interrupted;
 
 async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const { TrainingJob } = await import('../service/index.js');
@@ -131,7 +144,7 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const recipe = await resolveRecipe(flags);
   return TrainingJob.train({
     recipe,
-    out: flags.out ?? defaultOut(recipe),
+    ...(flags.out === undefined ? {} : { out: flags.out }),
     ...(startFrom === undefined ? {} : { startFrom }),
     ...jobOptionsOf(flags),
   });
@@ -216,9 +229,4 @@ async function readConfig(file: string): Promise<Record<string, unknown>> {
     // Told below.
   }
   throw new UsageError(`--config: expected a JSON object in ${file}`);
-}
-
-function defaultOut(recipe: Recipe): string {
-  const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
-  return `runs/${recipe.preset}-${recipe.dataset.name}-${stamp}`;
 }
