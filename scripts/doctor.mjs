@@ -177,7 +177,7 @@ async function main() {
   // Without it Node would end in a stack; whoever closed the output, as `| head` does, needs no word.
   process.stdout.on('error', (error) => {
     if (error.code !== 'EPIPE') process.stderr.write(`standard output could not be written: ${systemReason(error)}\n`);
-    process.exit(error.code === 'EPIPE' ? 141 : 1);
+    process.exit(1);
   });
   const diagnosis = await collect();
   process.stdout.write(`${flags.json ? JSON.stringify(diagnosis) : render(diagnosis)}\n`);

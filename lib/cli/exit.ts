@@ -3,9 +3,6 @@ import { OutputError } from './output.js';
 /** The exit codes of the command line. */
 export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
-/** Whoever read the output has stopped, as in `| head`: what a shell gives for a program that SIGPIPE ended. */
-export const OUTPUT_CLOSED = 141;
-
 /** A command was given arguments that do not go together or are out of range. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
@@ -27,7 +24,6 @@ const codeOf = (error: unknown): string | undefined => {
 };
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof OutputError && error.isClosed) return OUTPUT_CLOSED;
   const code = codeOf(error);
   if (code === 'INTERRUPTED') return EXIT.interrupted;
   return code !== undefined && USAGE_CODES.has(code) ? EXIT.usage : EXIT.failed;

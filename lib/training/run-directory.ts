@@ -29,31 +29,23 @@ export class RunDirectory {
 
   /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
   static async create(path: string): Promise<RunDirectory> {
-    await makeDirectory(path).catch((error: unknown) => {
-      throw asWriteError(path, error, 'made');
-    });
+    await makeDirectory(path);
     await requireEmpty(path);
     return new RunDirectory(path, { isNew: true });
   }
 
   /** Makes a new one of this name; where there is one already, of this name with a number. */
   static async createNumbered(path: string): Promise<RunDirectory> {
-    try {
-      await makeDirectory(dirname(path));
-      for (let number = 1; ; number++) {
-        const numbered = number === 1 ? path : `${path}-${number}`;
-        // Fails where another process was faster.
-        const isMade = await mkdir(numbered).then(
-          () => true,
-          (error: NodeJS.ErrnoException) => {
-            if (error.code !== 'EEXIST') throw error;
-            return false;
-          },
-        );
-        if (isMade) return new RunDirectory(numbered, { isNew: true });
+    await makeDirectory(dirname(path));
+    for (let number = 1; ; number++) {
+      const numbered = number === 1 ? path : `${path}-${number}`;
+      try {
+        await mkdir(numbered);
+        return new RunDirectory(numbered, { isNew: true });
+      } catch (error) {
+        // Another process was faster.
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw asWriteError(numbered, error, 'made');
       }
-    } catch (error) {
-      throw asWriteError(path, error, 'made');
     }
   }
 

@@ -237,7 +237,7 @@ describe('a holder that cannot be seen from here', () => {
     expect(existsSync(lock)).toBe(false);
   });
 
-  const inNamespace = ['unshare', '--pid', '--fork', '--mount-proc', process.execPath];
+  const inNamespace = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', process.execPath];
   const mayUnshare = spawnSync(inNamespace[0]!, [...inNamespace.slice(1), '-e', '0']).status === 0;
   if (!mayUnshare) console.log('skipped: locks of another PID namespace (unshare --pid is not permitted)');
   test.runIf(mayUnshare)('in another PID namespace is not taken for dead', async () => {
