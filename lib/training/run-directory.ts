@@ -9,11 +9,14 @@ import { RunDirectoryError } from './errors.js';
 import type { EpochRecord } from './events.js';
 
 const LOCK_FILE = 'run.lock';
-/** Is there while a finished run is being made in one go. */
-const UNFINISHED_FILE = 'unfinished';
+/** Is there while a finished run is being made in one go: nothing beside it is anybody's yet. */
+const UNFINISHED_FILE = '.layerwise-unfinished';
 
-/** What a process that died can leave before its first file, or beside the whole ones. */
-const isLeftover = (entry: string): boolean => entry.startsWith(LOCK_FILE) || entry.endsWith('.partial');
+/** A file that was being written when its process died, as `writeWhole` names it. */
+const isPartial = (entry: string): boolean => /\.[0-9a-f]{8}\.partial$/.test(entry);
+
+/** What a process that died can leave before its first file. */
+const isLeftover = (entry: string): boolean => entry.startsWith(LOCK_FILE) || isPartial(entry);
 
 /** The directory that holds a run: its recipe, its metrics, its checkpoint, its result. */
 export class RunDirectory {
@@ -56,7 +59,6 @@ export class RunDirectory {
   static async fill<T>(path: string, fill: (directory: RunDirectory) => Promise<T>): Promise<T> {
     const directory = await RunDirectory.create(path);
     return directory.hold(async () => {
-      await clear(path);
       try {
         await directory.#write(UNFINISHED_FILE, '');
         const filled = await fill(directory);
@@ -88,11 +90,15 @@ export class RunDirectory {
     const file = join(this.path, LOCK_FILE);
     const hold = async (lock: HeldLock): Promise<T> => {
       // Another process may have been here since `create` looked.
-      if (this.#isNew) await requireEmpty(this.path);
-      else requireFinished(this.path);
+      if (this.#isNew) {
+        await requireEmpty(this.path);
+        await clear(this.path);
+      } else {
+        requireFinished(this.path);
+        await removePartials(this.path);
+      }
       this.#lock = lock;
       try {
-        await removePartials(this.path);
         return await work();
       } finally {
         this.#lock = null;
@@ -175,7 +181,7 @@ export class RunDirectory {
   }
 }
 
-/** A run that was not made to its end does not count as one. */
+/** A run that was not made to its end does not count. */
 async function requireEmpty(path: string): Promise<void> {
   const entries = (await readdir(path)).filter((entry) => !isLeftover(entry));
   if (entries.includes(UNFINISHED_FILE)) return;
@@ -202,7 +208,7 @@ async function clear(path: string): Promise<void> {
 
 async function removePartials(path: string): Promise<void> {
   const entries = await readdir(path);
-  for (const entry of entries.filter((name) => name.endsWith('.partial'))) await rm(join(path, entry), { force: true });
+  for (const entry of entries.filter(isPartial)) await rm(join(path, entry), { force: true });
 }
 
 /** Reads a JSON file; throws RunDirectoryError, naming it, when it is not there or not JSON. */
