@@ -8,6 +8,7 @@ import { readResolved } from './libtorch.mjs';
 import { addonPath } from './setup/addon.mjs';
 import { describePlatform, platformProblem } from './setup/platform.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
+import { systemReason } from './support/errors.mjs';
 import { readText } from './support/files.mjs';
 import { memoryLimits, processorLimits } from './support/limits.mjs';
 import { isMain } from './support/main.mjs';
@@ -206,6 +207,11 @@ async function main() {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
+  // Without it Node would end in a stack; whoever closed the output, as `| head` does, needs no word.
+  process.stdout.on('error', (error) => {
+    if (error.code !== 'EPIPE') process.stderr.write(`standard output could not be written: ${systemReason(error)}\n`);
+    process.exit(1);
+  });
   const diagnosis = await collect();
   process.stdout.write(`${flags.json ? JSON.stringify(diagnosis) : render(diagnosis)}\n`);
   return diagnosis.ok ? 0 : 1;

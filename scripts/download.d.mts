@@ -45,6 +45,7 @@ export declare class DownloadError extends Error {
  * Fetches a file: resumable, atomic, verified. A broken connection is tried again and goes on where it stopped; a file
  * that is not the expected one is deleted.
  *
- * @throws {DownloadError} when the file could not be had; an abort rejects with the signal's reason.
+ * @throws {DownloadError} when the file could not be had, and WriteError where it could not be written; an abort rejects
+ *   with the signal's reason.
  */
 export declare function download(options: DownloadOptions): Promise<DownloadedFile>;

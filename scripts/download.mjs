@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { reasonOf } from './support/errors.mjs';
-import { readJson, writeJson } from './support/files.mjs';
+import { asWriteError, readJson, WriteError, writeJson } from './support/files.mjs';
 import { get, HttpError } from './support/http.mjs';
 import { withLock } from './support/lock.mjs';
 
@@ -61,12 +62,15 @@ async function fetchWhole(job) {
       return await fetchOnce(job);
     } catch (error) {
       job.signal?.throwIfAborted();
+      // A full disk is not the server's fault, and does not become empty by trying again.
+      if (error instanceof WriteError) throw error;
       const gained = partSize(job) - before;
       const failure = asDownloadError(error, job, before + gained > 0);
       if (!isWorthRetrying(error, failure)) throw failure;
       fruitless = gained > 0 ? 1 : fruitless + 1;
       if (fruitless >= maxFruitlessAttempts) throw failure;
-      await sleep(job.backoffMs * 2 ** (fruitless - 1), undefined, { signal: job.signal });
+      const pause = sleep(job.backoffMs * 2 ** (fruitless - 1), undefined, { signal: job.signal });
+      await pause.catch(() => job.signal.throwIfAborted());
     }
   }
 }
@@ -154,8 +158,20 @@ async function receive(response, { start, total, hash, job }) {
       done(null, chunk);
     },
   });
-  await pipeline(response, count, createWriteStream(job.part, { flags: start > 0 ? 'a' : 'w' }));
+  await pipeline(response, count, (chunks) => writeChunks(chunks, job.part, start > 0 ? 'a' : 'w'));
   return received;
+}
+
+async function writeChunks(chunks, path, flags) {
+  const refuse = (error) => {
+    throw asWriteError(path, error);
+  };
+  const file = await open(path, flags).catch(refuse);
+  try {
+    for await (const chunk of chunks) await file.appendFile(chunk).catch(refuse);
+  } finally {
+    await file.close().catch(refuse);
+  }
 }
 
 function settle(job, { received, digest, resumed }) {

@@ -107,11 +107,12 @@ export function recipeOf(preset: string, options: ExperimentOptions, seed: numbe
   return overrideRecipe(chosen, overrides);
 }
 
-/** Does `work` with a signal that Ctrl-C aborts; a run that stops so has left a checkpoint, and ends the example. */
+/** Does `work` with a signal that Ctrl-C, SIGTERM and SIGHUP abort; a run that stops so ends the example. */
 async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stop = (): void => controller.abort();
-  process.once('SIGINT', stop);
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const name of signals) process.once(name, stop);
   try {
     return await work(controller.signal);
   } catch (error) {
@@ -119,7 +120,7 @@ async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Prom
     console.error('Interrupted; the same command goes on.');
     process.exit(130);
   } finally {
-    process.off('SIGINT', stop);
+    signals.map((name) => process.off(name, stop));
   }
 }
 

@@ -11,13 +11,15 @@ export function dataCommand(): Command {
     .addArgument(new Argument('<name>', 'data set').choices(['cifar10']))
     .requiredOption('--data-dir <dir>', 'where to put it')
     .action(async (_name: string, { dataDir }: { dataDir: string }) => {
+      const interrupt = abortOnInterrupt();
       const { downloadCifar10 } = await import('../data/cifar10-download.js');
       const { transferProgress } = await import('../../scripts/support/progress.mjs');
       const progress = transferProgress('CIFAR-10');
-      const interrupt = abortOnInterrupt(() => process.stderr.write('Stopping; the same command goes on from here.\n'));
       try {
         const path = await downloadCifar10({ dataDir, signal: interrupt.signal, onProgress: progress.update });
         process.stdout.write(`${path}\n`);
+      } catch (error) {
+        throw interrupt.explain(error, 'the download was interrupted; the same command goes on from here');
       } finally {
         progress.done();
         interrupt.release();

@@ -1,3 +1,5 @@
+import { OutputError } from './output.js';
+
 /** The exit codes of the command line. */
 export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
@@ -5,6 +7,12 @@ export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 export class UsageError extends Error {
   override readonly name = 'UsageError';
   readonly code = 'USAGE';
+}
+
+/** A signal ended a command; the message says what becomes of its work. */
+export class InterruptedError extends Error {
+  override readonly name = 'InterruptedError';
+  readonly code = 'INTERRUPTED';
 }
 
 /** Codes of errors that the user's own words caused. */
@@ -25,6 +33,12 @@ export function exitCodeOf(error: unknown): number {
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // A fault of the program's own, in the thread that trains: its stack came along.
-  if (codeOf(error) === 'INTERNAL') return String(error.cause);
+  if (codeOf(error) === 'INTERNAL') return messageOf(error.cause);
   return codeOf(error) === undefined ? (error.stack ?? error.message) : `layerwise: ${error.message}`;
+}
+
+/** Tells an error on standard error. Whoever closed the output, as `| head` does, is told only what became of a run. */
+export function tell(error: unknown): void {
+  if (error instanceof OutputError && error.isClosed && error.consequence === undefined) return;
+  process.stderr.write(`${messageOf(error)}\n`);
 }

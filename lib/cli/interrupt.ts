@@ -1,4 +1,5 @@
-import { EXIT } from './exit.js';
+import { EXIT, InterruptedError } from './exit.js';
+import { onOutputFailure, outputFailure } from './output.js';
 
 /**
  * A terminal sends Ctrl-C to every process of the group, and npm passes it on once more: signals this close together
@@ -6,11 +7,24 @@ import { EXIT } from './exit.js';
  */
 const ONE_WISH_MILLISECONDS = 500;
 
-/** The first Ctrl-C (or SIGTERM) aborts the signal; a second one ends the process by `exit`, at once. */
+/** Ctrl-C, what service managers send, and the end of the terminal. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export interface Interrupt {
+  readonly signal: AbortSignal;
+  /** What a command ends with that failed with `error`: InterruptedError where a signal, OutputError where its output did it. */
+  explain(error: unknown, sentence: string): unknown;
+  release(): void;
+}
+
+/**
+ * The first Ctrl-C (or SIGTERM, or SIGHUP) aborts the signal; a second one ends the process by `exit`, at once. Standard
+ * output that cannot be written to aborts the signal too.
+ */
 export function abortOnInterrupt(
-  onFirst: () => void,
+  onFirst: () => void = () => {},
   exit: (code: number) => void = process.exit,
-): { signal: AbortSignal; release: () => void } {
+): Interrupt {
   const controller = new AbortController();
   let first: number | null = null;
   const handle = (): void => {
@@ -23,9 +37,18 @@ export function abortOnInterrupt(
       exit(EXIT.interrupted);
     }
   };
-  process.on('SIGINT', handle).on('SIGTERM', handle);
+  for (const name of SIGNALS) process.on(name, handle);
+  const forgetOutput = onOutputFailure(() => controller.abort());
   return {
     signal: controller.signal,
-    release: () => process.off('SIGINT', handle).off('SIGTERM', handle),
+    explain: (error, sentence) => {
+      if (!controller.signal.aborted) return error;
+      // A terminal that has gone takes no output either: the signal counts.
+      return first === null ? outputFailure() : new InterruptedError(sentence);
+    },
+    release: () => {
+      for (const name of SIGNALS) process.off(name, handle);
+      forgetOutput();
+    },
   };
 }

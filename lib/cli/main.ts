@@ -1,19 +1,22 @@
 #!/usr/bin/env node
 // The command line: parse, call, print. Commands load what they need when they run, so that `--help` and `doctor` work
 // where the addon is not built.
+import { isMainThread, parentPort } from 'node:worker_threads';
 import { Command, CommanderError } from 'commander';
 import { packageVersion } from '../version.js';
 import { compressCommand } from './compress.js';
 import { dataCommand } from './data.js';
 import { doctorCommand } from './doctor.js';
 import { evaluateCommand } from './evaluate.js';
-import { EXIT, exitCodeOf, messageOf } from './exit.js';
+import { EXIT, exitCodeOf, tell } from './exit.js';
 import { exportCommand } from './export.js';
 import { importCommand } from './import.js';
 import { refuseFlagAsValue } from './options.js';
+import { outputFailure, watchOutput } from './output.js';
 import { predictCommand } from './predict.js';
 import { probeCommand } from './probe.js';
 import { reportCommand } from './report.js';
+import { runInThread } from './thread.js';
 import { trainCommand } from './train.js';
 
 const program = new Command('layerwise')
@@ -21,8 +24,9 @@ const program = new Command('layerwise')
   .version(packageVersion)
   .showHelpAfterError('(add --help for the options)');
 
-for (const command of [
-  trainCommand(),
+/** These do their work in threads of their own, or wait for the network. */
+const inMainThread = [trainCommand(), dataCommand()];
+const inThread = [
   evaluateCommand(),
   predictCommand(),
   probeCommand(),
@@ -30,11 +34,11 @@ for (const command of [
   reportCommand(),
   exportCommand(),
   importCommand(),
-  dataCommand(),
   doctorCommand(),
-]) {
-  program.addCommand(command);
-}
+];
+for (const command of [...inMainThread, ...inThread]) program.addCommand(command);
+if (isMainThread) for (const command of inThread) command.action(() => runInThread(command));
+
 /** Applied to every command: a usage error is thrown, so that its exit code is ours. */
 const makeStrict = (command: Command): void => {
   command.exitOverride();
@@ -43,19 +47,21 @@ const makeStrict = (command: Command): void => {
 };
 makeStrict(program);
 
-// Whoever read the output has stopped reading, as in `| head`: there is nobody left to tell.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(EXIT.failed);
-});
+const end = (error: unknown): number => {
+  if (!(error instanceof CommanderError)) {
+    tell(error);
+    return exitCodeOf(error);
+  }
+  return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+};
+
+if (isMainThread) watchOutput((error) => process.exit(end(error)));
+// On a signal; an end by `exit` removes what is half written.
+else parentPort!.on('message', () => process.exit(EXIT.interrupted)).unref();
 
 try {
   await program.parseAsync();
+  if (outputFailure() !== null) throw outputFailure();
 } catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? EXIT.done : EXIT.usage;
-  } else {
-    process.stderr.write(`${messageOf(error)}\n`);
-    process.exitCode = exitCodeOf(error);
-  }
+  process.exitCode = end(error);
 }

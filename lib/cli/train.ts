@@ -3,10 +3,12 @@ import type { OnBadImage } from '../data/index.js';
 import type { JobOptions, ResumeJobOptions, TrainingJob } from '../service/index.js';
 import { readJsonFile } from '../text-file.js';
 import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
-import { UsageError } from './exit.js';
+import { EXIT, exitCodeOf, UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { cacheBudget, device, integer, positiveNumber, readGiven } from './options.js';
+import { OutputError, outputFailure } from './output.js';
 import { progressView } from './progress.js';
+import { exitAtOnce } from './thread.js';
 
 interface TrainFlags {
   preset?: string;
@@ -105,20 +107,26 @@ export function trainCommand(): Command {
 
 /** Training is in a worker thread: here signals and the terminal are served whatever it is doing. */
 async function run(flags: TrainFlags): Promise<void> {
-  const { exitImmediately } = await import('../tensor/index.js');
   const view = progressView({ json: flags.json ?? false });
+  let isStarted = false;
+  let isStepping = false;
   const interrupt = abortOnInterrupt(
-    () => view.note('Stopping after this step, with a checkpoint. Ctrl-C again stops at once.'),
+    () => {
+      // Before that it is over in a moment.
+      if (isStarted)
+        view.note(`Stopping${isStepping ? ' after this step, with a checkpoint' : ''}. Ctrl-C again stops at once.`);
+    },
     (code) => {
       view.close();
-      exitImmediately(code);
+      void exitAtOnce(code);
     },
   );
   try {
     const job = await startJob(flags);
-    let isStarted = false;
     job.on('event', (event) => {
       isStarted ||= event.type === 'start';
+      // Not so while features are made.
+      isStepping = ['step', 'scale', 'epoch', 'checkpoint'].includes(event.type);
       // Readers of --json see it by the missing start.
       if (event.type === 'done' && !isStarted && !flags.json) {
         view.note(`${event.runDirectory} was finished before: nothing is left to train.`);
@@ -128,11 +136,16 @@ async function run(flags: TrainFlags): Promise<void> {
     if (interrupt.signal.aborted) void job.cancel();
     interrupt.signal.addEventListener('abort', () => void job.cancel());
     await job.outcome;
+  } catch (error) {
+    const failure = outputFailure();
+    throw failure !== null && isInterruption(error) ? new OutputError(failure.cause, error.message) : error;
   } finally {
     view.close();
     interrupt.release();
   }
 }
+
+const isInterruption = (error: unknown): error is Error => exitCodeOf(error) === EXIT.interrupted;
 
 async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const { TrainingJob } = await import('../service/index.js');
@@ -145,7 +158,7 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   const recipe = await resolveRecipe(flags);
   return TrainingJob.train({
     recipe,
-    out: flags.out ?? defaultOut(recipe),
+    ...(flags.out === undefined ? {} : { out: flags.out }),
     ...(startFrom === undefined ? {} : { startFrom }),
     ...jobOptionsOf(flags),
   });
@@ -249,8 +262,3 @@ async function readConfig(file: string): Promise<Record<string, unknown>> {
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
-
-function defaultOut(recipe: Recipe): string {
-  const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
-  return `runs/${recipe.preset}-${recipe.dataset.name}-${stamp}`;
-}

@@ -2,6 +2,7 @@ import { mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { extract, list, type ReadEntry } from 'tar';
 import { type DownloadProgress, download } from '../../scripts/download.mjs';
+import { asWriteError } from '../../scripts/support/files.mjs';
 import { makeDirectory } from '../../scripts/support/make-directory.mjs';
 import { CIFAR10_BINARY_FOLDER, requireCifar10Binary } from './cifar10.js';
 import { DataError } from './errors.js';
@@ -94,10 +95,14 @@ async function readingArchive(archive: string, work: () => Promise<void>): Promi
   try {
     await work();
   } catch (error) {
+    if (isDiskFull(error)) throw asWriteError(`what ${archive} holds`, error);
     const reason = error instanceof Error ? error.message : String(error);
     throw new DataError('DATA_CORRUPT', `${archive} cannot be unpacked: ${reason}`, { cause: error });
   }
 }
+
+const isDiskFull = (error: unknown): boolean =>
+  ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
 
 async function exists(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined)) !== undefined;

@@ -1,6 +1,7 @@
 // The safetensors format: 8 bytes of header length (little endian), a JSON header that names each tensor's dtype, shape
 // and bytes, then the bytes. https://github.com/huggingface/safetensors
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { writeWhole } from '../../scripts/support/files.mjs';
 import { readRegion, writeRegion } from '../files.js';
 import { type DType, elementSize, empty, scope, type Tensor, type TypedArray, tensor } from '../tensor/index.js';
 import { SafetensorsError } from './errors.js';
@@ -37,7 +38,7 @@ const PART_BYTES = 16 * 2 ** 20;
 
 /**
  * Writes tensors, in their order, to a file that appears whole or not at all: until it is whole, an older one stays.
- * Throws SafetensorsError for a name or metadata that the format cannot hold, and the system's error, such as ENOSPC.
+ * Throws SafetensorsError for a name or metadata that the format cannot hold, and WriteError where the system refuses it.
  */
 export async function writeSafetensors(
   file: string,
@@ -55,27 +56,16 @@ export async function writeInParts(
   partBytes: number,
 ): Promise<void> {
   const start = encodeHeader(file, tensors, metadata);
-  const partial = `${file}.partial`;
-  try {
-    const handle = await open(partial, 'w');
-    try {
-      await writeRegion(handle, start, 0);
-      let position = start.length;
-      for (const value of tensors.values()) {
-        for await (const bytes of bytesOf(value, partBytes)) {
-          await writeRegion(handle, bytes, position);
-          position += bytes.length;
-        }
+  await writeWhole(file, async (handle) => {
+    await writeRegion(handle, start, 0);
+    let position = start.length;
+    for (const value of tensors.values()) {
+      for (const bytes of bytesOf(value, partBytes)) {
+        await writeRegion(handle, bytes, position);
+        position += bytes.length;
       }
-      await handle.sync();
-    } finally {
-      await handle.close();
     }
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
+  });
 }
 
 /** The header with its length, padded with spaces so that the data starts at a multiple of 8. */

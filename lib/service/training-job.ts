@@ -1,19 +1,40 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
-import type { FromWorker, JobInput, JobOptions, ResumeJobOptions, ToWorker } from './messages.js';
+import {
+  type FromWorker,
+  fromSent,
+  type JobInput,
+  type JobOptions,
+  type ResumeJobOptions,
+  type SentError,
+  type ToWorker,
+} from './messages.js';
 
-/** A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE. */
+/**
+ * A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE; INTERNAL where
+ * it has none, and WORKER_FAILED where the worker thread itself ended. `cause` is the trainer's error with its name, stack and
+ * fields; `at`, where it has one, says where in the training it was.
+ */
 export class TrainingJobError extends Error {
   override readonly name: string = 'TrainingJobError';
+  /** Such as `{ layer, epoch, step }`, each from 0. */
+  readonly at: Readonly<Record<string, unknown>> | undefined;
 
   constructor(
     readonly code: string,
     message: string,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { at?: Readonly<Record<string, unknown>> | undefined },
   ) {
     super(message, options);
+    this.at = options?.at;
   }
+}
+
+function jobError(sent: SentError): TrainingJobError {
+  const cause = fromSent(sent);
+  const code = typeof cause.code === 'string' ? cause.code : 'INTERNAL';
+  return new TrainingJobError(code, cause.message, { cause, at: cause.at as TrainingJobError['at'] });
 }
 
 interface JobEvents {
@@ -32,12 +53,14 @@ export class TrainingJob extends EventEmitter<JobEvents> {
 
   private constructor(input: JobInput) {
     super();
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: input });
+    // Not the file itself: a worker inherits the process's flags, and Node refuses a file under --input-type.
+    const program = `import(${JSON.stringify(new URL('./worker.js', import.meta.url).href)})`;
+    this.#worker = new Worker(program, { eval: true, workerData: input });
     this.outcome = new Promise((resolve, reject) => {
       this.#worker.on('message', (message: FromWorker) => {
         if (message.type === 'event') this.emit('event', message.event);
         else if (message.type === 'finished') resolve(message.outcome);
-        else reject(new TrainingJobError(message.error.code, message.error.message, { cause: message.error.stack }));
+        else reject(jobError(message.error));
       });
       this.#worker.on('error', (cause) => reject(new TrainingJobError('WORKER_FAILED', cause.message, { cause })));
       this.#worker.on('exit', (code) =>
@@ -48,10 +71,16 @@ export class TrainingJob extends EventEmitter<JobEvents> {
     this.outcome.catch(() => {});
   }
 
-  /** Starts a run that makes the run directory `out`, with layers taken from a finished run where told. */
-  static train(input: { recipe: Recipe; out: string; startFrom?: StartFrom } & JobOptions): TrainingJob {
+  /** Starts a run that makes the run directory `out` (default: a new one under runs/), with layers taken from a finished run where told. */
+  static train(input: { recipe: Recipe; out?: string; startFrom?: StartFrom } & JobOptions): TrainingJob {
     const { recipe, out, startFrom, ...options } = input;
-    return new TrainingJob({ kind: 'train', recipe, out, ...(startFrom === undefined ? {} : { startFrom }), options });
+    return new TrainingJob({
+      kind: 'train',
+      recipe,
+      ...(out === undefined ? {} : { out }),
+      ...(startFrom === undefined ? {} : { startFrom }),
+      options,
+    });
   }
 
   /** Goes on with an interrupted run. */
@@ -60,8 +89,8 @@ export class TrainingJob extends EventEmitter<JobEvents> {
   }
 
   /**
-   * Stops after the step in progress, with a checkpoint; resolves when it has stopped. `outcome` then rejects with code
-   * INTERRUPTED, or has resolved if the run was over first.
+   * Stops after the step in progress, with a checkpoint, or before the first step with nothing written; resolves when it
+   * has stopped. `outcome` then rejects with code INTERRUPTED, or has resolved if the run was over first.
    */
   async cancel(): Promise<void> {
     const message: ToWorker = { type: 'cancel' };

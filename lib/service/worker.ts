@@ -1,7 +1,7 @@
 // The worker thread of a training job: its own addon environment, its own tensors, no event loop of anybody else's.
 import { parentPort, workerData } from 'node:worker_threads';
 import { resume, train } from '../training/index.js';
-import type { FromWorker, JobInput, ToWorker } from './messages.js';
+import { type FromWorker, type JobInput, type ToWorker, toSend } from './messages.js';
 
 const port = parentPort!;
 const input = workerData as JobInput;
@@ -23,14 +23,13 @@ try {
     input.kind === 'train'
       ? await train({
           recipe: input.recipe,
-          out: input.out,
+          ...(input.out === undefined ? {} : { out: input.out }),
           ...(input.startFrom === undefined ? {} : { startFrom: input.startFrom }),
           ...options,
         })
       : await resume(input.runDirectory, options);
   send({ type: 'finished', outcome });
 } catch (error) {
-  const { name, message, stack = '', code = 'INTERNAL' } = error as Error & { code?: string };
-  send({ type: 'failed', error: { name, message, code, stack } });
+  send({ type: 'failed', error: toSend(error) });
 }
 port.close();

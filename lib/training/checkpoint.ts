@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { asWriteError, writeWhole } from '../../scripts/support/files.mjs';
 import type { Network } from '../models/index.js';
 import { loadInto, type Module, readSafetensors, type StateDict, writeSafetensors } from '../nn/index.js';
 import type { GradScaler, Sgd } from '../optim/index.js';
@@ -12,7 +13,7 @@ import { type Generator, scope, type Tensor } from '../tensor/index.js';
 import { RunDirectoryError } from './errors.js';
 import type { MeterState } from './meter.js';
 import type { Precision } from './precision.js';
-import { readJson, writeWhole } from './run-directory.js';
+import { readJson } from './run-directory.js';
 import type { Stage } from './stage.js';
 
 /** Where a run stands: the next step to do. */
@@ -185,7 +186,15 @@ export class CheckpointStore {
   #serial = 0;
   #finished: string[] = [];
 
-  constructor(readonly directory: string) {}
+  readonly #requireHeld: () => void;
+
+  /** `requireHeld` throws where the run is another process's by now; it is asked before anything is written. */
+  constructor(
+    readonly directory: string,
+    requireHeld: () => void = () => {},
+  ) {
+    this.#requireHeld = requireHeld;
+  }
 
   get exists(): boolean {
     return existsSync(join(this.directory, STATE_FILE));
@@ -254,7 +263,11 @@ export class CheckpointStore {
 
   /** Not recursive: a run directory that was removed while the run went on is not made again. */
   async #makeDirectory(): Promise<void> {
-    if (!existsSync(this.directory)) await mkdir(this.directory);
+    this.#requireHeld();
+    if (existsSync(this.directory)) return;
+    await mkdir(this.directory).catch((error: unknown) => {
+      throw asWriteError(this.directory, error, 'made');
+    });
   }
 
   /** Saves a stage in training: its weights, its optimiser, and the generator that dropout draws from. */
@@ -306,6 +319,8 @@ export class CheckpointStore {
       finished: this.#finished,
       current: state.current,
     };
+    // Writing the tensors took a while.
+    this.#requireHeld();
     await writeWhole(join(this.directory, STATE_FILE), `${JSON.stringify(whole, null, 2)}\n`);
     const named = new Set([STATE_FILE, state.current, ...this.#finished]);
     for (const entry of await readdir(this.directory)) {

@@ -1,6 +1,6 @@
 // Compression while training (paper, section 4.4): after a layer is trained, its least important filters are removed.
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeWhole } from '../../scripts/support/files.mjs';
 import { applyTransforms, type Dataset, noDraws, openImages } from '../data/index.js';
 import { type Accuracy, filterImportance } from '../evaluation/index.js';
 import { writeReport } from '../evaluation/report/index.js';
@@ -66,8 +66,7 @@ export async function compressRun({
     .sort((a, b) => a - b);
   const { confusion: _, ...before } = await source.evaluate(dataset.test, source.layers - 1);
 
-  const directory = await RunDirectory.create(out);
-  return await directory.hold(async () => {
+  return await RunDirectory.fill(out, async (directory) => {
     const smaller = overrideRecipe(recipe, { model: { widths: [...widths.slice(0, -1), filters] } });
     const { startedFrom, ...config } = source.config;
     await directory.writeConfig({ ...config, recipe: smaller, startedAt: new Date().toISOString() });
@@ -114,7 +113,7 @@ export async function compressRun({
       before: { top1: before.top1, top5: before.top5 },
       after: { top1: after.top1, top5: after.top5 },
     };
-    await writeFile(join(out, 'compression.json'), `${JSON.stringify(outcome, null, 2)}\n`);
+    await writeWhole(join(out, 'compression.json'), `${JSON.stringify(outcome, null, 2)}\n`);
     await writeReport(out);
     return outcome;
   });

@@ -70,19 +70,22 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** Training was stopped by its AbortSignal; a checkpoint has been written, but where there was no run directory yet. */
+/** Training was stopped by its AbortSignal, with a checkpoint if it had begun. */
 export class TrainingInterrupted extends Error {
   override readonly name = 'TrainingInterrupted';
   readonly code = 'INTERRUPTED';
 
   constructor(
+    /** Null: it had not been made yet. */
     readonly runDirectory: string | null,
-    options?: ErrorOptions,
+    { hasCheckpoint = true, ...options }: { hasCheckpoint?: boolean } & ErrorOptions = {},
   ) {
     super(
       runDirectory === null
-        ? 'training was interrupted while the data set was read; no run directory was made'
-        : `training was interrupted; go on with --resume ${runDirectory}`,
+        ? 'training was interrupted before anything was written: there is nothing to resume'
+        : hasCheckpoint
+          ? `training was interrupted; go on with --resume ${runDirectory}`
+          : `training was interrupted before its first checkpoint; begin it again with --resume ${runDirectory}`,
       options,
     );
   }

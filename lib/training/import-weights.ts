@@ -233,8 +233,7 @@ async function writeRun(
     head: head.parameterCount(),
   };
   const result: RunResult = { layers: [{ layer: network.blocks.length - 1, parameters }], seconds: 0, notes };
-  const directory = await RunDirectory.create(out);
-  return directory.hold(async () => {
+  return RunDirectory.fill(out, async (directory) => {
     const normalization = NORMALIZATION;
     // Where it is evaluated, unless told otherwise.
     const device = resolveDevice(recipe.device);

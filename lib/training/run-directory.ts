@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { appendFile, open, readdir, rename } from 'node:fs/promises';
-import { join } from 'node:path';
-import { withLock } from '../../scripts/support/lock.mjs';
+import { appendFile, mkdir, readdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { asWriteError, writeWhole } from '../../scripts/support/files.mjs';
+import { describeHolder, type HeldLock, withLock } from '../../scripts/support/lock.mjs';
 import { makeDirectory } from '../../scripts/support/make-directory.mjs';
 import {
   type RunConfig,
@@ -14,39 +15,69 @@ import { readJsonFile, TextFileError } from '../text-file.js';
 import { RunDirectoryError } from './errors.js';
 import type { EpochRecord } from './events.js';
 
-/** Writes a file that appears whole or not at all, and is on the disk when this returns. */
-export async function writeWhole(file: string, text: string): Promise<void> {
-  const partial = `${file}.partial`;
-  const handle = await open(partial, 'w');
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(partial, file);
-}
-
 const LOCK_FILE = 'run.lock';
+/** Is there while a finished run is being made in one go: nothing beside it is anybody's yet. */
+const UNFINISHED_FILE = '.layerwise-unfinished';
+
+/** A file that was being written when its process died, as `writeWhole` names it. */
+const isPartial = (entry: string): boolean => /\.[0-9a-f]{8}\.partial$/.test(entry);
+
+/** What a process that died can leave before its first file. */
+const isLeftover = (entry: string): boolean => entry.startsWith(LOCK_FILE) || isPartial(entry);
 
 /** The directory that holds a run: its recipe, its metrics, its checkpoint, its result. */
 export class RunDirectory {
-  private constructor(readonly path: string) {}
+  #lock: HeldLock | null = null;
+  readonly #isNew: boolean;
+
+  private constructor(
+    readonly path: string,
+    { isNew }: { isNew: boolean },
+  ) {
+    this.#isNew = isNew;
+  }
 
   /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
   static async create(path: string): Promise<RunDirectory> {
     await makeDirectory(path);
-    // A process that died between making the directory and its first file leaves its lock.
-    const entries = (await readdir(path)).filter((entry) => entry !== LOCK_FILE);
-    if (entries.includes('config.json')) {
-      throw new RunDirectoryError(`${path} already holds a run: go on with --resume ${path}, or give another --out`);
+    await requireEmpty(path);
+    return new RunDirectory(path, { isNew: true });
+  }
+
+  /** Makes a new one of this name; where there is one already, of this name with a number. */
+  static async createNumbered(path: string): Promise<RunDirectory> {
+    await makeDirectory(dirname(path));
+    for (let number = 1; ; number++) {
+      const numbered = number === 1 ? path : `${path}-${number}`;
+      try {
+        await mkdir(numbered);
+        return new RunDirectory(numbered, { isNew: true });
+      } catch (error) {
+        // Another process was faster.
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw asWriteError(numbered, error, 'made');
+      }
     }
-    if (entries.length > 0) {
-      throw new RunDirectoryError(
-        `${path}: expected an empty or new directory for --out, got one with ${entries[0]} in it`,
-      );
-    }
-    return new RunDirectory(path);
+  }
+
+  /**
+   * Makes a finished run in one go. Where `fill` fails, or the process ends in its middle, what it wrote does not count: the
+   * same can be tried again. Throws as `create` and `hold` do.
+   */
+  static async fill<T>(path: string, fill: (directory: RunDirectory) => Promise<T>): Promise<T> {
+    const directory = await RunDirectory.create(path);
+    return directory.hold(async () => {
+      try {
+        await directory.#write(UNFINISHED_FILE, '');
+        const filled = await fill(directory);
+        directory.requireHeld();
+        await rm(join(path, UNFINISHED_FILE));
+        return filled;
+      } catch (error) {
+        directory.requireHeld();
+        await clear(path);
+        throw error;
+      }
+    });
   }
 
   /** Opens an existing one. Throws RunDirectoryError where there is no run. */
@@ -54,21 +85,45 @@ export class RunDirectory {
     if (!existsSync(join(path, 'config.json'))) {
       throw new RunDirectoryError(`${path}: expected a run directory, but there is no config.json in it`);
     }
-    return new RunDirectory(path);
+    return new RunDirectory(path, { isNew: false });
   }
 
   /**
    * Runs `work` while nobody else writes to this run. Throws RunDirectoryError, at once, where another process (or another
-   * worker of this one) does; the lock of a process that was killed is taken over.
+   * worker of this one) does. The lock of one that is gone is taken over: at once on this machine, after 15 seconds
+   * without a heartbeat where it cannot be seen from here. Throws the signal's reason where that stops the waiting.
    */
-  hold<T>(work: () => Promise<T>): Promise<T> {
-    return withLock(join(this.path, LOCK_FILE), work, {
+  hold<T>(work: () => Promise<T>, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<T> {
+    const file = join(this.path, LOCK_FILE);
+    const hold = async (lock: HeldLock): Promise<T> => {
+      // Another process may have been here since `create` looked.
+      if (this.#isNew) {
+        await requireEmpty(this.path);
+        await clear(this.path);
+      } else {
+        requireFinished(this.path);
+        await removePartials(this.path);
+      }
+      this.#lock = lock;
+      try {
+        return await work();
+      } finally {
+        this.#lock = null;
+      }
+    };
+    return withLock(file, hold, {
+      signal,
       onWait: (holder) => {
-        const owner = holder === undefined ? 'another process' : `process ${holder.pid} on ${holder.host}`;
-        throw new RunDirectoryError(`${this.path}: ${owner} is training this run`);
+        throw new RunDirectoryError(
+          `${this.path}: another program is at work on this run (${describeHolder(holder)}): wait for it, ` +
+            `or remove ${file} if you are sure that it has ended`,
+        );
       },
     });
   }
+
+  /** Throws LockLostError where another has taken over this run in the meantime. To be asked before anything is written. */
+  readonly requireHeld = (): void => this.#lock?.requireHeld();
 
   /** Files of features, while the run goes on. */
   get features(): string {
@@ -93,7 +148,7 @@ export class RunDirectory {
   }
 
   async writeConfig(config: RunConfig): Promise<void> {
-    await writeWhole(join(this.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    await this.#write('config.json', `${JSON.stringify(config, null, 2)}\n`);
   }
 
   /** Config, metrics and result. Throws RunDirectoryError with file and field for what is not as a run writes it. */
@@ -112,11 +167,15 @@ export class RunDirectory {
 
   /** Replaces all metrics that there are. */
   async writeMetrics(records: readonly EpochRecord[]): Promise<void> {
-    await writeWhole(join(this.path, 'metrics.jsonl'), records.map((record) => `${JSON.stringify(record)}\n`).join(''));
+    await this.#write('metrics.jsonl', records.map((record) => `${JSON.stringify(record)}\n`).join(''));
   }
 
   async appendMetrics(record: EpochRecord): Promise<void> {
-    await appendFile(join(this.path, 'metrics.jsonl'), `${JSON.stringify(record)}\n`);
+    const file = join(this.path, 'metrics.jsonl');
+    this.requireHeld();
+    await appendFile(file, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+      throw asWriteError(file, error);
+    });
   }
 
   /** The records before a position; what was written after it (by a run that was killed) is taken out of the file. */
@@ -131,13 +190,48 @@ export class RunDirectory {
   }
 
   async writeResult(result: RunResult): Promise<void> {
-    await writeWhole(join(this.path, 'result.json'), `${JSON.stringify(result, null, 2)}\n`);
+    await this.#write('result.json', `${JSON.stringify(result, null, 2)}\n`);
   }
 
   /** The result of a finished run, or null. */
   async readResult(): Promise<RunResult | null> {
     return (await this.readRecord()).result ?? null;
   }
+
+  async #write(name: string, text: string): Promise<void> {
+    this.requireHeld();
+    await writeWhole(join(this.path, name), text);
+  }
+}
+
+/** A run that was not made to its end does not count. */
+async function requireEmpty(path: string): Promise<void> {
+  const entries = (await readdir(path)).filter((entry) => !isLeftover(entry));
+  if (entries.includes(UNFINISHED_FILE)) return;
+  if (entries.includes('config.json')) {
+    throw new RunDirectoryError(`${path} already holds a run: go on with --resume ${path}, or give another --out`);
+  }
+  if (entries.length > 0) {
+    throw new RunDirectoryError(
+      `${path}: expected an empty or new directory for --out, got one with ${entries[0]} in it`,
+    );
+  }
+}
+
+function requireFinished(path: string): void {
+  if (!existsSync(join(path, UNFINISHED_FILE))) return;
+  throw new RunDirectoryError(`${path}: the command that makes this run has not come to its end: give it again`);
+}
+
+/** Removes all but the lock; what says that the rest does not count goes last. */
+async function clear(path: string): Promise<void> {
+  const entries = (await readdir(path)).filter((entry) => !entry.startsWith(LOCK_FILE) && entry !== UNFINISHED_FILE);
+  for (const entry of [...entries, UNFINISHED_FILE]) await rm(join(path, entry), { recursive: true, force: true });
+}
+
+async function removePartials(path: string): Promise<void> {
+  const entries = await readdir(path);
+  for (const entry of entries.filter(isPartial)) await rm(join(path, entry), { force: true });
 }
 
 /** Reads a JSON file; throws RunDirectoryError, naming it and the place in it, when it is not there or not JSON. */

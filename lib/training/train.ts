@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import {
   type Dataset,
@@ -11,7 +12,7 @@ import {
 } from '../data/index.js';
 import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
 import { disposeNetwork, drawNetworkFrom, type Network } from '../models/index.js';
-import { type Device, Generator, isCuda, setCudnnBenchmark, setThreads } from '../tensor/index.js';
+import { buildInfo, type Device, Generator, isCuda, setCudnnBenchmark, setThreads } from '../tensor/index.js';
 import { BadImageLog } from './bad-image-log.js';
 import { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
@@ -33,7 +34,10 @@ import { TestFeatures } from './test-features.js';
 import { Trainer } from './trainer.js';
 
 export interface RunOptions {
-  /** Stops the run after the step in progress, with a checkpoint: `train` then throws TrainingInterrupted. */
+  /**
+   * Stops the run after the step in progress, with a checkpoint; before the first step, as soon as it can be, with nothing
+   * written. Throws TrainingInterrupted, whose message says what there is to go on from.
+   */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: TrainingEvent) => void;
   /**
@@ -59,8 +63,8 @@ export interface RunOptions {
 
 export interface TrainOptions extends RunOptions {
   readonly recipe: Recipe;
-  /** The run directory to make: new or empty. */
-  readonly out: string;
+  /** The run directory to make: new or empty. Default: a new one under runs/, named after the recipe and the time. */
+  readonly out?: string;
   /** Layers to take from a finished run instead of training them. */
   readonly startFrom?: StartFrom;
 }
@@ -83,7 +87,8 @@ export interface TrainingOutcome {
 
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served
- * between steps. Throws RecipeError, DataError, RunDirectoryError, NonFiniteLossError or TrainingInterrupted.
+ * between steps. Throws RecipeError, DataError, RunDirectoryError, NonFiniteLossError, TrainingInterrupted, WriteError where
+ * the disk is full, or LockLostError where another process has taken over the run.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const recipe = withPolicy(parseRecipe(options.recipe), options);
@@ -91,8 +96,11 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const precision = resolvePrecision(recipe.precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   const badImages = new BadImageLog();
-  const dataset = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: null });
-  const data = await identifyDataset(dataset);
+  const interrupted = (): Error => new TrainingInterrupted(null);
+  const { dataset, data } = await unlessAborted(options.signal, interrupted, async () => {
+    const loaded = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: null });
+    return { dataset: loaded, data: await identifyDataset(loaded) };
+  });
   const { dataDir } = recipe.dataset;
   const resolved: Recipe = {
     ...recipe,
@@ -110,11 +118,16 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   // Before the run directory is made: a network that cannot be built leaves none behind.
   const network = buildNetwork(resolved, dataset.classes.length, device);
   try {
-    const taken = await takeFrom(options.startFrom, resolved, network, dataset);
+    const taken = await unlessAborted(options.signal, interrupted, () =>
+      takeFrom(options.startFrom, resolved, network, dataset),
+    );
     const stages = buildStages(resolved, network, taken?.from.layers);
     const cachePlan = planRunCache({ recipe: resolved, network, stages, device, precision, options });
-    const directory = await RunDirectory.create(options.out);
-    return await directory.hold(async () => {
+    const directory =
+      options.out === undefined
+        ? await RunDirectory.createNumbered(defaultName(resolved))
+        : await RunDirectory.create(options.out);
+    return await holdUnlessAborted(directory, options.signal, interrupted, async () => {
       const config = describeRun({
         recipe: resolved,
         classes: dataset.classes,
@@ -126,7 +139,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
       });
       await directory.writeConfig(config);
       badImages.open(directory.badImages);
-      const checkpoints = new CheckpointStore(directory.checkpoint);
+      const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
       const place = { device, precision, network, stages, cachePlan, directory, checkpoints, badImages };
       return goOn({ config, recipe: resolved, dataset, ...place, options });
@@ -142,12 +155,19 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
  */
 export async function resume(runDirectory: string, options: ResumeOptions = {}): Promise<TrainingOutcome> {
   const directory = RunDirectory.open(runDirectory);
-  return directory.hold(() => resumeHeld(directory, options));
+  const interrupted = (): Error => new TrainingInterrupted(runDirectory, { hasCheckpoint: hasCheckpoint(directory) });
+  return holdUnlessAborted(directory, options.signal, interrupted, () => resumeHeld(directory, options, interrupted));
 }
 
-async function resumeHeld(directory: RunDirectory, options: ResumeOptions): Promise<TrainingOutcome> {
+const hasCheckpoint = (directory: RunDirectory): boolean => new CheckpointStore(directory.checkpoint).exists;
+
+async function resumeHeld(
+  directory: RunDirectory,
+  options: ResumeOptions,
+  interrupted: () => Error,
+): Promise<TrainingOutcome> {
   const result = await directory.readResult();
-  const checkpoints = new CheckpointStore(directory.checkpoint);
+  const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
   if (result !== null) {
     if (!existsSync(directory.model))
       throw new RunDirectoryError(`${directory.model}: not found, but the run has finished`);
@@ -163,13 +183,12 @@ async function resumeHeld(directory: RunDirectory, options: ResumeOptions): Prom
   const precision = resolvePrecision(recorded.precision, device);
   const badImages = new BadImageLog();
   badImages.open(directory.badImages);
-  const { config, recipe, dataset } = await reopenData(
-    directory,
-    { ...recorded, ...describeDevice(device) },
-    { ...options, badImages },
+  const { config, recipe, dataset } = await unlessAborted(options.signal, interrupted, () =>
+    reopenData(directory, { ...recorded, ...describeDevice(device) }, { ...options, badImages }),
   );
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  useThreads({ ...recipe, threads: config.threads ?? null });
+  // Another machine may have fewer processors than the one that began.
+  if (config.threads !== undefined) setThreads(Math.min(config.threads, buildInfo().mostThreads));
   const network = recordedNetwork(directory, recipe, dataset.classes.length, device);
   try {
     const stages = buildStages(recipe, network, config.startedFrom?.layers);
@@ -217,6 +236,46 @@ function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {
     throw new RecipeError(`dataset.dataDir: expected none for shapes, which is drawn by the program, got ${dataDir}`);
   }
   return { ...recipe, dataset: { ...recipe.dataset, dataDir: resolve(dataDir) } };
+}
+
+function defaultName({ preset, dataset }: Recipe): string {
+  const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
+  return `runs/${preset}-${dataset.name}-${stamp}`;
+}
+
+/** Does work that comes before the first step. On an abort what it is at is left alone, and its outcome is not waited for. */
+async function unlessAborted<T>(
+  signal: AbortSignal | undefined,
+  interrupted: () => Error,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (signal === undefined) return work();
+  let stop = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(interrupted());
+    signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
+  });
+  try {
+    const done = await Promise.race([aborted, work()]);
+    // Work that never left this thread to the event loop has kept the abort from being heard.
+    await Promise.race([aborted, setImmediate()]);
+    return done;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/** Waiting for another process's lock is given up on an abort; once held, the work itself looks after the signal. */
+async function holdUnlessAborted<T>(
+  directory: RunDirectory,
+  signal: AbortSignal | undefined,
+  interrupted: () => Error,
+  work: () => Promise<T>,
+): Promise<T> {
+  return directory.hold(work, { signal }).catch((error: unknown) => {
+    throw signal?.aborted === true && error === signal.reason ? interrupted() : error;
+  });
 }
 
 async function takeFrom(
@@ -285,10 +344,7 @@ async function loadRecipeDataset(
     reportBadImage: badImages.add,
     ...(signal === undefined ? {} : { signal }),
   };
-  const loading = runDirectory === null ? loadDataset(options) : loadRunData(runDirectory, dataDir, options);
-  const loaded = await loading.catch((error: unknown) => {
-    throw signal?.aborted ? new TrainingInterrupted(runDirectory, { cause: error }) : error;
-  });
+  const loaded = await (runDirectory === null ? loadDataset(options) : loadRunData(runDirectory, dataDir, options));
   // Before the run directory is made, too.
   if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
   return loaded;
@@ -302,8 +358,13 @@ function planRunCache(
   return planCache({ ...run, budget, trainCount: trainCount!, testCount: testCount! });
 }
 
-function useThreads({ threads }: Pick<Recipe, 'threads'>): void {
-  if (threads !== null) setThreads(threads);
+function useThreads({ threads }: Recipe): void {
+  if (threads === null) return;
+  const { mostThreads } = buildInfo();
+  if (threads > mostThreads) {
+    throw new RecipeError(`threads: expected at most ${mostThreads} on this machine, got ${threads}`);
+  }
+  setThreads(threads);
 }
 
 interface PreparedRun {
@@ -390,6 +451,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     const result: RunResult = { ...(await trainer.run(from)), notes: [...notes, ...badImages.notes] };
 
     const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
+    directory.requireHeld();
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });
     await directory.writeResult(result);
     // The network has its own files now.

@@ -104,7 +104,10 @@ export class Trainer {
   /** For work between checkpoints: the one that was written last, or is being gone back to, still stands. */
   readonly #stopHere = async (): Promise<void> => {
     await breathe();
-    if (this.#options.signal?.aborted === true) throw new TrainingInterrupted(this.#options.directory.path);
+    const { signal, directory, checkpoints } = this.#options;
+    if (signal?.aborted === true) {
+      throw new TrainingInterrupted(directory.path, { hasCheckpoint: checkpoints.exists });
+    }
   };
 
   async #addToEnsemble(stage: Stage): Promise<void> {

@@ -4,7 +4,7 @@ import { pinned } from '../libtorch/pins.mjs';
 import { resolveLibTorch, writeResolved } from '../libtorch.mjs';
 import { reasonOf, SetupError } from '../support/errors.mjs';
 import { digestFiles, filesUnder, identityOf, readJson } from '../support/files.mjs';
-import { withLock } from '../support/lock.mjs';
+import { describeHolder, withLock } from '../support/lock.mjs';
 import { cacheDir, outDir, root } from '../support/paths.mjs';
 import { isProved, nvidiaDriverSign, platformKey } from '../support/platform.mjs';
 import { which } from '../support/process.mjs';
@@ -90,12 +90,14 @@ const steps = [
   },
 ];
 
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
 /** Runs the steps that are due; the exit code is 0, 1, or 130 when a signal interrupted them. */
 export async function runSteps({ env = process.env, announceFresh = false } = {}) {
   const out = outDir(env);
   const interruption = new AbortController();
   const interrupt = () => interruption.abort(new Error('interrupted'));
-  for (const name of ['SIGINT', 'SIGTERM']) process.on(name, interrupt);
+  for (const name of signals) process.on(name, interrupt);
   const context = { env, out, note, signal: interruption.signal };
   try {
     refusePlatform(undefined, env);
@@ -103,14 +105,18 @@ export async function runSteps({ env = process.env, announceFresh = false } = {}
     mkdirSync(out, { recursive: true });
     const done = await withLock(join(out, 'setup.lock'), () => runDueSteps(context), {
       signal: interruption.signal,
-      onWait: (holder) => note(`another set-up is at work in this clone (process ${holder?.pid}); waiting for it`),
+      onWait: (holder) =>
+        note(
+          `another set-up is at work in this clone (${describeHolder(holder)}); waiting for it ` +
+            `(remove ${join(out, 'setup.lock')} if you are sure that it has ended)`,
+        ),
     });
     if (done === 0 && announceFresh) say('everything is up to date');
     return 0;
   } catch (error) {
     return reportFailure(error, interruption.signal.aborted);
   } finally {
-    for (const name of ['SIGINT', 'SIGTERM']) process.removeListener(name, interrupt);
+    for (const name of signals) process.removeListener(name, interrupt);
   }
 }
 

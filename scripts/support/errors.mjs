@@ -19,3 +19,9 @@ export function reasonOf(error) {
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
   return text.trim();
 }
+
+/** What the system said: "no space left on device (ENOSPC)", without the call and the path that Node puts around it. */
+export function systemReason(error) {
+  const [, text] = /^\w+: (.*?), \w+/.exec(error.message ?? '') ?? [];
+  return text === undefined ? reasonOf(error) : `${text} (${error.code})`;
+}

@@ -1,6 +1,77 @@
-import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { systemReason } from './errors.mjs';
+
+/** The system refused a change on disk. The message names the path, what was to be done and why it could not be. */
+export class WriteError extends Error {
+  constructor(path, cause, action = 'written') {
+    super(`${path}: could not be ${action}: ${systemReason(cause)}`, { cause });
+    this.name = 'WriteError';
+    this.code = 'WRITE_FAILED';
+    this.path = path;
+  }
+}
+
+/** An error of the system as a WriteError; any other as it is. */
+export function asWriteError(path, error, action) {
+  return error.syscall === undefined || error instanceof WriteError ? error : new WriteError(path, error, action);
+}
+
+/** Files that are being written: removed if the process (or the worker thread) ends before they are whole. */
+const partials = new Set();
+
+/** Two writers of one file must not write into each other's partial one. */
+function beginPartial(path) {
+  if (partials.size === 0) process.on('exit', removePartials);
+  const partial = `${path}.${randomUUID().slice(0, 8)}.partial`;
+  partials.add(partial);
+  return partial;
+}
+
+function endPartial(partial) {
+  partials.delete(partial);
+  if (partials.size === 0) process.removeListener('exit', removePartials);
+}
+
+function removePartials() {
+  for (const partial of partials) rmSync(partial, { force: true });
+}
+
+/**
+ * Writes a file that appears whole or not at all, and is on the disk when this resolves; until then an older one stays.
+ * `content` is text, bytes, or a function that writes to the FileHandle that it is given. Rejects with WriteError.
+ */
+export async function writeWhole(path, content) {
+  const partial = beginPartial(path);
+  try {
+    const file = await open(partial, 'w');
+    try {
+      await (typeof content === 'function' ? content(file) : file.writeFile(content));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(partial, path);
+  } catch (error) {
+    await rm(partial, { force: true }).catch(() => {});
+    throw asWriteError(path, error);
+  } finally {
+    endPartial(partial);
+  }
+}
 
 /** What a JSON file holds, or undefined when it is missing or not JSON (a file that a crash left half written). */
 export function readJson(path) {
@@ -11,12 +82,25 @@ export function readJson(path) {
   }
 }
 
-/** Writes a JSON file whole or not at all. */
+/** Writes a JSON file whole or not at all. Throws WriteError. */
 export function writeJson(path, value) {
-  mkdirSync(dirname(path), { recursive: true });
-  const partial = `${path}.${process.pid}.partial`;
-  writeFileSync(partial, `${JSON.stringify(value, null, 2)}\n`);
-  renameSync(partial, path);
+  const partial = beginPartial(path);
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const file = openSync(partial, 'w');
+    try {
+      writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(partial, path);
+  } catch (error) {
+    rmSync(partial, { force: true });
+    throw asWriteError(path, error);
+  } finally {
+    endPartial(partial);
+  }
 }
 
 /** The text of a file, or '' when there is none. */

@@ -1,6 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { asWriteError } from './files.mjs';
 
 /**
  * Makes a directory, with those above it that are missing; one that is there is left as it is. Node's `recursive` does the
@@ -12,6 +13,6 @@ export async function makeDirectory(path) {
   try {
     await mkdir(path);
   } catch (error) {
-    if (error.code !== 'EEXIST' || !statSync(path).isDirectory()) throw error;
+    if (error.code !== 'EEXIST' || !statSync(path).isDirectory()) throw asWriteError(path, error, 'made');
   }
 }

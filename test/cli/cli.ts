@@ -1,19 +1,25 @@
 // Runs the built command line as a process of its own.
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 
-const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js');
+export const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js');
 
 export interface Ended {
   /** The exit code, or the signal that ended the process. */
   readonly code: number | NodeJS.Signals;
   readonly stdout: string;
   readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** A command in progress. */
@@ -24,11 +30,11 @@ export interface Started {
   line(test: (event: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>;
 }
 
-export function start(args: readonly string[], options: { cwd?: string } = {}): Started {
+export function start(args: readonly string[], { env, ...options }: RunOptions = {}): Started {
   const child = spawn(process.execPath, [MAIN, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     // One thread each: two processes that train on two cores must not wait for each other's.
-    env: { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' },
+    env: { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1', ...env },
     ...options,
   });
   let stdout = '';
@@ -64,7 +70,19 @@ export function start(args: readonly string[], options: { cwd?: string } = {}): 
   return { process: child, ended, line };
 }
 
-export const layerwise = (args: readonly string[], options: { cwd?: string } = {}): Promise<Ended> =>
+/** Resolves when the command serves signals, not only dies of them. Of these SIGHUP is the one that Node itself lets be. */
+export async function servesSignals({ process: child, ended }: Started): Promise<void> {
+  let isOver = false;
+  void ended.finally(() => {
+    isOver = true;
+  });
+  for (let caught = 0n; (caught & 1n) === 0n && !isOver; await sleep(5)) {
+    const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
+    caught = BigInt(`0x${/^SigCgt:\s*(\w+)/m.exec(status)?.[1] ?? 0}`);
+  }
+}
+
+export const layerwise = (args: readonly string[], options: RunOptions = {}): Promise<Ended> =>
   start(args, options).ended;
 
 export const jsonLines = (text: string): Record<string, unknown>[] =>

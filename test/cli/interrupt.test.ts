@@ -36,7 +36,7 @@ function begin() {
   };
 }
 
-it.each(['SIGINT', 'SIGTERM'] as const)(
+it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
   'the first %s aborts, a second one later stops the process at once',
   async (name) => {
     const { child, ended, printed } = begin();

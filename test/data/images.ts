@@ -1,5 +1,5 @@
 // Image files for tests, made by sharp.
-import { mkdir } from 'node:fs/promises';
+import { link, mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import sharp, { type Sharp } from 'sharp';
 
@@ -34,4 +34,19 @@ export async function save(dir: string, path: string, image: Sharp): Promise<str
   await mkdir(dirname(file), { recursive: true });
   await image.toFile(file);
   return file;
+}
+
+/** A folder of two classes that takes some minutes to read, though it is small: each image is one large file, by its links. */
+export async function endlessFolder(dir: string): Promise<string> {
+  const large = await save(dir, 'large.png', plain({ width: 4000, height: 3000, colour: { r: 200, g: 100, b: 0 } }));
+  for (const [part, count] of [
+    ['train', 1_500],
+    ['test', 1],
+  ] as const) {
+    for (const name of ['a', 'b']) {
+      await mkdir(join(dir, part, name), { recursive: true });
+      for (let i = 0; i < count; i++) await link(large, join(dir, part, name, `${i}.png`));
+    }
+  }
+  return dir;
 }

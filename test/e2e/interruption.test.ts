@@ -1,7 +1,6 @@
 // Ctrl-C and kill -9 through the command line: whatever happens to the process, the run ends with the same bits.
 import { cpSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { jsonLines, layerwise, type Started, start, temporaryFolder } from '../cli/cli.js';
 import { productOf } from '../training/runs.js';
 
@@ -26,7 +25,22 @@ const KINDS = [
 const isEpoch = (layer: number, epoch: number) => (event: Record<string, unknown>) =>
   event.type === 'epoch' && event.layer === layer && event.epoch === epoch;
 
-const resume = (out: string): Started => start(['train', '--resume', out, '--json']);
+const resume = (out: string, env = {}): Started => start(['train', '--resume', out, '--json'], { env });
+
+/** For the environment: the process kills itself with -9 when it prints the nth event of this type. */
+const dyingAt = (type: string, n: number): Record<string, string> => ({
+  NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(`
+    import { isMainThread } from 'node:worker_threads';
+    if (isMainThread) {
+      const { write } = process.stdout;
+      let seen = 0;
+      process.stdout.write = function (text, ...rest) {
+        const written = write.call(this, text, ...rest);
+        if (text.startsWith('{"type":"${type}"') && ++seen === ${n}) process.kill(process.pid, 'SIGKILL');
+        return written;
+      };
+    }`)}`,
+});
 
 async function finish(out: string): Promise<Record<string, unknown>[]> {
   const { code, stdout, stderr } = await resume(out).ended;
@@ -45,8 +59,7 @@ describe.each(KINDS)('%s', (name, flags) => {
     const out = path('interrupted');
     const run = start([...flags, '--out', out]);
     await run.line(isEpoch(firstLayer, 0));
-    await sleep(30);
-    run.process.kill('SIGINT');
+    run.process.kill(name.includes('bf16') ? 'SIGHUP' : 'SIGINT');
     const { code, stderr, stdout } = await run.ended;
     expect(code).toBe(130);
     expect(stderr).toBe(
@@ -58,23 +71,19 @@ describe.each(KINDS)('%s', (name, flags) => {
     const [started] = await finish(out);
     expect(started).toMatchObject({ type: 'start' });
     const { layer: _, ...place } = jsonLines(stdout).at(-1)!;
+    expect(place.step).toBeGreaterThan(0);
     expect(started!.resumedFrom).toMatchObject({ epoch: place.epoch, step: place.step });
     expect(productOf(out)).toEqual(productOf(path('whole')));
   });
 
   it('ends with the same bits after kill -9, again and again', async () => {
     const out = path('killed');
-    const kill = async (run: Started, type: string, wait: number): Promise<void> => {
-      await run.line((event) => event.type === type);
-      await sleep(wait);
-      run.process.kill('SIGKILL');
-      // Only what was killed right after its last epoch may have been faster.
-      expect(['SIGKILL', ...(type === 'epoch' ? [0] : [])]).toContain((await run.ended).code);
-    };
-    // Before anything is recorded; right after a checkpoint; right after an epoch, or some time into what follows it.
-    await kill(start([...flags, '--out', out]), 'start', 20);
-    await kill(resume(out), 'checkpoint', 0);
-    await kill(resume(out), 'epoch', Math.random() * 100);
+    // Before anything is recorded; right after a checkpoint; right after an epoch, when its checkpoint is being written.
+    const begun = start([...flags, '--out', out], { env: dyingAt('start', 1) });
+    expect(await begun.ended).toMatchObject({ code: 'SIGKILL' });
+    for (const env of [dyingAt('checkpoint', 1), dyingAt('epoch', 1), dyingAt('epoch', 2)]) {
+      expect(await resume(out, env).ended).toMatchObject({ code: 'SIGKILL' });
+    }
     await finish(out);
     expect(productOf(out)).toEqual(productOf(path('whole')));
   });
@@ -95,24 +104,33 @@ describe('Ctrl-C', () => {
 });
 
 describe('resuming', () => {
+  const [stopped, finished] = [at('stopped'), at('finished')];
+  beforeAll(async () => {
+    const run = start([...KINDS[0][1], '--out', stopped]);
+    await run.line(isEpoch(0, 0));
+    run.process.kill('SIGTERM');
+    expect(await run.ended).toMatchObject({ code: 130 });
+    cpSync(stopped, finished, { recursive: true });
+    await finish(finished);
+  });
+
   it('a finished run tells its result and changes nothing', async () => {
-    const out = at(`${KINDS[0][0]} whole`);
-    const before = productOf(out);
-    const events = await finish(out);
+    const before = productOf(finished);
+    const events = await finish(finished);
     expect(events).toHaveLength(1);
-    expect(events[0]).toMatchObject({ type: 'done', runDirectory: out, report: `${out}/report.html` });
-    expect(productOf(out)).toEqual(before);
-    const plain = await layerwise(['train', '--resume', out]);
-    expect(plain).toMatchObject({ code: 0, stderr: `${out} was finished before: nothing is left to train.\n` });
-    expect(plain.stdout).toContain(`Open the report: ${out}/report.html`);
+    expect(events[0]).toMatchObject({ type: 'done', runDirectory: finished, report: `${finished}/report.html` });
+    expect(productOf(finished)).toEqual(before);
+    const plain = await layerwise(['train', '--resume', finished]);
+    expect(plain).toMatchObject({ code: 0, stderr: `${finished} was finished before: nothing is left to train.\n` });
+    expect(plain.stdout).toContain(`Open the report: ${finished}/report.html`);
   });
 
   it.each([
-    ['state.json', 10],
-    ['training-1.safetensors', 300],
-  ])('a run whose checkpoint/%s is cut off is refused by the name of the file', async (name, size) => {
+    ['state.json', 10, []],
+    ['training-1.safetensors', 300, ['start']],
+  ])('a run whose checkpoint/%s is cut off is refused by the name of the file', async (name, size, events) => {
     const out = at(`damaged ${name}`);
-    cpSync(at('twice'), out, { recursive: true });
+    cpSync(stopped, out, { recursive: true });
     const state = JSON.parse(readFileSync(`${out}/checkpoint/state.json`, 'utf8'));
     const file = `${out}/checkpoint/${name === 'state.json' ? name : state.current}`;
     truncateSync(file, size);
@@ -120,6 +138,6 @@ describe('resuming', () => {
     expect(code).toBe(1);
     expect(stderr).toContain(`layerwise: ${file}: `);
     expect(stderr).not.toContain('    at ');
-    for (const { type } of stdout === '' ? [] : jsonLines(stdout)) expect(type).toBe('start');
+    expect(stdout === '' ? [] : jsonLines(stdout).map(({ type }) => type)).toEqual(events);
   });
 });

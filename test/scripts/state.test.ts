@@ -1,13 +1,12 @@
-import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { script, temporaryFolder } from './scripts.js';
 
 const { Stamps } = await script('support/stamps.mjs');
-const { withLock } = await script('support/lock.mjs');
-const { digestFiles } = await script('support/files.mjs');
+const { digestFiles, writeJson, writeWhole } = await script('support/files.mjs');
 const { readDynamicSection } = await script('support/elf.mjs');
 
 test('a step is fresh only while its inputs and its outputs are what they were, also for the next process', () => {
@@ -49,65 +48,6 @@ test('a digest changes with a content, not with a time, and tells an empty file 
   expect(digestFiles([file])).not.toBe(empty);
 });
 
-test('a lock lets one work at a time and goes on an error too', async () => {
-  const lock = join(temporaryFolder(), 'lock');
-  let inside = 0;
-  let most = 0;
-  const work = async () => {
-    most = Math.max(most, ++inside);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    inside--;
-  };
-  await Promise.all([1, 2, 3].map(() => withLock(lock, work, { pollMs: 5 })));
-  expect(most).toBe(1);
-  await expect(
-    withLock(lock, () => {
-      throw new Error('broken');
-    }),
-  ).rejects.toThrow('broken');
-  expect(existsSync(lock)).toBe(false);
-});
-
-test('the lock of a process that was killed is taken over, by one of several waiters at a time', async () => {
-  const lock = join(temporaryFolder(), 'lock');
-  const dead = spawn(process.execPath, ['-e', '']);
-  await new Promise((resolve) => dead.once('exit', resolve));
-  writeFileSync(lock, JSON.stringify({ pid: dead.pid, host: hostname(), started: '1', token: 'dead' }));
-  const order: string[] = [];
-  const waiter = () =>
-    withLock(
-      lock,
-      async () => {
-        order.push('in');
-        await new Promise((resolve) => setTimeout(resolve, 10));
-        order.push('out');
-      },
-      { pollMs: 2 },
-    );
-  await Promise.all([waiter(), waiter(), waiter()]);
-  expect(order).toEqual(['in', 'out', 'in', 'out', 'in', 'out']);
-});
-
-test("a reused process id is not taken for the lock's holder", async () => {
-  const lock = join(temporaryFolder(), 'lock');
-  writeFileSync(lock, JSON.stringify({ pid: process.pid, host: hostname(), started: 'earlier', token: 'other' }));
-  expect(await withLock(lock, () => 'mine')).toBe('mine');
-});
-
-test('a lock whose holder lives is waited for, said once, and left by an abort', async () => {
-  const lock = join(temporaryFolder(), 'lock');
-  const holders: unknown[] = [];
-  await withLock(lock, async () => {
-    const options = {
-      pollMs: 5,
-      signal: AbortSignal.timeout(50),
-      onWait: (holder: { pid: number }) => holders.push(holder.pid),
-    };
-    await expect(withLock(lock, () => 'never', options)).rejects.toThrow();
-  });
-  expect(holders).toEqual([process.pid]);
-});
-
 // The loader's own reader of the format stands by on every machine that can build the addon.
 test.runIf(process.platform === 'linux')('reads of a shared library what readelf reads', () => {
   const folder = temporaryFolder();
@@ -136,20 +76,45 @@ test('a file that is no library is told apart', () => {
   expect(readDynamicSection(file)).toBeUndefined();
 });
 
-test('the exit of a process leaves no lock behind', () => {
-  const lock = join(temporaryFolder(), 'lock');
-  const module = new URL('../../scripts/support/lock.mjs', import.meta.url).href;
-  const code = `import { withLock } from ${JSON.stringify(module)};
-    await withLock(${JSON.stringify(lock)}, () => { console.log('held'); process.exit(3); });`;
-  const child = () => execFileSync(process.execPath, ['--input-type=module', '-e', code], { stdio: 'pipe' });
-  expect(child).toThrow(expect.objectContaining({ status: 3 }));
-  expect(existsSync(lock)).toBe(false);
-  onTestFinished(() => rmSync(lock, { force: true }));
-});
-
 test('a value is written whole: no partial file stays', async () => {
-  const { writeJson } = await script('support/files.mjs');
-  const file = join(temporaryFolder(), 'deep', 'value.json');
+  const folder = join(temporaryFolder(), 'deep');
+  const file = join(folder, 'value.json');
   writeJson(file, { a: [1, 2] });
   expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ a: [1, 2] });
+  expect(readdirSync(folder)).toEqual(['value.json']);
+});
+
+test('a file that cannot be written keeps what it held, leaves no partial one, and names path and reason', async () => {
+  const folder = temporaryFolder();
+  const file = join(folder, 'file');
+  await writeWhole(file, 'first');
+  const half = writeWhole(file, async (handle: FileHandle) => {
+    await handle.writeFile('sec');
+    throw new TypeError('the content cannot be made');
+  });
+  await expect(half).rejects.toThrow(TypeError);
+  expect([readFileSync(file, 'utf8'), readdirSync(folder)]).toEqual(['first', ['file']]);
+  // A file cannot replace a folder.
+  mkdirSync(join(folder, 'folder', 'with'), { recursive: true });
+  const refused = {
+    name: 'WriteError',
+    code: 'WRITE_FAILED',
+    message: `${join(folder, 'folder')}: could not be written: illegal operation on a directory (EISDIR)`,
+  };
+  await expect(writeWhole(join(folder, 'folder'), 'x')).rejects.toMatchObject(refused);
+  expect(() => writeJson(join(folder, 'folder'), {})).toThrow(expect.objectContaining(refused));
+  expect(readdirSync(folder).sort()).toEqual(['file', 'folder']);
+});
+
+test('the end of a process in the middle of writing leaves no partial file', () => {
+  const folder = temporaryFolder();
+  const module = new URL('../../scripts/support/files.mjs', import.meta.url).href;
+  const code = `import { writeWhole } from ${JSON.stringify(module)};
+    await writeWhole(${JSON.stringify(join(folder, 'file'))}, async (file) => {
+      await file.writeFile('half');
+      process.exit(3);
+    });`;
+  const child = () => execFileSync(process.execPath, ['--input-type=module', '-e', code], { stdio: 'pipe' });
+  expect(child).toThrow(expect.objectContaining({ status: 3 }));
+  expect(readdirSync(folder)).toEqual([]);
 });

@@ -128,7 +128,7 @@ it('a checkpoint names its place: the next step to do', async () => {
 
 it('a signal that was given at the start stops the run after one step, with a checkpoint; before it, before there is one', async () => {
   const out = at('at-once');
-  await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toEqual(interrupted);
+  await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toMatchObject({ runDirectory: null });
   expect(existsSync(out)).toBe(false);
   const controller = new AbortController();
   const onEvent = ({ type }: TrainingEvent): void => {
@@ -137,6 +137,28 @@ it('a signal that was given at the start stops the run after one step, with a ch
   await expect(train({ recipe, out, signal: controller.signal, onEvent })).rejects.toEqual(interrupted);
   const state = JSON.parse(readFileSync(join(out, 'checkpoint', 'state.json'), 'utf8'));
   expect(state.position).toEqual({ stage: 0, epoch: 0, step: 1 });
+  // As if it had been killed before that.
+  rmSync(join(out, 'checkpoint'), { recursive: true });
+  await expect(resume(out, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+    code: 'INTERRUPTED',
+    message: `training was interrupted before its first checkpoint; begin it again with --resume ${out}`,
+  });
+  expect(existsSync(join(out, 'checkpoint'))).toBe(false);
+});
+
+it('a signal that was given before the run, or while it reads its data, leaves nothing', async () => {
+  const nothing = {
+    code: 'INTERRUPTED',
+    runDirectory: null,
+    message: 'training was interrupted before anything was written: there is nothing to resume',
+  };
+  const out = at('never-begun');
+  await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toMatchObject(nothing);
+  const controller = new AbortController();
+  const running = train({ recipe, out, signal: controller.signal });
+  controller.abort();
+  await expect(running).rejects.toMatchObject(nothing);
+  expect(existsSync(out)).toBe(false);
 });
 
 it('a run that is stopped while it evaluates keeps the whole epoch, and does not train it again', async () => {

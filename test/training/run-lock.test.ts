@@ -1,15 +1,8 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import {
-  overrideRecipe,
-  presetRecipe,
-  resume,
-  type TrainingEvent,
-  TrainingInterrupted,
-  train,
-} from '../../lib/training/index.js';
+import { overrideRecipe, presetRecipe, resume, TrainingInterrupted, train } from '../../lib/training/index.js';
 
 const root = mkdtempSync(join(tmpdir(), 'layerwise-lock-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -34,22 +27,87 @@ it('refuses a second trainer of a run while the first one trains, and leaves no 
   });
   expect(await refused).toMatchObject({
     code: 'RUN_DIRECTORY',
-    message: `${out}: process ${process.pid} on ${hostname()} is training this run`,
+    message:
+      `${out}: another program is at work on this run (process ${process.pid} on host ${hostname()}, for less than a ` +
+      `minute): wait for it, or remove ${out}/run.lock if you are sure that it has ended`,
   });
   expect(readdirSync(out)).not.toContain('run.lock');
   expect(existsSync(join(out, 'result.json'))).toBe(true);
 });
 
+/** A run that was stopped after its first step, with the lock that it had. */
+async function stoppedRun(out: string): Promise<Record<string, unknown>> {
+  const controller = new AbortController();
+  let lock = '';
+  const stopped = train({
+    recipe,
+    out,
+    signal: controller.signal,
+    onEvent: ({ type }) => {
+      if (type !== 'step') return;
+      lock = readFileSync(join(out, 'run.lock'), 'utf8');
+      controller.abort();
+    },
+  });
+  await expect(stopped).rejects.toThrow(TrainingInterrupted);
+  return JSON.parse(lock);
+}
+
+const layersOf = ({ result }: Awaited<ReturnType<typeof resume>>) => result.layers.map(({ layer }) => layer);
+
 it('takes over the lock of a process that is gone', async () => {
   const out = join(root, 'killed');
-  const controller = new AbortController();
-  const onEvent = ({ type }: TrainingEvent): void => {
-    if (type === 'start') controller.abort();
-  };
-  await expect(train({ recipe, out, signal: controller.signal, onEvent })).rejects.toThrow(TrainingInterrupted);
+  const lock = await stoppedRun(out);
   // The largest process id that Linux can give is 2^22.
-  const gone = { pid: 2 ** 22 + 1, host: hostname(), started: '1', token: 'gone' };
-  writeFileSync(join(out, 'run.lock'), JSON.stringify(gone));
-  const { result } = await resume(out);
-  expect(result.layers.map(({ layer }) => layer)).toEqual([0, 1]);
+  writeFileSync(join(out, 'run.lock'), JSON.stringify({ ...lock, pid: 2 ** 22 + 1 }));
+  expect(layersOf(await resume(out))).toEqual([0, 1]);
 });
+
+it('takes over an empty lock, which a full disk left', async () => {
+  const out = join(root, 'empty');
+  await stoppedRun(out);
+  writeFileSync(join(out, 'run.lock'), '');
+  expect(layersOf(await resume(out))).toEqual([0, 1]);
+});
+
+it("waiting to see whether another host's holder lives is given up on an abort", async () => {
+  const out = join(root, 'elsewhere');
+  const lock = await stoppedRun(out);
+  const record = JSON.stringify({ ...lock, host: 'elsewhere', pidSpace: 'elsewhere' });
+  writeFileSync(join(out, 'run.lock'), record);
+  const controller = new AbortController();
+  const waiting = resume(out, { signal: controller.signal });
+  setTimeout(() => controller.abort(), 50);
+  await expect(waiting).rejects.toMatchObject({
+    code: 'INTERRUPTED',
+    message: `training was interrupted; go on with --resume ${out}`,
+  });
+  expect(readFileSync(join(out, 'run.lock'), 'utf8')).toBe(record);
+});
+
+it.each([
+  ['taken by another', (file: string) => writeFileSync(file, '{"pid": 7, "host": "elsewhere", "token": "theirs"}')],
+  ['removed', (file: string) => rmSync(file)],
+])('a run whose lock was %s in the meantime stops with an error, and writes nothing more', async (name, lose) => {
+  const out = join(root, name);
+  let before: string[] = [];
+  const lost = train({
+    recipe,
+    out,
+    checkpointSeconds: 0,
+    onEvent: (event) => {
+      // There is one checkpoint by now.
+      if (event.type !== 'step' || event.step !== 2) return;
+      lose(join(out, 'run.lock'));
+      before = contentsOf(out);
+    },
+  });
+  await expect(lost).rejects.toMatchObject({ code: 'LOCK_LOST', message: expect.stringContaining(`${out}/run.lock`) });
+  expect(before.length).toBeGreaterThanOrEqual(3);
+  expect(contentsOf(out)).toEqual(before);
+});
+
+function contentsOf(folder: string): string[] {
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return files.map(({ parentPath, name }) => `${name} ${readFileSync(join(parentPath, name), 'base64')}`).sort();
+}

@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { writeWhole } from '../../../scripts/support/files.mjs';
 import { accuracyByDepthChart } from './accuracy-by-depth-chart.js';
 import { byClass } from './class-section.js';
 import {
@@ -28,7 +27,7 @@ import { type LayerSummary, numberAt, type RunSummary, summariseRun } from './ru
  */
 export async function writeReport(runDir: string): Promise<string> {
   const file = path.join(runDir, 'report.html');
-  await writeAtomically(file, renderReport(await readRunRecord(runDir)));
+  await writeWhole(file, renderReport(await readRunRecord(runDir)));
   return file;
 }
 
@@ -302,21 +301,4 @@ function splitUnit(duration: string): [value: string, unit: string] {
 
 function capitalise(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
-async function writeAtomically(file: string, text: string): Promise<void> {
-  const temporary = `${file}.${randomUUID()}.tmp`;
-  try {
-    const handle = await open(temporary, 'wx');
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
 }
