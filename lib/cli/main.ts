@@ -3,6 +3,7 @@
 // where the addon is not built.
 import { isMainThread, parentPort } from 'node:worker_threads';
 import { Command, CommanderError } from 'commander';
+import { onLibTorchMessage } from '../tensor/messages.js';
 import { packageVersion } from '../version.js';
 import { compressCommand } from './compress.js';
 import { dataCommand } from './data.js';
@@ -22,6 +23,7 @@ import { trainCommand } from './train.js';
 const program = new Command('layerwise')
   .description('Greedy layerwise training of convolutional networks on LibTorch')
   .version(packageVersion)
+  .option('--verbose', 'print what LibTorch itself has to say, too')
   .showHelpAfterError('(add --help for the options)');
 
 /** These do their work in threads of their own, or wait for the network. */
@@ -58,6 +60,11 @@ const end = (error: unknown): number => {
 if (isMainThread) watchOutput((error) => process.exit(end(error)));
 // On a signal; an end by `exit` removes what is half written.
 else parentPort!.on('message', () => process.exit(EXIT.interrupted)).unref();
+
+// It would stand between the lines of a command, and says little to its user.
+onLibTorchMessage((text) => {
+  if (program.opts().verbose === true) process.stderr.write(`LibTorch: ${text}\n`);
+});
 
 try {
   await program.parseAsync();

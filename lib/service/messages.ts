@@ -27,6 +27,8 @@ export type ToWorker = { readonly type: 'cancel' };
 
 export type FromWorker =
   | { readonly type: 'event'; readonly event: TrainingEvent }
+  /** What LibTorch has to say. */
+  | { readonly type: 'libtorch'; readonly text: string }
   | { readonly type: 'finished'; readonly outcome: TrainingOutcome }
   | { readonly type: 'failed'; readonly error: SentError };
 

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import { passLibTorchMessage } from '../tensor/messages.js';
 import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
 import {
   type FromWorker,
@@ -59,6 +60,7 @@ export class TrainingJob extends EventEmitter<JobEvents> {
     this.outcome = new Promise((resolve, reject) => {
       this.#worker.on('message', (message: FromWorker) => {
         if (message.type === 'event') this.emit('event', message.event);
+        else if (message.type === 'libtorch') passLibTorchMessage(message.text);
         else if (message.type === 'finished') resolve(message.outcome);
         else reject(jobError(message.error));
       });

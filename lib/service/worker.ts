@@ -1,11 +1,14 @@
 // The worker thread of a training job: its own addon environment, its own tensors, no event loop of anybody else's.
 import { parentPort, workerData } from 'node:worker_threads';
+import { onLibTorchMessage } from '../tensor/index.js';
 import { resume, train } from '../training/index.js';
 import { type FromWorker, type JobInput, type ToWorker, toSend } from './messages.js';
 
 const port = parentPort!;
 const input = workerData as JobInput;
 const send = (message: FromWorker): void => port.postMessage(message);
+
+onLibTorchMessage((text) => send({ type: 'libtorch', text }));
 
 const controller = new AbortController();
 port.on('message', (message: ToWorker) => {

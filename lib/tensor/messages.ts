@@ -1,4 +1,4 @@
-import { native } from './native.js';
+// What LibTorch itself has to say: its warnings, and what it logs. This module does not load it.
 
 export type MessageHandler = (text: string) => void;
 
@@ -6,21 +6,13 @@ const warn: MessageHandler = (text) => process.emitWarning(text, 'LibTorchWarnin
 
 let handler = warn;
 
-function deliver(): void {
-  for (const text of native.takeMessages()) handler(text);
-}
-
-native.listenForMessages(deliver);
-// What came after the event loop's last turn.
-process.on('exit', deliver);
-
 /**
- * What LibTorch has to say, its warnings and what it logs, goes to `handle`: each text once in the life of the process, and
- * to one of the threads that have loaded the library. Default: a Node warning named LibTorchWarning. Null brings that back.
+ * LibTorch's messages go to `handle`: each text once in the life of the process, and to one of the threads that have loaded
+ * the library. Default: a Node warning named LibTorchWarning. Null brings that back.
  */
 export function onLibTorchMessage(handle: MessageHandler | null): void {
   handler = handle ?? warn;
 }
 
-/** Passes on what another thread was told. */
+/** Gives a message to this thread's handler. */
 export const passLibTorchMessage = (text: string): void => handler(text);

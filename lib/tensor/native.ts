@@ -6,6 +6,7 @@ import { usableProcessors } from '../../scripts/support/limits.mjs';
 import { dtypeName } from './dtype.js';
 import { TensorError, type TensorErrorCode } from './errors.js';
 import type { NativeOperators } from './generated/operators.js';
+import { passLibTorchMessage } from './messages.js';
 
 export interface BuildInfo {
   /** The LibTorch release that the addon was compiled against. */
@@ -129,6 +130,13 @@ function limitThreads(addon: NativeAddon): void {
   if (usable < addon.getThreads()) addon.setThreads(usable);
 }
 
+function deliverMessages(addon: NativeAddon): void {
+  const deliver = (): void => addon.takeMessages().forEach(passLibTorchMessage);
+  addon.listenForMessages(deliver);
+  // What came after the event loop's last turn.
+  process.on('exit', deliver);
+}
+
 interface Preload {
   /** Sets a variable of the process's environment that is not set; returns whether it did. */
   setDefault(name: string, value: string): boolean;
@@ -170,6 +178,7 @@ function loadAddon(): NativeAddon {
   try {
     const addon = loadedUnderPolicy(path);
     limitThreads(addon);
+    deliverMessages(addon);
     addon.setErrorFactory(
       ({ code, operator, message, tensors }) =>
         new TensorError({

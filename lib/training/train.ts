@@ -188,7 +188,7 @@ async function resumeHeld(
   );
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   // Another machine may have fewer processors than the one that began.
-  if (config.threads !== undefined) setThreads(Math.min(config.threads, buildInfo().mostThreads));
+  if (typeof config.threads === 'number') setThreads(Math.min(config.threads, buildInfo().mostThreads));
   const network = recordedNetwork(directory, recipe, dataset.classes.length, device);
   try {
     const stages = buildStages(recipe, network, config.startedFrom?.layers);
