@@ -1,3 +1,5 @@
+export { WriteError } from '../scripts/support/files.mjs';
+export { LockLostError } from '../scripts/support/lock.mjs';
 export {
   type BadImage,
   DataError,

@@ -105,16 +105,21 @@ export function trainCommand(): Command {
     .action(run);
 }
 
+const SILENT_MILLISECONDS = 3_000;
+
 /** Training is in a worker thread: here signals and the terminal are served whatever it is doing. */
 async function run(flags: TrainFlags): Promise<void> {
   const view = progressView({ json: flags.json ?? false });
   let isStarted = false;
   let isStepping = false;
+  let late: NodeJS.Timeout | undefined;
   const interrupt = abortOnInterrupt(
     () => {
-      // Before that it is over in a moment.
-      if (isStarted)
-        view.note(`Stopping${isStepping ? ' after this step, with a checkpoint' : ''}. Ctrl-C again stops at once.`);
+      const when = isStepping ? ' after this step, with a checkpoint' : '';
+      const note = (): void => view.note(`Stopping${when}. Ctrl-C again stops at once.`);
+      // Before the start it is most often over in a moment.
+      if (isStarted) note();
+      else late = setTimeout(note, SILENT_MILLISECONDS);
     },
     (code) => {
       view.close();
@@ -140,6 +145,7 @@ async function run(flags: TrainFlags): Promise<void> {
     const failure = outputFailure();
     throw failure !== null && isInterruption(error) ? new OutputError(failure.cause, error.message) : error;
   } finally {
+    clearTimeout(late);
     view.close();
     interrupt.release();
   }

@@ -1,10 +1,22 @@
 // Full disks, made of a small file system in memory: at whatever moment it is full, a command ends in one line that names
 // the path, nothing is locked or in the way, and with room again it comes to its end.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { download } from '../../scripts/download.mjs';
 import { layerwise, TINY, temporaryFolder } from '../cli/cli.js';
 
 const at = temporaryFolder();
@@ -152,4 +164,30 @@ describe.runIf(mayMount())('on a disk that is full', () => {
     }
     expect(failures).toBe(3);
   }, 120_000);
+
+  it('a download says so at once, and goes on from what it has', async () => {
+    const content = Buffer.alloc(10 * PAGE, 'layerwise');
+    let requests = 0;
+    const server = createServer((request, response) => {
+      requests++;
+      const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      response.writeHead(from > 0 ? 206 : 200, {
+        etag: '"1"',
+        'content-range': `bytes ${from}-${content.length - 1}/${content.length}`,
+      });
+      response.end(content.subarray(from));
+    }).listen(0);
+    onTestFinished(() => void server.close());
+    const disk = smallDisk(6 * PAGE);
+    const to = join(disk.path, 'file');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/file`;
+    await expect(download({ url, to, env: {} })).rejects.toMatchObject({
+      code: 'WRITE_FAILED',
+      message: `${to}.part: could not be written: no space left on device (ENOSPC)`,
+    });
+    expect([requests, readdirSync(disk.path).sort()]).toEqual([1, ['file.part', 'file.part.json']]);
+    disk.enlarge();
+    await download({ url, to, env: {} });
+    expect(readFileSync(to).equals(content)).toBe(true);
+  });
 });
