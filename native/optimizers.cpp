@@ -55,12 +55,18 @@ void requireShapeOf(const at::Tensor& parameter, const at::Tensor& buffer, size_
                                            "], for momentumBuffers[" + std::to_string(i) + "], got " + describeShape(buffer.sizes()));
 }
 
+/**
+ * On a CPU the fused kernel leaves 16-bit parameters as they are, all but those behind its last whole vector, and reads their
+ * buffers as float32 (LibTorch 2.13.0; github.com/pytorch/pytorch/issues/191763).
+ */
+bool isFusedWrongly(const at::Tensor& parameter) { return parameter.is_cpu() && parameter.element_size() < 4; }
+
 bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients,
              const std::vector<at::Tensor>& buffers) {
   for (size_t i = 0; i < parameters.size(); i++) {
     if (!liesLike(parameters[i], gradients[i]) || (!buffers.empty() && !liesLike(parameters[i], buffers[i])) ||
         !parameters[i].is_non_overlapping_and_dense() || parameters[i].device() != parameters[0].device() ||
-        parameters[i].scalar_type() != parameters[0].scalar_type()) {
+        parameters[i].scalar_type() != parameters[0].scalar_type() || isFusedWrongly(parameters[i])) {
       return false;
     }
   }

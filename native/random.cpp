@@ -22,7 +22,10 @@ napi_value fromGenerator(Call& call, at::Generator generator) {
 
 napi_value createGenerator(napi_env env, napi_callback_info info) {
   return guarded<2>(env, info, "generator", [](Call& call) {
-    at::Generator generator = at::globalContext().defaultGenerator(call.device(0, "device")).clone();
+    at::Generator shared = at::globalContext().defaultGenerator(call.device(0, "device"));
+    std::unique_lock<std::mutex> lock(shared.mutex());
+    at::Generator generator = shared.clone();
+    lock.unlock();
     generator.set_current_seed(static_cast<uint64_t>(call.integer(1, "seed")));
     return fromGenerator(call, std::move(generator));
   });

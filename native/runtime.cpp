@@ -127,8 +127,14 @@ napi_value exitImmediately(napi_env env, napi_callback_info info) {
 /** Takes createError({code, operator, message, tensors}) -> Error. */
 napi_value setErrorFactory(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "setErrorFactory", [](Call& call) {
+    napi_ref createError = nullptr;
+    napi_valuetype type = napi_undefined;
+    napi_typeof(call.env, call.value(0), &type);
+    if (type != napi_function || napi_create_reference(call.env, call.value(0), 1, &createError) != napi_ok) {
+      throw CodedError("INVALID_ARGUMENT", "expected a function for createError");
+    }
     if (call.environment->createError != nullptr) napi_delete_reference(call.env, call.environment->createError);
-    napi_create_reference(call.env, call.value(0), 1, &call.environment->createError);
+    call.environment->createError = createError;
     return call.nothing();
   });
 }

@@ -39,7 +39,7 @@ Bytes bytesOf(Call& call, size_t i, const char* name) {
   bool isTypedArray = false;
   if (call.value(i) != nullptr) napi_is_typedarray(call.env, call.value(i), &isTypedArray);
   if (!isTypedArray) throw CodedError("INVALID_ARGUMENT", std::string("expected a typed array for ") + name);
-  napi_typedarray_type type;
+  napi_typedarray_type type = napi_uint8_array;
   Bytes bytes{nullptr, 0};
   napi_get_typedarray_info(call.env, call.value(i), &type, &bytes.length, &bytes.data, nullptr, nullptr);
   bytes.length *= elementSize(type);
@@ -181,7 +181,8 @@ napi_value device(napi_env env, napi_callback_info info) {
 napi_value byteLength(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "byteLength", [](Call& call) {
     const at::Tensor& self = call.tensor(0, "self");
-    return call.fromNumber(static_cast<double>(self.numel() * self.element_size()));
+    // Of a view that repeats its elements the product may be beyond 64 bits.
+    return call.fromNumber(static_cast<double>(self.numel()) * static_cast<double>(self.element_size()));
   });
 }
 

@@ -1,7 +1,8 @@
 // `node scripts/run.mjs test [vitest's arguments]`, `node scripts/run.mjs example NAME [arguments]`,
-// `node scripts/run.mjs bench [arguments]` and `node scripts/run.mjs COMMAND [arguments]`, where COMMAND is one of the
-// command line's: set-up first, then the program itself in this same process, so that its signals, terminal and exit code
-// are its own.
+// `node scripts/run.mjs bench [arguments]`, `node scripts/run.mjs fuzz [arguments]` and
+// `node scripts/run.mjs COMMAND [arguments]`, where COMMAND is one of the command line's: set-up first, then the program
+// itself in this same process, so that its signals, terminal and exit code are its own. With `--sanitize NAME` the addon is
+// one that was built with a sanitizer.
 
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -9,13 +10,17 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { setUp } from './setup.mjs';
 import { requireNode } from './support/node-version.mjs';
+import { takeSanitizer } from './support/sanitize.mjs';
 import { deliverInterruptsOnce } from './support/signals.mjs';
 
 requireNode();
 deliverInterruptsOnce();
-const [command, ...args] = process.argv.slice(2);
+const [command, ...given] = process.argv.slice(2);
+const { args, preload } = takeSanitizer(given, process.env);
 const { code, tree } = await setUp();
 if (code !== 0) process.exit(code);
+// Tests and cases of fuzzing run in processes of their own, which have it from their start.
+if (preload !== undefined) process.env.LD_PRELOAD = preload;
 await handOver(tree, command, args);
 
 async function handOver(root, command, args) {
@@ -51,6 +56,7 @@ async function runTests(root, args) {
 function programFor(root, command, args) {
   if (command === 'example') return compiledExample(root, args);
   if (command === 'bench') return [join(root, 'bench', 'run.mjs'), ...args];
+  if (command === 'fuzz') return [join(root, 'test', 'fuzz', 'run.mjs'), ...args];
   return [join(root, 'dist', 'cli', 'main.js'), command, ...args].filter((arg) => arg !== undefined);
 }
 

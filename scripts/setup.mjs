@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isMain } from './support/main.mjs';
 import { requireNode } from './support/node-version.mjs';
+import { takeSanitizer } from './support/sanitize.mjs';
 
 /**
  * Brings a clone to the point where it trains: prerequisites, npm dependencies, LibTorch, the addon, the compiled
@@ -19,6 +20,12 @@ export async function setUp(options = {}) {
 }
 
 if (isMain(import.meta.url)) {
+  const { name } = takeSanitizer(process.argv.slice(2), process.env);
   const { code } = await setUp({ announceFresh: true });
   process.exitCode = code;
+  if (name !== undefined && code === 0) {
+    console.error(
+      `set-up: npm test -- --sanitize ${name} test/tensor runs tests on it, npm run fuzz -- --sanitize ${name} more`,
+    );
+  }
 }

@@ -94,7 +94,7 @@ function checkElement(value: unknown, index: number, dtype: DType): number {
 
 /** Reads each element once: an array's getter may give another value the second time. */
 function convertElements(data: ArrayLike<unknown>, dtype: DType): TypedArray {
-  const target = typedArrayFor(dtype, data.length);
+  const target = typedArrayFor(dtype, data.length, 'tensor');
   for (let i = 0; i < target.length; i++) {
     const value = checkElement(data[i], i, dtype);
     if (target instanceof BigInt64Array) target[i] = BigInt(value);

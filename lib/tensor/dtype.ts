@@ -33,7 +33,7 @@ const MEMORY_FORMAT_CODES: Record<MemoryFormat, number> = { contiguous: 0, prese
 export type Reduction = 'none' | 'mean' | 'sum';
 const REDUCTION_CODES: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 };
 
-function codeOf<K extends string>(codes: Record<K, number>, what: string, name: K): number {
+function codeOf<K extends string, Code>(codes: Record<K, Code>, what: string, name: K): Code {
   const code = codes[name];
   if (code === undefined) {
     throw new TensorError({
@@ -64,19 +64,31 @@ export const elementSize = (dtype: DType): number => ELEMENT_SIZES[dtype];
 /** The typed arrays that carry elements; float16 and bfloat16 travel as their 16 bits. */
 export type TypedArray = Float32Array | Float64Array | BigInt64Array | Uint8Array | Uint16Array;
 
-/** A new typed array of `length` elements that can hold values of `dtype`. */
-export function typedArrayFor(dtype: DType, length: number): TypedArray {
-  switch (dtype) {
-    case 'float32':
-      return new Float32Array(length);
-    case 'float64':
-      return new Float64Array(length);
-    case 'int64':
-      return new BigInt64Array(length);
-    case 'float16':
-    case 'bfloat16':
-      return new Uint16Array(length);
-    default:
-      return new Uint8Array(length);
+const TYPED_ARRAYS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int64: BigInt64Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+} as const;
+
+/**
+ * A new typed array of `length` elements that can hold values of `dtype`, for `operator`. Throws TensorError (OUT_OF_MEMORY)
+ * for more than JavaScript can hold in one, as a view that repeats its elements can have.
+ */
+export function typedArrayFor(dtype: DType, length: number, operator: string): TypedArray {
+  const Kind = codeOf<DType, (typeof TYPED_ARRAYS)[DType]>(TYPED_ARRAYS, 'dtype', dtype);
+  try {
+    return new Kind(length);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new TensorError({
+      code: 'OUT_OF_MEMORY',
+      operator,
+      message: `no typed array can hold ${length} elements of ${dtype}`,
+      cause,
+    });
   }
 }

@@ -7,6 +7,9 @@ import { DISPOSED, handleOrNone, NONE } from './handle.js';
 import { native } from './native.js';
 import { exchanging, register, scope, setTensorTest, unregister } from './scope.js';
 
+/** Entries of arrays, 8 bytes each and more: many more end the process, for V8 cannot refuse them. */
+const MOST_ENTRIES = 2 ** 25;
+
 /**
  * A LibTorch tensor. Its memory is native: it is freed by the scope it was made in, by `dispose()` or `using`, and as a
  * last resort by garbage collection. Using it afterwards throws a TensorError of code TENSOR_DISPOSED.
@@ -101,7 +104,7 @@ export class Tensor extends TensorOperators {
 
   /** A copy of the elements in row-major order; float16 and bfloat16 as their bits. Waits for the device. */
   toTypedArray(): TypedArray {
-    const target = typedArrayFor(this.dtype, this.numel);
+    const target = typedArrayFor(this.dtype, this.numel, 'toTypedArray');
     native.writeTypedArray(this.#handle, target);
     return target;
   }
@@ -112,8 +115,20 @@ export class Tensor extends TensorOperators {
     return scope(() => this.detach().to({ dtype: 'float32' }).toTypedArray() as Float32Array);
   }
 
-  /** The elements as nested arrays of numbers. */
+  /** The elements as nested arrays of numbers. Throws TensorError (OUT_OF_MEMORY) for more than 2^25 entries of arrays. */
   toArray(): unknown {
+    let [entries, ofDepth] = [0, 1];
+    for (const size of this.shape) {
+      ofDepth *= size;
+      entries += ofDepth;
+    }
+    if (entries > MOST_ENTRIES) {
+      throw new TensorError({
+        code: 'OUT_OF_MEMORY',
+        operator: 'toArray',
+        message: `nested arrays of shape [${this.shape.join(', ')}] are too large; toTypedArray() holds more`,
+      });
+    }
     const isExact = this.dtype === 'int64' || this.dtype === 'float64';
     const flat = Array.from(isExact ? this.toTypedArray() : this.toFloat32Array(), Number);
     const nest = ([size, ...inner]: readonly number[], start: number): unknown => {

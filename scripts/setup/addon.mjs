@@ -28,7 +28,7 @@ export function addonInputs({ env, out }) {
     join(root, 'node_modules', name, 'package.json'),
   );
   const files = [join(root, 'CMakeLists.txt'), ...native, ...state, ...dependencies];
-  return [digestFiles(files), env.CXX ?? '', process.arch];
+  return [digestFiles(files), env.CXX ?? '', env.LAYERWISE_SANITIZE ?? '', process.arch];
 }
 
 export function addonOutputs(out) {

@@ -35,3 +35,8 @@ it('declares every operator once, with a line of documentation', () => {
   expect(new Set(schemas.map(({ name }) => name)).size).toBe(schemas.length);
   expect(schemas.filter(({ doc }) => !/^\S.*\.$/.test(doc))).toEqual([]);
 });
+
+it('keeps its maker of errors when it is given what is no function', () => {
+  const refusal = expect.objectContaining({ name: 'TensorError', code: 'INVALID_ARGUMENT' });
+  for (const value of [5, null, {}]) expect(() => native.setErrorFactory(value as never)).toThrow(refusal);
+});

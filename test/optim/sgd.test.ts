@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { OptimizerError, Sgd, type SgdOptions } from '../../lib/optim/index.js';
-import { scope, type Tensor, tensor } from '../../lib/tensor/index.js';
+import { full, scope, type Tensor, tensor } from '../../lib/tensor/index.js';
 import { decode, type EncodedTensor, expectClose, readFixture } from '../support/fixtures.js';
 
 interface Trajectory {
@@ -103,6 +103,25 @@ describe('Sgd', () => {
       optimizer.dispose();
     });
   });
+
+  // Numbers that each dtype holds exactly, and more than a vector register holds, with a rest.
+  it.each(['float32', 'float64', 'bfloat16', 'float16'] as const)(
+    'updates every element of a %s parameter',
+    (dtype) => {
+      scope(() => {
+        const parameter = full([67], 1, { dtype });
+        parameter.requiresGrad = true;
+        const optimizer = new Sgd([parameter], { learningRate: 0.25, momentum: 0.5 });
+        for (const expected of [0.75, 0.375]) {
+          optimizer.zeroGrad();
+          parameter.sum().backward();
+          optimizer.step();
+          expect(new Set(parameter.toArray() as number[])).toEqual(new Set([expected]));
+        }
+        optimizer.dispose();
+      });
+    },
+  );
 
   it('forgets gradients in zeroGrad', () => {
     scope(() => {

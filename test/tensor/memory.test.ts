@@ -158,11 +158,15 @@ describe('garbage collection', () => {
 });
 
 describe('memory that was freed', () => {
-  it('between what is in use goes back to the system', async () => {
-    const { stdout } = await runProgram('free-between.mjs');
-    const { grown, afterRelease } = JSON.parse(stdout);
-    expect(afterRelease).toBeLessThan(Math.max(32, grown / 2));
-  });
+  // AddressSanitizer has an allocator of its own, which keeps what was freed to catch its use.
+  it.skipIf(process.env.LAYERWISE_SANITIZE === 'address')(
+    'between what is in use goes back to the system',
+    async () => {
+      const { stdout } = await runProgram('free-between.mjs');
+      const { grown, afterRelease } = JSON.parse(stdout);
+      expect(afterRelease).toBeLessThan(Math.max(32, grown / 2));
+    },
+  );
 });
 
 describe('worker threads', () => {

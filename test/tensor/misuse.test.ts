@@ -515,6 +515,23 @@ describe('typed arrays', () => {
   });
 });
 
+describe('what JavaScript cannot hold', () => {
+  it('is refused by the name of what was asked for: a typed array, nested arrays', () => {
+    const large = () => ones([1, 1]).expand([2 ** 31, 2 ** 31]);
+    expect(errorOf(() => large().toTypedArray())).toMatchObject({ code: 'OUT_OF_MEMORY', operator: 'toTypedArray' });
+    expect(errorOf(() => large().toFloat32Array())).toMatchObject({ code: 'OUT_OF_MEMORY', operator: 'toTypedArray' });
+    expect(errorOf(() => large().toArray())).toMatchObject({ code: 'OUT_OF_MEMORY', operator: 'toArray' });
+    expect(errorOf(() => empty([2 ** 30, 0]).toArray())).toMatchObject({ code: 'OUT_OF_MEMORY', operator: 'toArray' });
+    const posing = new Proxy([1], { get: (array, key) => (key === 'length' ? 2 ** 50 : Reflect.get(array, key)) });
+    expect(errorOf(() => tensor(posing))).toMatchObject({ code: 'OUT_OF_MEMORY', operator: 'tensor' });
+  });
+
+  it('has its bytes counted all the same', () => {
+    // 2^62 elements of 4 bytes: more than an integer of 64 bits holds.
+    expect(scope(() => ones([1, 1]).expand([2 ** 31, 2 ** 31]).byteLength)).toBe(2 ** 64);
+  });
+});
+
 describe('devices and memory', () => {
   it.skipIf(buildInfo().cudaAvailable)(
     'a request for CUDA where there is none is refused, never served by the CPU',

@@ -1,0 +1,48 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { outDir } from './paths.mjs';
+
+/** The library that a program needs before all others where the addon was built with a sanitizer, and its settings. */
+const sanitizers = {
+  address: {
+    library: 'libasan.so',
+    // Node frees nothing at its end, and LibTorch keeps what it has. Memory that is not there is an error, as without.
+    settings: { ASAN_OPTIONS: 'detect_leaks=0:allocator_may_return_null=1' },
+  },
+  undefined: { library: 'libubsan.so', settings: { UBSAN_OPTIONS: 'print_stacktrace=1' } },
+};
+
+/**
+ * Takes `--sanitize address` or `--sanitize undefined` out of a command's arguments, and has set-up build the addon so, by
+ * `env`, in a state directory of its own. Returns `{ name, args, preload }`: the sanitizer, the other arguments, and the library
+ * that programs need in LD_PRELOAD then. Without a sanitizer there are only the arguments.
+ * Ends the process, with what is wrong, for another name and where the compiler has no such library.
+ */
+export function takeSanitizer(args, env) {
+  const i = args.indexOf('--sanitize');
+  if (i === -1) return { args };
+  const name = args[i + 1] ?? '';
+  if (!Object.hasOwn(sanitizers, name)) {
+    refuse(`expected ${Object.keys(sanitizers).join(' or ')} for --sanitize, got ${name || 'nothing'}`);
+  }
+  const { library, settings } = sanitizers[name];
+  const preload = libraryOf(env.CXX || 'c++', library);
+  env.LAYERWISE_OUT = join(outDir(env), name);
+  env.LAYERWISE_SANITIZE = name;
+  delete env.LAYERWISE_ADDON;
+  for (const [setting, value] of Object.entries(settings)) env[setting] ??= value;
+  return { name, args: args.toSpliced(i, 2), preload };
+}
+
+function libraryOf(compiler, library) {
+  const { stdout } = spawnSync(compiler, [`-print-file-name=${library}`], { encoding: 'utf8' });
+  const path = stdout?.trim() ?? '';
+  // A compiler that does not have it answers with the name alone.
+  if (!path.includes('/')) refuse(`${compiler} has no ${library}: sanitizers need GCC on Linux`);
+  return path;
+}
+
+function refuse(reason) {
+  console.error(reason);
+  process.exit(2);
+}

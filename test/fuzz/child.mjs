@@ -1,0 +1,33 @@
+// The process that runs cases for run.mjs: reads what to run as JSON from standard input, and writes to file descriptor 3 a
+// line of JSON before each case, one for each that has failed, and one at the end.
+import { readFileSync, writeSync } from 'node:fs';
+import { runnerImport } from 'vite';
+
+const { formats: file, only, seed, first, count, from } = JSON.parse(readFileSync(0, 'utf8'));
+// Vite compiles the TypeScript, as it does for the tests.
+const { module } = await runnerImport(file, { configFile: false, logLevel: 'error' });
+const formats = module.formats.filter(({ name }) => only === undefined || name === only);
+if (formats.length === 0) {
+  throw new Error(`expected one of ${module.formats.map(({ name }) => name).join(', ')} for --only, got ${only}`);
+}
+
+// At once and in order, also when the next case ends the process.
+const tell = (event) => writeSync(3, `${JSON.stringify(event)}\n`);
+
+for (let format = from.format; format < formats.length; format++) {
+  const { name, runCase } = formats[format];
+  const started = performance.now();
+  for (let number = format === from.format ? from.number : first; number < first + count; number++) {
+    tell({ format, name, number });
+    try {
+      await runCase({ seed, number });
+    } catch (error) {
+      tell({ failed: error?.stack ?? String(error) });
+    }
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  tell({ summary: `${name}: ${count} cases, ${seconds} s` });
+}
+tell({ done: true });
+// A case may have left something behind that keeps the event loop alive.
+process.exit(0);
