@@ -47,10 +47,12 @@ interface CheckFlags {
 async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags): Promise<void> {
   const { checkDataset } = await import('../data/check.js');
   const progress = await checkProgress();
-  const interrupt = abortOnInterrupt(() => {});
+  const interrupt = abortOnInterrupt();
   let check: DatasetCheck;
   try {
     check = await checkDataset({ name, dataDir, maxPixels, signal: interrupt.signal, onProgress: progress.update });
+  } catch (error) {
+    throw interrupt.explain(error, 'the check was interrupted; the same command begins anew');
   } finally {
     progress.done();
     interrupt.release();
