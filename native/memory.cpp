@@ -112,6 +112,7 @@ napi_value measurePeak(napi_env env, napi_callback_info info) {
 napi_value cudaMemoryStats(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "cudaMemoryStats", [](Call& call) -> napi_value {
     const at::Device device = call.device(0, "device");
+    if (!device.is_cuda()) throw CodedError("INVALID_ARGUMENT", "expected a CUDA device for device, got " + device.str());
 #if LAYERWISE_TORCH_AT_LEAST(2, 9)
     auto* allocator = c10::getDeviceAllocator(at::kCUDA);
     if (!allocator->initialized()) return call.nothing();
@@ -125,7 +126,6 @@ napi_value cudaMemoryStats(napi_env env, napi_callback_info info) {
     setNumber(call, object, "peakReservedBytes", static_cast<double>(stats.reserved_bytes[total].peak));
     return object;
 #else
-    (void)device;
     return call.nothing();
 #endif
   });

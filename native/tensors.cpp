@@ -131,8 +131,10 @@ napi_value empty(napi_env env, napi_callback_info info) {
 
 napi_value arange(napi_env env, napi_callback_info info) {
   return guarded<3>(env, info, "arange", [](Call& call) {
-    return call.result(at::arange(call.integer(0, "end"),
-                                  at::TensorOptions().dtype(call.dtype(1, "dtype")).device(call.device(2, "device"))));
+    const int64_t end = call.integer(0, "end");
+    const at::ScalarType dtype = call.dtype(1, "dtype");
+    if (end > 0) requireElement(at::Scalar(end - 1), dtype, "the last element");
+    return call.result(at::arange(end, at::TensorOptions().dtype(dtype).device(call.device(2, "device"))));
   });
 }
 

@@ -59,6 +59,7 @@ describe('npm run fuzz', () => {
     const formatsFile = join(import.meta.dirname, 'programs', 'ends.ts');
     const { stdout, stderr, status } = spawnSync(process.execPath, [program, '--formats', formatsFile, ...args], {
       encoding: 'utf8',
+      env: { ...process.env, LAYERWISE_SANITIZE: 'address' },
     });
     return { lines: stdout.split('\n'), stderr, status };
   };
@@ -69,7 +70,7 @@ describe('npm run fuzz', () => {
     expect(lines).toContain('FAILED mortal, case 2: Error: of no typed error');
     expect(lines).toContain('FAILED mortal, case 4: SIGKILL');
     expect(lines).toContain('FAILED mortal, case 6: exit code 7');
-    expect(lines).toContain('  again: npm run fuzz -- --only mortal --seed 3 --case 4');
+    expect(lines).toContain('  again: npm run fuzz -- --sanitize address --only mortal --seed 3 --case 4');
     expect(lines.filter((line) => line.startsWith('FAILED'))).toHaveLength(3);
     expect(lines.some((line) => line.startsWith('mortal: 10 cases'))).toBe(true);
   });

@@ -13,7 +13,7 @@ import {
 } from '../../lib/tensor/index.js';
 import { Choices } from './choices.js';
 import type { Fuzzed } from './fuzzed.js';
-import { anyDType, anyShape, anyTensor, elements } from './tensors.js';
+import { anyDType, anyShape, anyTensor, elements, laidOut } from './tensors.js';
 
 interface Argument {
   readonly type: string;
@@ -23,21 +23,26 @@ interface Argument {
 
 interface Operator {
   readonly name: string;
+  /** Whether it is more than a call of LibTorch's function. */
+  readonly isOwn: boolean;
   readonly args: readonly Argument[];
 }
 
 const operatorsFile = new URL('../../native/operators.json', import.meta.url);
-const OPERATORS: readonly Operator[] = (JSON.parse(readFileSync(operatorsFile, 'utf8')) as { schema: string }[]).map(
-  ({ schema }) => {
-    const [, name, list] = /^(\w+)\((.*)\) ->/.exec(schema)!;
-    const [positional, options] = list!.split(/, \*, /).map((part) => part.split(', '));
-    const argument = (isOption: boolean) => (text: string) => {
-      const [type, nameAndDefault] = text.split(' ');
-      return { type: type!, name: nameAndDefault!.split('=')[0]!, isOption };
-    };
-    return { name: name!, args: [...positional!.map(argument(false)), ...(options ?? []).map(argument(true))] };
-  },
-);
+const OPERATORS: readonly Operator[] = (
+  JSON.parse(readFileSync(operatorsFile, 'utf8')) as { schema: string; call?: string }[]
+).map(({ schema, call }) => {
+  const [, name, list] = /^(\w+)\((.*)\) ->/.exec(schema)!;
+  const [positional, options] = list!.split(/, \*, /).map((part) => part.split(', '));
+  const argument = (isOption: boolean) => (text: string) => {
+    const [type, nameAndDefault] = text.split(' ');
+    return { type: type!, name: nameAndDefault!.split('=')[0]!, isOption };
+  };
+  const isOwn = call !== undefined && !call.startsWith('at::');
+  return { name: name!, isOwn, args: [...positional!.map(argument(false)), ...(options ?? []).map(argument(true))] };
+});
+
+const OWN_OPERATORS = OPERATORS.filter(({ isOwn }) => isOwn);
 
 /** What a getter throws in the middle of a call. */
 class Mischief extends Error {}
@@ -161,14 +166,18 @@ class Arguments {
     const choices = this.#choices;
     const shape = shapeOf(self);
     const dtype = choices.chance(0.8) && !self.isDisposed ? self.dtype : anyDType(choices);
-    if (choices.chance(0.15)) return anyTensor(choices, anyShape(choices), anyDType(choices));
+    if (choices.chance(0.06)) return anyTensor(choices, anyShape(choices), anyDType(choices));
     if (['index', 'target', 'indices'].includes(name)) {
       const rank = this.#operator === 'gather' ? shape.length : 1;
       const own = name === 'target' ? shape.slice(0, 1) : anyShape(choices, rank);
       return anyTensor(choices, own, choices.chance(0.9) ? 'int64' : dtype);
     }
     const channels = shape[1] ?? 1;
-    if (/Norm/.test(this.#operator)) return anyTensor(choices, [channels], choices.chance(0.8) ? 'float32' : dtype);
+    if (/Norm/.test(this.#operator)) {
+      const own = choices.chance(0.95) ? 'float32' : dtype;
+      // Statistics that require gradients are refused.
+      return choices.chance(0.9) ? laidOut(choices, [channels], own) : anyTensor(choices, [channels], own);
+    }
     const rows = 1 + choices.below(4);
     const weight = this.tensors[1];
     if (name === 'bias') return anyTensor(choices, shapeOf(weight).slice(0, 1), dtype);
@@ -323,7 +332,7 @@ export const operators: Fuzzed = {
     const choices = new Choices(position);
     const before = memoryStats();
     try {
-      scope(() => call(choices.of(OPERATORS), choices));
+      scope(() => call(choices.of(choices.chance(0.3) ? OWN_OPERATORS : OPERATORS), choices));
     } catch (error) {
       if (!(error instanceof TensorError) && !(error instanceof Mischief)) throw error;
     }

@@ -47,7 +47,8 @@ function integer(name) {
 
 function fail({ name, number }, how) {
   console.log(`FAILED ${name}, case ${number}: ${how}`);
-  console.log(`  again: npm run fuzz -- --only ${name} --seed ${request.seed} --case ${number}`);
+  const build = process.env.LAYERWISE_SANITIZE ? ` --sanitize ${process.env.LAYERWISE_SANITIZE}` : '';
+  console.log(`  again: npm run fuzz --${build} --only ${name} --seed ${request.seed} --case ${number}`);
   if (++failures < MOST_FAILURES) return;
   console.log(`stopped after ${failures} failures`);
   process.exit(1);

@@ -68,15 +68,15 @@ export function laidOut(choices: Choices, shape: readonly number[], dtype: DType
 
 /** A tensor as callers have them: most are plain, some track gradients, have no values, or cannot be recorded. */
 export function anyTensor(choices: Choices, shape: readonly number[], dtype: DType): Tensor {
-  const kind = choices.below(20);
+  const kind = choices.below(40);
   if (kind === 0) return empty(shape, { dtype, device: 'meta' });
   if (kind === 1) return inferenceMode(() => laidOut(choices, shape, dtype));
   const made = noGrad(() => laidOut(choices, shape, dtype));
-  if (kind < 7 && isFloating(dtype)) {
+  if (kind < 14 && isFloating(dtype)) {
     made.requiresGrad = true;
-    return kind === 6 ? made.mul(1) : made;
+    return kind < 5 ? made.mul(1) : made;
   }
-  if (kind === 7) {
+  if (kind === 14) {
     const disposed = zeros([2]);
     disposed.dispose();
     return disposed;

@@ -6,6 +6,7 @@ import {
   buildInfo,
   cat,
   clearGradients,
+  cudaMemoryStats,
   empty,
   full,
   getThreads,
@@ -183,6 +184,16 @@ describe('arguments of the wrong kind', () => {
       () => full([2], 300, { dtype: 'uint8' }),
     ],
     ['-1 as a uint8', /from 0 to 255 for value, got -1/, () => full([2], -1, { dtype: 'uint8' })],
+    [
+      'a range that a uint8 does not hold',
+      /^arange: expected an integer from 0 to 255 for the last element, got 256/,
+      () => arange(257, { dtype: 'uint8' }),
+    ],
+    [
+      'the statistics of a GPU of the CPU',
+      /^cudaMemoryStats: expected a CUDA device for device, got cpu/,
+      () => cudaMemoryStats('cpu'),
+    ],
     ['a fraction in int64 elements', /^fill_: .* for value, got 0.5/, () => zeros([2], { dtype: 'int64' }).fill_(0.5)],
     [
       'padding that does not fit',
@@ -510,6 +521,7 @@ describe('typed arrays', () => {
       expect(zeros([2, 0]).toArray()).toEqual([[], []]);
       expect(zeros([0, 2]).toArray()).toEqual([]);
       expect(arange(3).toArray()).toEqual([0, 1, 2]);
+      expect(arange(256, { dtype: 'uint8' }).toTypedArray()).toEqual(Uint8Array.from({ length: 256 }, (_, i) => i));
       expect(ones([2]).add(1).to({ dtype: 'int64' }).toFloat32Array()).toEqual(Float32Array.of(2, 2));
     });
   });
