@@ -80,7 +80,7 @@ it('a job that is cancelled while a folder is read is interrupted, and leaves no
   // The damaged file would end it otherwise.
   await expect(job.outcome).rejects.toMatchObject({
     code: 'INTERRUPTED',
-    message: 'training was interrupted while the data set was read; no run directory was made',
+    message: 'training was interrupted before anything was written: there is nothing to resume',
   });
   expect(existsSync(at('cancelled'))).toBe(false);
 });

@@ -69,6 +69,8 @@ describe('data check', () => {
     running.process.kill('SIGINT');
     const { code, stdout, stderr } = await running.ended;
     expect({ code, stdout }).toEqual({ code: 130, stdout: '' });
-    expect(stderr).toBe('1 of 401 images decoded\nlayerwise: the check was interrupted; the same command begins anew\n');
+    expect(stderr).toBe(
+      '1 of 401 images decoded\nlayerwise: the check was interrupted; the same command begins anew\n',
+    );
   });
 });

@@ -102,7 +102,7 @@ it('ends without a run directory when it is cancelled while the data set is list
   const signal = AbortSignal.abort();
   await expect(train({ recipe, out: at('cancelled'), signal })).rejects.toMatchObject({
     code: 'INTERRUPTED',
-    message: 'training was interrupted while the data set was read; no run directory was made',
+    message: 'training was interrupted before anything was written: there is nothing to resume',
     runDirectory: null,
   });
   expect(existsSync(at('cancelled'))).toBe(false);

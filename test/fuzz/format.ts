@@ -9,24 +9,6 @@ export interface FuzzedFormat {
   run(damaged: Uint8Array): Promise<void>;
 }
 
-export interface FuzzOptions {
-  /** Mutations. */
-  readonly count: number;
-  readonly seed: number;
-}
-
-/** Runs `count` mutations. Throws on the first that ends otherwise, with its number, by which it is made again. */
-export async function fuzz(format: FuzzedFormat, { count, seed }: FuzzOptions): Promise<void> {
-  const seeds = await format.seeds();
-  for (let number = 0; number < count; number++) {
-    try {
-      await format.run(mutation(seeds, { seed, number }));
-    } catch (error) {
-      throw new Error(`${format.name}, seed ${seed}, mutation ${number}: ${String(error)}`, { cause: error });
-    }
-  }
-}
-
 /** The mutation of a number: one of the seeds, damaged in one to four places. A pure function of its arguments. */
 export function mutation(seeds: readonly Uint8Array[], { seed, number }: { seed: number; number: number }): Uint8Array {
   const draws = new Draws({ seed, layer: 0 });

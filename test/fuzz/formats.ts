@@ -2,8 +2,14 @@
 
 import { batchNorm } from './batch-norm.js';
 import { creation } from './creation.js';
-import type { Fuzzed } from './fuzzed.js';
+import { damagedFiles, type Fuzzed } from './fuzzed.js';
+import { jpeg, png } from './images.js';
 import { operators } from './operators.js';
 import { optimizers } from './optimizers.js';
+import { pickle } from './pickle.js';
+import { safetensors } from './safetensors.js';
 
-export const formats: readonly Fuzzed[] = [operators, creation, optimizers, batchNorm];
+export const formats: readonly Fuzzed[] = [
+  ...[operators, creation, optimizers, batchNorm],
+  ...[jpeg, png, safetensors, pickle].map(damagedFiles),
+];

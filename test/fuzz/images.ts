@@ -36,7 +36,7 @@ async function run(damaged: Uint8Array): Promise<void> {
 }
 
 export const jpeg: FuzzedFormat = {
-  name: 'JPEG',
+  name: 'jpeg',
   seeds: async () =>
     Promise.all(
       [
@@ -51,7 +51,7 @@ export const jpeg: FuzzedFormat = {
 };
 
 export const png: FuzzedFormat = {
-  name: 'PNG',
+  name: 'png',
   seeds: async () => [
     encodePng(50, 40, { bitDepth: 8, colourType: 2 }, (x, y) => [5 * x, 6 * y, 7]),
     encodePng(30, 20, { bitDepth: 16, colourType: 6 }, (x, y) => [999 * x, 99 * y, 9, 700 * x]),

@@ -4,7 +4,7 @@ import { join, relative } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Recipe, resume, TrainedRun, train } from '../../lib/training/index.js';
 import { gradient, save } from '../data/images.js';
-import { productOf, smallRecipe, temporaryFolder } from './runs.js';
+import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();
 const CLASSES = ['ant', 'bee', 'cat'];
@@ -37,7 +37,7 @@ async function stopped(
     dataset: { name: dataset, dataDir, imageSize: 32, trainLimit: null, testLimit: null },
   });
   const out = at(name);
-  await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'INTERRUPTED' });
+  await startAndStop({ recipe, out });
   await change(dataDir);
   return out;
 }
@@ -186,7 +186,7 @@ describe('data that has moved', () => {
   it('is refused for a data set that has no directory', async () => {
     const recipe = smallRecipe(RECIPE);
     const out = at('shapes');
-    await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    await startAndStop({ recipe, out });
     await expect(resume(out, { dataDir: at('images') })).rejects.toMatchObject({ code: 'INVALID_RECIPE' });
   });
 });
@@ -194,7 +194,7 @@ describe('data that has moved', () => {
 describe('what a run records', () => {
   const record = async (overrides: object, name: string) => {
     const recipe: Recipe = smallRecipe({ ...RECIPE, ...overrides });
-    await expect(train({ recipe, out: at(name), signal: AbortSignal.abort() })).rejects.toThrow();
+    await startAndStop({ recipe, out: at(name) });
     return configOf(at(name));
   };
 

@@ -3,8 +3,15 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
-import { overrideRecipe, presetRecipe, type Recipe, type TrainingEvent } from '../../lib/training/index.js';
+import { afterAll, expect } from 'vitest';
+import {
+  overrideRecipe,
+  presetRecipe,
+  type Recipe,
+  type TrainingEvent,
+  TrainingInterrupted,
+  train,
+} from '../../lib/training/index.js';
 
 /** A folder for the runs of a test file, removed at its end. */
 export function temporaryFolder(): (name: string) => string {
@@ -25,6 +32,19 @@ export function smallRecipe(overrides: unknown = {}, preset = 'vgg11-layerwise')
     threads: 1,
   });
   return overrideRecipe(recipe, overrides);
+}
+
+/** Begins a run that is stopped after its first step, with a checkpoint. */
+export async function startAndStop(options: Parameters<typeof train>[0]): Promise<void> {
+  const controller = new AbortController();
+  const stopped = train({
+    ...options,
+    signal: controller.signal,
+    onEvent: ({ type }) => {
+      if (type === 'start') controller.abort();
+    },
+  });
+  await expect(stopped).rejects.toThrow(TrainingInterrupted);
 }
 
 const json = (file: string): unknown => JSON.parse(readFileSync(file, 'utf8'));
