@@ -4,6 +4,7 @@
 
 #include "compat.h"
 
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/isfinite.h>
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
@@ -67,6 +68,13 @@ bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Te
   return !parameters.empty();
 }
 
+/** What LibTorch's kernel allocates for one parameter after another: a copy of what is not contiguous. */
+void rehearseFused(const std::vector<at::Tensor>& parameters) {
+  for (const at::Tensor& parameter : parameters) {
+    if (!parameter.is_contiguous()) at::empty_like(parameter);
+  }
+}
+
 napi_value sgdStep(napi_env env, napi_callback_info info) {
   return guarded<8>(env, info, "sgdStep", [](Call& call) {
     at::NoGradGuard noGrad;
@@ -92,6 +100,10 @@ napi_value sgdStep(napi_env env, napi_callback_info info) {
     }
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
     if (canFuse(parameters, gradients, buffers)) {
+      if (parameters[0].is_meta()) {
+        rehearseFused(parameters);
+        return call.nothing();
+      }
       at::_fused_sgd_(parameters, gradients, buffers, sgd.weightDecay, sgd.momentum, sgd.learningRate, sgd.dampening,
                       sgd.nesterov, /*maximize=*/false, isFirstStep);
       return call.nothing();
