@@ -11,6 +11,7 @@ import { EXIT, exitCodeOf, messageOf } from './exit.js';
 import { exportCommand } from './export.js';
 import { importCommand } from './import.js';
 import { refuseFlagAsValue } from './options.js';
+import { planCommand } from './plan.js';
 import { predictCommand } from './predict.js';
 import { probeCommand } from './probe.js';
 import { reportCommand } from './report.js';
@@ -23,6 +24,7 @@ const program = new Command('layerwise')
 
 for (const command of [
   trainCommand(),
+  planCommand(),
   evaluateCommand(),
   predictCommand(),
   probeCommand(),

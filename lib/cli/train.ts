@@ -6,7 +6,8 @@ import { abortOnInterrupt } from './interrupt.js';
 import { cacheBudget, device, integer, positiveNumber } from './options.js';
 import { progressView } from './progress.js';
 
-interface TrainFlags {
+/** The flags that decide what is trained. */
+export interface RecipeFlags {
   preset?: string;
   model?: Recipe['model']['name'];
   schedule?: Recipe['training']['schedule'];
@@ -32,6 +33,9 @@ interface TrainFlags {
   views?: number;
   cache?: Partial<CacheBudget> | 'none';
   cudaGraph?: boolean;
+}
+
+interface TrainFlags extends RecipeFlags {
   out?: string;
   resume?: string;
   json?: boolean;
@@ -41,8 +45,16 @@ export const VGG_CHOICES = ['vgg11', 'vgg13', 'vgg16', 'vgg19'];
 export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
 
 export function trainCommand(): Command {
-  return new Command('train')
-    .description('train a network and write a run directory')
+  return withRecipeFlags(new Command('train').description('train a network and write a run directory'))
+    .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
+    .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--json', 'one JSON object a line on standard output')
+    .action(run);
+}
+
+/** The flags of every command that takes a recipe. */
+export function withRecipeFlags(command: Command): Command {
+  return command
     .option(
       '--preset <name>',
       'recipe to start from: vgg11-layerwise (default), vgg11-end-to-end, the same of vgg13, vgg16, vgg19, simcnn-k1, -k2, -k3',
@@ -83,11 +95,7 @@ export function trainCommand(): Command {
     .option('--cuda-graph', 'on a GPU: capture each training step once and launch it as a whole')
     .option('--start-from <dir>', 'take the layers of a finished run instead of training them')
     .option('--start-layers <n>', 'with --start-from: only its first n layers', integer(1))
-    .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
-    .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
-    .option('--resume <dir>', 'go on with an interrupted run')
-    .option('--json', 'one JSON object a line on standard output')
-    .action(run);
+    .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head");
 }
 
 /** Training is in a worker thread: here signals and the terminal are served whatever it is doing. */
@@ -142,7 +150,7 @@ const jobOptionsOf = ({ cache, cudaGraph }: TrainFlags): JobOptions => ({
   ...(cudaGraph === undefined ? {} : { cudaGraph }),
 });
 
-function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
+export function startFromOf({ startFrom, startLayers, keepHead }: RecipeFlags): StartFrom | undefined {
   if (startFrom === undefined) {
     const alone = startLayers === undefined ? (keepHead ? '--keep-head' : undefined) : '--start-layers';
     if (alone !== undefined) throw new UsageError(`${alone} needs --start-from DIR, the run whose layers are taken`);
@@ -163,7 +171,7 @@ function refuseWithResume(flags: TrainFlags): void {
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);
 }
 
-async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
+export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
   const { overrideRecipe, presetRecipe, recipeOfRun } = await import('../training/index.js');
   const { buildInfo } = await import('../tensor/index.js');
   const file = flags.config === undefined ? {} : await readConfig(flags.config);

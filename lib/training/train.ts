@@ -11,6 +11,7 @@ import type { EpochRecord, TrainingEvent } from './events.js';
 import { CachedFeatures } from './feature-cache.js';
 import { RecomputedFeatures } from './features.js';
 import { requireGraphs } from './graphed-steps.js';
+import { planStart, type RunPlan } from './plan.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { describeRun } from './run-config.js';
@@ -75,12 +76,21 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     },
   };
   useThreads(recipe);
-  // Before the run directory is made: a network that cannot be built leaves none behind.
+  const budget = resolveCacheBudget(options.cache, device);
+  const planned = { recipe: resolved, dataset, device, precision, budget };
+  // Before the memory of a network is taken, and before the run directory is made. Where layers are taken from another run,
+  // they must be known first.
+  const early = options.startFrom === undefined ? planPrepared(planned, { firstStage: 0 }) : null;
+  // A network that cannot be built leaves no run directory behind either.
   const network = buildNetwork(resolved, dataset.classes.length, device);
   try {
     const taken = await takeFrom(options.startFrom, resolved, network, dataset);
     const stages = buildStages(resolved, network, taken?.from.layers);
-    const cachePlan = planRunCache({ recipe: resolved, network, stages, device, precision, options });
+    const cachePlan = planRunCache({ recipe: resolved, network, stages, device, precision, budget });
+    const plan =
+      taken === null
+        ? early
+        : planPrepared(planned, { takenLayers: taken.from.layers, firstStage: taken.stageSeconds.length });
     const directory = await RunDirectory.create(options.out);
     return await directory.hold(async () => {
       const config = describeRun({
@@ -94,7 +104,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
       await directory.writeConfig(config);
       const checkpoints = new CheckpointStore(directory.checkpoint);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
-      const place = { device, precision, network, stages, cachePlan, directory, checkpoints };
+      const place = { device, precision, network, stages, cachePlan, plan, directory, checkpoints };
       return goOn({ config, recipe: resolved, dataset, ...place, options });
     });
   } finally {
@@ -141,15 +151,19 @@ async function resumeHeld(directory: RunDirectory, options: RunOptions): Promise
       const taken = await takeFrom(config.startedFrom, recipe, network, dataset);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
     }
-    const cachePlan = planRunCache({ recipe, network, stages, device, precision, options });
-    const place = { device, precision, network, stages, cachePlan, directory, checkpoints };
+    const budget = resolveCacheBudget(options.cache, device);
+    const cachePlan = planRunCache({ recipe, network, stages, device, precision, budget });
+    const firstStage = checkpoints.exists ? (await checkpoints.read(limitsOf(recipe, stages))).position.stage : 0;
+    const takenLayers = config.startedFrom?.layers;
+    const plan = planPrepared({ recipe, dataset, device, precision, budget }, { takenLayers, firstStage });
+    const place = { device, precision, network, stages, cachePlan, plan, directory, checkpoints };
     return await goOn({ config, recipe, dataset, ...place, options });
   } finally {
     disposeNetwork(network);
   }
 }
 
-async function takeFrom(
+export async function takeFrom(
   start: StartFrom | undefined,
   recipe: Recipe,
   network: Network,
@@ -165,14 +179,28 @@ async function takeFrom(
 /** Goes on from the checkpoint, where there is one, else from the first step. */
 async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
   const { checkpoints, stages, recipe, network, directory } = run;
-  const limits = { stages: stages.length, epochs: recipe.training.epochs };
-  const state = checkpoints.exists ? await checkpoints.read(limits) : null;
+  const state = checkpoints.exists ? await checkpoints.read(limitsOf(recipe, stages)) : null;
   const layer = stages[state?.position.stage ?? 0]?.layer ?? network.blocks.length;
   const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
   return runToEnd({ ...run, from: state === null ? null : { state, records } });
 }
 
-async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dataset> {
+const limitsOf = ({ training }: Recipe, { length }: readonly Stage[]): { stages: number; epochs: number } => ({
+  stages: length,
+  epochs: training.epochs,
+});
+
+/** Before anything is trained: refuses a run that would fail in its middle. */
+function planPrepared(
+  run: Pick<PreparedRun, 'recipe' | 'dataset' | 'device' | 'precision'> & { budget: CacheBudget },
+  stages: { takenLayers?: number | undefined; firstStage: number },
+): RunPlan | null {
+  const { dataset, ...shared } = run;
+  const imagesInMemory = 'images' in dataset.train;
+  return planStart({ ...shared, ...stages, classes: dataset.classes.length, imagesInMemory });
+}
+
+export async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dataset> {
   const { name, dataDir, trainLimit, testLimit, imageSize, testResize } = dataset;
   const loaded = await loadDataset({
     name,
@@ -188,11 +216,10 @@ async function loadRecipeDataset({ dataset, augmentation }: Recipe): Promise<Dat
 }
 
 function planRunCache(
-  run: Pick<PreparedRun, 'recipe' | 'network' | 'stages' | 'device' | 'precision' | 'options'>,
+  run: Pick<PreparedRun, 'recipe' | 'network' | 'stages' | 'device' | 'precision'> & { budget: CacheBudget },
 ): CachePlan {
   const { trainCount, testCount } = run.recipe.dataset;
-  const budget = resolveCacheBudget(run.options.cache, run.device);
-  return planCache({ ...run, budget, trainCount: trainCount!, testCount: testCount! });
+  return planCache({ ...run, trainCount: trainCount!, testCount: testCount! });
 }
 
 function useThreads({ threads }: Pick<Recipe, 'threads'>): void {
@@ -208,6 +235,7 @@ interface PreparedRun {
   readonly network: Network;
   readonly stages: readonly Stage[];
   readonly cachePlan: CachePlan;
+  readonly plan: RunPlan | null;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
   readonly from: { state: CheckpointState; records: readonly EpochRecord[] } | null;
@@ -224,6 +252,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     network,
     stages,
     cachePlan,
+    plan,
     directory,
     checkpoints,
     from,
@@ -258,6 +287,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       runDirectory: directory.path,
       config,
       notes,
+      plan,
       resumedFrom: from === null ? null : resumedFrom(from.state, stages),
     });
     const trainer = new Trainer({
