@@ -35,9 +35,9 @@ export interface TimesOptions {
 }
 
 const [WARM, TIMED] = [2, 3];
-/** For the steps of one stage; the first of them, of few images, may take longer. */
-const SECONDS_A_STAGE = 1;
-const FIRST_IMAGES = 8;
+/** For the steps of all stages together, in equal parts. Where two images take longer than a stage's part, they are timed once. */
+const SECONDS = 12;
+const FIRST_IMAGES = 2;
 
 /**
  * Times steps of each stage that will be trained, on random images, and scales them to the run. The decoding of files,
@@ -50,8 +50,9 @@ export function measureStepTimes(options: TimesOptions): LayerTime[] {
     const stages = buildStages(recipe, network, takenLayers);
     const times: LayerTime[] = [];
     let featuresBefore = 0;
-    for (const stage of stages.slice(firstStage)) {
-      const images = timeStage(stage, options);
+    const trained = stages.slice(firstStage);
+    for (const stage of trained) {
+      const images = timeStage(stage, { ...options, seconds: SECONDS / trained.length });
       times.push(scale(stage, images, { ...options, featuresBefore }));
       featuresBefore = images.features;
     }
@@ -89,8 +90,8 @@ function scale(
   };
 }
 
-function timeStage(stage: Stage, options: TimesOptions): ImageSeconds {
-  const { recipe, device, precision } = options;
+function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): ImageSeconds {
+  const { recipe, device, precision, seconds } = options;
   const { imageSize, trainCount } = recipe.dataset;
   const batch = Math.min(recipe.training.batchSize, trainCount!);
   const { trainTransforms: transforms } = buildTransforms(recipe, { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] });
@@ -116,16 +117,16 @@ function timeStage(stage: Stage, options: TimesOptions): ImageSeconds {
       labels: labels.narrow(0, start, length),
     }));
   };
-  const median = (work: () => unknown, warm: number): number => {
+  const median = (work: () => unknown, warm: number, rounds: number): number => {
     for (let i = 0; i < warm; i++) clock(work);
-    return Array.from({ length: TIMED }, () => clock(work)).sort((a, b) => a - b)[Math.floor(TIMED / 2)]!;
+    return Array.from({ length: rounds }, () => clock(work)).sort((a, b) => a - b)[Math.floor(rounds / 2)]!;
   };
   const make = (count: number): Tensor => {
     const { integers } = drawsOf(count * 3 * imageSize ** 2);
     const pixels = Uint8Array.from(integers(1, 256));
     return scope(() => keep(tensor(pixels, { shape: [count, 3, imageSize, imageSize], device })));
   };
-  const timed = (count: number, measure: (images: Tensor, features: Tensor) => ImageSeconds): ImageSeconds => {
+  const timed = <T>(count: number, measure: (images: Tensor, features: Tensor) => T): T => {
     using images = make(count);
     using features = scope(() => keep(prefix.forward(images, drawsOf(count))));
     return measure(images, features);
@@ -133,20 +134,27 @@ function timeStage(stage: Stage, options: TimesOptions): ImageSeconds {
   try {
     problem.beginEpoch(0, { inItsMiddle: false });
     const few = Math.min(FIRST_IMAGES, batch);
-    const first = timed(few, (images, features) => {
-      const step = clock(() => learn(features, few));
-      return { features: clock(() => prefix.forward(images, drawsOf(few))), step, evaluation: 0, timed: few };
-    });
-    const rounds = WARM + TIMED;
-    const affordable = Math.floor((SECONDS_A_STAGE * few) / (rounds * (first.step + first.features)));
-    const count = Math.max(few, Math.min(batch, affordable));
+    // As many images as time allows: twice as many, for as long as all rounds of them would be done in time.
+    let count = few;
+    let fewSeconds = 0;
+    for (;;) {
+      const once = timed(count, (images, features) => {
+        if (count === few) clock(() => learn(features, count));
+        const step = clock(() => learn(features, count));
+        if (count === few) fewSeconds = step;
+        return step + clock(() => prefix.forward(images, drawsOf(count)));
+      });
+      if (count === batch || once * 2 * (WARM + TIMED) > seconds) break;
+      count = Math.min(batch, 2 * count);
+    }
+    const [warm, rounds] = count > few ? [WARM, TIMED] : [0, 1];
     return timed(count, (images, features) => {
-      const step = median(() => learn(features, count), WARM) / count;
+      const step = median(() => learn(features, count), warm, rounds);
       problem.endEpoch();
       return {
-        step,
-        features: median(() => prefix.forward(images, drawsOf(count)), 1) / count,
-        evaluation: median(() => problem.predict(features), 1) / count,
+        step: stepOfBatch(batch, { count, seconds: step }, { count: few, seconds: fewSeconds }) / batch,
+        features: median(() => prefix.forward(images, drawsOf(count)), Math.min(1, warm), rounds) / count,
+        evaluation: median(() => problem.predict(features), Math.min(1, warm), rounds) / count,
         timed: count,
       };
     });
@@ -154,4 +162,16 @@ function timeStage(stage: Stage, options: TimesOptions): ImageSeconds {
     problem.dispose();
     prefix.dispose();
   }
+}
+
+interface TimedStep {
+  readonly count: number;
+  readonly seconds: number;
+}
+
+/** A step has a part that does not grow with its images, such as the update of many weights: two sizes tell it. */
+function stepOfBatch(batch: number, larger: TimedStep, smaller: TimedStep): number {
+  if (larger.count === smaller.count) return (larger.seconds * batch) / larger.count;
+  const anImage = Math.max(0, (larger.seconds - smaller.seconds) / (larger.count - smaller.count));
+  return larger.seconds + anImage * (batch - larger.count);
 }

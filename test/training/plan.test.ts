@@ -358,7 +358,7 @@ describe.skipIf(!libtorchAtLeast('2.4'))('the time of a run', () => {
     const times = measureStepTimes({ recipe, ...options });
     expect(times.map(({ layer }) => layer)).toEqual([0, 1]);
     for (const { seconds, stepSeconds, imagesTimed } of times) {
-      expect(imagesTimed).toBeGreaterThanOrEqual(8);
+      expect(imagesTimed).toBeGreaterThanOrEqual(2);
       expect(imagesTimed).toBeLessThanOrEqual(16);
       // Two epochs of 60 images are at least 7.5 steps of 16.
       expect(seconds).toBeGreaterThan(7.4 * stepSeconds);
