@@ -14,6 +14,7 @@
 
 #include "call.h"
 #include "exports.h"
+#include "meta.h"
 
 #if LAYERWISE_TORCH_AT_LEAST(2, 9)
 #include <c10/core/CachingDeviceAllocator.h>
@@ -50,12 +51,13 @@ napi_value memoryStats(napi_env env, napi_callback_info info) {
 }
 
 /**
- * Hears of every CPU allocation on this thread, also of those that only the autograd graph holds, and passes it on to the
+ * Hears of every allocation on this thread, of a type of device, also of those that only the autograd graph holds, and passes it on to the
  * recorder around it.
  */
 class PeakRecorder : public c10::MemoryReportingInfoBase {
  public:
-  PeakRecorder() : outer_(c10::ThreadLocalDebugInfo::get(c10::DebugInfoKind::PROFILER_STATE)) {}
+  explicit PeakRecorder(c10::DeviceType device)
+      : device_(device), outer_(c10::ThreadLocalDebugInfo::get(c10::DebugInfoKind::PROFILER_STATE)) {}
 
 #if LAYERWISE_TORCH_AT_LEAST(2, 0)
   using Total = size_t;
@@ -67,7 +69,7 @@ class PeakRecorder : public c10::MemoryReportingInfoBase {
     if (outer_ != nullptr) {
       static_cast<c10::MemoryReportingInfoBase*>(outer_)->reportMemoryUsage(pointer, size, allocated, reserved, device);
     }
-    if (!device.is_cpu()) return;
+    if (device.type() != device_) return;
     const int64_t now = current_ += size;
     int64_t peak = peak_.load();
     while (now > peak && !peak_.compare_exchange_weak(peak, now)) {
@@ -77,6 +79,7 @@ class PeakRecorder : public c10::MemoryReportingInfoBase {
   int64_t peak() const { return peak_; }
 
  private:
+  const c10::DeviceType device_;
   /** It lives as long: its guard is below this one's on the stack. */
   c10::DebugInfoBase* const outer_;
   std::atomic<int64_t> current_{0};
@@ -101,10 +104,29 @@ napi_value releaseFreedMemory(napi_env env, napi_callback_info info) {
 /** Runs a function; returns the most CPU bytes that were allocated at one time above those at its start. */
 napi_value measurePeak(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "measurePeak", [](Call& call) {
-    auto recorder = std::make_shared<PeakRecorder>();
+    auto recorder = std::make_shared<PeakRecorder>(c10::kCPU);
     c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, recorder);
     call.invoke(0, "body");
     return call.fromNumber(static_cast<double>(recorder->peak()));
+  });
+}
+
+/** Runs a function over tensors on meta; returns what its tensors would take at one time at most, and its multiply-adds. */
+napi_value rehearse(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "rehearse", [](Call& call) -> napi_value {
+#if LAYERWISE_CAN_REHEARSE
+    auto recorder = std::make_shared<PeakRecorder>(c10::kMeta);
+    c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, recorder);
+    MultiplyAddCount products;
+    call.invoke(0, "body");
+    napi_value object;
+    napi_create_object(call.env, &object);
+    setNumber(call, object, "peakBytes", static_cast<double>(recorder->peak()));
+    setNumber(call, object, "multiplyAdds", products.count());
+    return object;
+#else
+    throw CodedError("DEVICE_UNAVAILABLE", "rehearsing on meta needs LibTorch 2.4 or later");
+#endif
   });
 }
 
@@ -155,6 +177,7 @@ napi_value unwatch(napi_env env, napi_callback_info info) {
 const NativeFunction kFunctions[] = {
     {"memoryStats", memoryStats},
     {"measurePeak", measurePeak},
+    {"rehearse", rehearse},
     {"cudaMemoryStats", cudaMemoryStats},
     {"watch", watch},
     {"unwatch", unwatch},

@@ -203,7 +203,7 @@ Rows rowsOf(const at::Tensor& tensor) {
   return {tensor.size(0) * tensor.size(2) * tensor.size(3), tensor.size(1)};
 }
 
-/** Batch norm and ReLU of a tensor that lies channels last on a CPU (Ioffe and Szegedy 2015, algorithm 1). */
+/** Batch norm and ReLU of a tensor that lies channels last on a CPU (Ioffe and Szegedy 2015, algorithm 1), or on meta. */
 struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
                             const at::Tensor& bias, at::Tensor runningMean, at::Tensor runningVar, double momentum,
@@ -213,6 +213,8 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
     at::Tensor output = at::empty_like(input);
     // For each channel: mean, 1 / standard deviation, gain, offset.
     at::Tensor statistics = at::empty({4, channels}, input.options().dtype(at::kFloat));
+    context->save_for_backward({input, statistics});
+    if (input.is_meta()) return output;
     float* const mean = dataOf<float>(statistics);
     float *const inverse = mean + channels, *const gain = inverse + channels, *const offset = gain + channels;
     withElements(input, [&](auto* element) {
@@ -256,7 +258,6 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
         blockForward(x + start, y + start, lengthOf(block), channels, mean, gain, offset);
       });
     });
-    context->save_for_backward({input, statistics});
     return output;
   }
 
@@ -266,10 +267,12 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
     const at::Tensor gradient = gradients[0].to(input.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
     const Rows rows = rowsOf(input);
     const int64_t channels = rows.channels, size = rowsOfBlock(rows), blocks = countBlocks(rows);
-    const float* const mean = dataOf<float>(statistics);
-    const float *const inverse = mean + channels, *const gain = inverse + channels, *const offset = gain + channels;
     at::Tensor inputGradient = at::empty_like(input);
     at::Tensor ofParameters = at::empty({2, channels}, statistics.options());
+    const variable_list results = {inputGradient, ofParameters[0], ofParameters[1], {}, {}, {}, {}};
+    if (input.is_meta()) return results;
+    const float* const mean = dataOf<float>(statistics);
+    const float *const inverse = mean + channels, *const gain = inverse + channels, *const offset = gain + channels;
     float* const ofWeight = dataOf<float>(ofParameters);
     float* const ofBias = ofWeight + channels;
     withElements(input, [&](auto* element) {
@@ -306,16 +309,16 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
                       slope.data(), base.data());
       });
     });
-    return {inputGradient, ofParameters[0], ofParameters[1], {}, {}, {}, {}};
+    return results;
   }
 };
 
 bool fitsFused(const at::Tensor& input, std::initializer_list<const at::Tensor*> perChannel) {
   const bool isKnown = input.scalar_type() == at::kFloat || input.scalar_type() == at::kBFloat16;
-  return isKnown && input.is_cpu() && input.dim() == 4 && input.numel() > 0 &&
+  return isKnown && (input.is_cpu() || input.is_meta()) && input.dim() == 4 && input.numel() > 0 &&
          input.is_contiguous(at::MemoryFormat::ChannelsLast) &&
          std::all_of(perChannel.begin(), perChannel.end(), [&](const at::Tensor* tensor) {
-           return tensor->defined() && tensor->is_cpu() && tensor->scalar_type() == at::kFloat &&
+           return tensor->defined() && tensor->device() == input.device() && tensor->scalar_type() == at::kFloat &&
                   tensor->is_contiguous() && tensor->dim() == 1 && tensor->numel() == input.size(1);
          });
 }

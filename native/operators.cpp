@@ -10,8 +10,11 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 
+#include <algorithm>
+
 #include "call.h"
 #include "exports.h"
+#include "meta.h"
 #include "normalization.h"
 
 namespace layerwise {
@@ -31,6 +34,26 @@ at::Tensor convert(const at::Tensor& self, Optional<at::ScalarType> dtype, Optio
                    Optional<at::MemoryFormat> format) {
   return self.to(self.options().dtype(dtype.value_or(self.scalar_type())).device(device.value_or(self.device())),
                  /*non_blocking=*/false, /*copy=*/false, format);
+}
+
+at::Tensor convolve(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, at::IntArrayRef stride,
+                    at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  const auto output =
+      at::conv2d(castAsOnCpu(input), castAsOnCpu(weight), castAsOnCpu(bias), stride, padding, dilation, groups);
+  countMultiplyAdds(output, weight.numel() / std::max<int64_t>(1, weight.size(0)));
+  return output;
+}
+
+at::Tensor linearMap(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto output = at::linear(castAsOnCpu(input), castAsOnCpu(weight), castAsOnCpu(bias));
+  countMultiplyAdds(output, input.size(-1));
+  return output;
+}
+
+at::Tensor matrixProduct(const at::Tensor& self, const at::Tensor& other) {
+  const auto output = at::matmul(castAsOnCpu(self), castAsOnCpu(other));
+  countMultiplyAdds(output, self.size(-1));
+  return output;
 }
 
 /** A value a channel, without a gradient for the statistics: LibTorch would accept others and fail in the backward pass. */

@@ -8,6 +8,7 @@
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #endif
@@ -73,6 +74,15 @@ bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Te
   return !parameters.empty();
 }
 
+#if LAYERWISE_TORCH_AT_LEAST(2, 4)
+/** What LibTorch's kernel allocates for one parameter after another: a copy of what is not contiguous. */
+void rehearseFused(const std::vector<at::Tensor>& parameters) {
+  for (const at::Tensor& parameter : parameters) {
+    if (!parameter.is_contiguous()) at::empty_like(parameter);
+  }
+}
+#endif
+
 napi_value sgdStep(napi_env env, napi_callback_info info) {
   return guarded<8>(env, info, "sgdStep", [](Call& call) {
     at::NoGradGuard noGrad;
@@ -98,6 +108,10 @@ napi_value sgdStep(napi_env env, napi_callback_info info) {
     }
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
     if (canFuse(parameters, gradients, buffers)) {
+      if (parameters[0].is_meta()) {
+        rehearseFused(parameters);
+        return call.nothing();
+      }
       at::_fused_sgd_(parameters, gradients, buffers, sgd.weightDecay, sgd.momentum, sgd.learningRate, sgd.dampening,
                       sgd.nesterov, /*maximize=*/false, isFirstStep);
       return call.nothing();

@@ -14,6 +14,7 @@ import { exportCommand } from './export.js';
 import { importCommand } from './import.js';
 import { refuseFlagAsValue } from './options.js';
 import { outputFailure, watchOutput } from './output.js';
+import { planCommand } from './plan.js';
 import { predictCommand } from './predict.js';
 import { probeCommand } from './probe.js';
 import { reportCommand } from './report.js';
@@ -29,6 +30,7 @@ const program = new Command('layerwise')
 /** These do their work in threads of their own, or wait for the network. */
 const inMainThread = [trainCommand(), dataCommand()];
 const inThread = [
+  planCommand(),
   evaluateCommand(),
   predictCommand(),
   probeCommand(),

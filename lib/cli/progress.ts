@@ -1,5 +1,6 @@
 import { type Options, Presets, SingleBar } from 'cli-progress';
 import type { TrainingEvent } from '../training/events.js';
+import { duration, planSummary } from './plan-text.js';
 import { resultTable } from './table.js';
 
 /** Shows what a run tells. */
@@ -54,13 +55,6 @@ const print = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
 
-function duration(seconds: number): string {
-  const whole = Math.round(seconds);
-  const [h, m, s] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
-  const two = (n: number) => String(n).padStart(2, '0');
-  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
-}
-
 /** Time left, from the pace of this process. */
 class TimeLeft {
   #start = performance.now();
@@ -85,7 +79,7 @@ function epochLine(event: TrainingEvent & { type: 'epoch' }): string {
 }
 
 function describeStart(event: TrainingEvent & { type: 'start' }): string {
-  const { config, notes, resumedFrom } = event;
+  const { config, notes, plan, resumedFrom } = event;
   const lines = [
     `preset        ${config.preset}`,
     ...Object.entries(config.recipe)
@@ -97,6 +91,7 @@ function describeStart(event: TrainingEvent & { type: 'start' }): string {
       .map(([name, version]) => `${name} ${version}`)
       .join(', ')}`,
     `run           ${event.runDirectory}`,
+    ...(plan === null ? [] : planSummary(plan).map((line) => `plan          ${line}`)),
     ...notes.map((note) => `note          ${note}`),
     ...(resumedFrom === null
       ? []

@@ -10,7 +10,8 @@ import { OutputError, outputFailure } from './output.js';
 import { progressView } from './progress.js';
 import { exitAtOnce } from './thread.js';
 
-interface TrainFlags {
+/** The flags that decide what is trained. */
+export interface RecipeFlags {
   preset?: string;
   model?: Recipe['model']['name'];
   schedule?: Recipe['training']['schedule'];
@@ -38,6 +39,9 @@ interface TrainFlags {
   cudaGraph?: boolean;
   onBadImage?: OnBadImage;
   maxPixels?: number;
+}
+
+interface TrainFlags extends RecipeFlags {
   out?: string;
   resume?: string;
   acceptChangedData?: boolean;
@@ -48,8 +52,16 @@ export const VGG_CHOICES = ['vgg11', 'vgg13', 'vgg16', 'vgg19'];
 export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
 
 export function trainCommand(): Command {
-  return new Command('train')
-    .description('train a network and write a run directory')
+  return withRecipeFlags(new Command('train').description('train a network and write a run directory'))
+    .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
+    .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--json', 'one JSON object a line on standard output')
+    .action(run);
+}
+
+/** The flags of every command that takes a recipe. */
+export function withRecipeFlags(command: Command): Command {
+  return command
     .option(
       '--preset <name>',
       'recipe to start from: vgg11-layerwise (default), vgg11-end-to-end, the same of vgg13, vgg16, vgg19, simcnn-k1, -k2, -k3',
@@ -97,12 +109,7 @@ export function trainCommand(): Command {
     .option('--max-pixels <n>', 'width times height of the largest image file (default: 178956970)', integer(1))
     .option('--start-from <dir>', 'take the layers of a finished run instead of training them')
     .option('--start-layers <n>', 'with --start-from: only its first n layers', integer(1))
-    .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head")
-    .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
-    .option('--resume <dir>', 'go on with an interrupted run')
-    .option('--accept-changed-data', 'with --resume: go on where images were replaced in place, as a damaged file is')
-    .option('--json', 'one JSON object a line on standard output')
-    .action(run);
+    .option('--keep-head', "with --start-from, all of whose layers are taken: fine-tune the run's own last head");
 }
 
 const SILENT_MILLISECONDS = 3_000;
@@ -188,7 +195,7 @@ const WITH_RESUME: ReadonlySet<string> = new Set([
   ...['json', 'cache', 'cudaGraph', 'onBadImage'],
 ]);
 
-function startFromOf({ startFrom, startLayers, keepHead }: TrainFlags): StartFrom | undefined {
+export function startFromOf({ startFrom, startLayers, keepHead }: RecipeFlags): StartFrom | undefined {
   if (startFrom === undefined) {
     const alone = startLayers === undefined ? (keepHead ? '--keep-head' : undefined) : '--start-layers';
     if (alone !== undefined) throw new UsageError(`${alone} needs --start-from DIR, the run whose layers are taken`);
@@ -209,7 +216,7 @@ function refuseWithResume(flags: TrainFlags): void {
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);
 }
 
-async function resolveRecipe(flags: TrainFlags): Promise<Recipe> {
+export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
   const { overrideRecipe, presetRecipe, recipeOfRun } = await import('../training/index.js');
   const { buildInfo } = await import('../tensor/index.js');
   const file = flags.config === undefined ? {} : await readConfig(flags.config);

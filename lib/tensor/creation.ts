@@ -4,18 +4,37 @@ import { TensorError } from './errors.js';
 import { integersOf } from './handle.js';
 import { native } from './native.js';
 import type { Generator } from './random.js';
+import { requireSynchronous } from './scope.js';
 import { Tensor } from './tensor.js';
 
 export interface CreationOptions {
   /** Default: float32. */
   readonly dtype?: DType;
-  /** Default: cpu. */
+  /** Default: cpu, or that of `onDevice`. */
   readonly device?: Device;
+}
+
+let defaultDevice: Device = 'cpu';
+
+/**
+ * Runs `body`, in which tensors that are created without a device lie on this one: `onDevice('meta', ...)` builds a network
+ * that takes no memory. `body` must be synchronous.
+ */
+export function onDevice<T>(device: Device, body: () => T): T {
+  const before = defaultDevice;
+  defaultDevice = device;
+  try {
+    const result = body();
+    requireSynchronous('onDevice', result);
+    return result;
+  } finally {
+    defaultDevice = before;
+  }
 }
 
 const at = (options: CreationOptions): [number, number] => [
   dtypeCode(options.dtype ?? 'float32'),
-  deviceCode(options.device ?? 'cpu'),
+  deviceCode(options.device ?? defaultDevice),
 ];
 
 /** A tensor of `shape` with every element `value`, which an integer dtype must be able to hold. */
@@ -120,7 +139,7 @@ export function tensor(
     );
   }
   const shape = integersOf(options.shape ?? [data.length], 'shape', 'tensor');
-  const device = deviceCode(options.device ?? 'cpu');
+  const device = deviceCode(options.device ?? defaultDevice);
   const make = (elements: TypedArray, dtype: DType): Tensor =>
     new Tensor(native.fromTypedArray(elements, shape, dtypeCode(dtype), device));
 
@@ -143,7 +162,7 @@ export function tensor(
     }
     return make(convertElements(data as ArrayLike<unknown>, dtype), dtype);
   }
-  const given = tensor(data, { shape: [...shape], device: options.device ?? 'cpu' });
+  const given = tensor(data, { shape: [...shape], device: options.device ?? defaultDevice });
   try {
     return given.to({ dtype });
   } finally {

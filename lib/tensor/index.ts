@@ -1,5 +1,5 @@
 export { chain } from './chain.js';
-export { arange, type CreationOptions, empty, full, ones, rand, randn, tensor, zeros } from './creation.js';
+export { arange, type CreationOptions, empty, full, onDevice, ones, rand, randn, tensor, zeros } from './creation.js';
 export { CudaGraph } from './cuda-graph.js';
 export { type Device, isCuda } from './device.js';
 export type { DType, MemoryFormat, Reduction, TypedArray } from './dtype.js';
@@ -13,6 +13,7 @@ export { type SgdStep, sgdStep, unscaleGradients } from './optimizers.js';
 export { Generator, manualSeed } from './random.js';
 export {
   buildInfo,
+  canRehearse,
   cudaMemoryStats,
   exitImmediately,
   getThreads,
@@ -20,6 +21,8 @@ export {
   measureAttempt,
   measurePeak,
   memoryStats,
+  type Rehearsal,
+  rehearse,
   releaseFreedMemory,
   setCudnnBenchmark,
   setThreads,

@@ -93,6 +93,7 @@ export interface NativeAddon extends NativeOperators {
     externalBytes: number;
   };
   measurePeak(body: () => void): number;
+  rehearse(body: () => void): { peakBytes: number; multiplyAdds: number };
   cudaMemoryStats(
     device: number,
   ):

@@ -48,6 +48,34 @@ export function measurePeak<T>(body: () => T): { result: T; peakBytes: number } 
   return { result: outcome.result, peakBytes };
 }
 
+/** What a computation would take, as its rehearsal on meta tells. */
+export interface Rehearsal<T> {
+  readonly result: T;
+  /** The most bytes that tensors on meta would take at one time above those at the start, autograd's included. */
+  readonly peakBytes: number;
+  /** Multiply-adds of the convolutions, linear maps and matrix products of forward passes. */
+  readonly multiplyAdds: number;
+}
+
+/**
+ * Runs `body` over tensors on meta and tells what it would take, without computing. CPU autocast acts in it as it does on
+ * the CPU's tensors. Throws TensorError where LibTorch is older than 2.4; `canRehearse` tells.
+ */
+export function rehearse<T>(body: () => T): Rehearsal<T> {
+  let result: T | undefined;
+  const figures = native.rehearse(() => {
+    result = body();
+  });
+  requireSynchronous('rehearse', result);
+  return { result: result as T, ...figures };
+}
+
+/** Whether this LibTorch can run a training step on meta: 2.4 or later. */
+export function canRehearse(): boolean {
+  const [major = 0, minor = 0] = buildInfo().libtorchBuilt.split('.').map(Number);
+  return major > 2 || (major === 2 && minor >= 4);
+}
+
 /** `measurePeak` of what may fail: its error comes with the bytes that were allocated by then. `body` must be synchronous. */
 export function measureAttempt<T>(body: () => T): {
   outcome: { result: T } | { error: unknown };

@@ -146,7 +146,9 @@ export function placeViews(viewBytes: readonly number[], views: number, budget: 
 }
 
 /** What each number of frozen parts, from 0, makes of an image. */
-function featureFormats({ network, stages, device, precision }: CachePlanOptions): RowFormat[] {
+function featureFormats({ network, stages, precision }: CachePlanOptions): RowFormat[] {
+  // Where the network is: on the training device, or on meta.
+  const { device } = network.blocks[0]!.parameters()[0]!;
   const dtype = frozenDtype(precision);
   return scope(() => {
     const image = zeros([1, ...network.inputShape], { device }).contiguous({ memoryFormat: 'channelsLast' });

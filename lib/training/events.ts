@@ -1,5 +1,6 @@
 import type { LayerResult, RunConfig, RunResult } from '../evaluation/report/index.js';
 import type { CachePlace } from './cache-plan.js';
+import type { RunPlan } from './plan.js';
 
 /** One line of metrics.jsonl. Accuracies are percentages, layers and epochs count from 0. */
 export interface EpochRecord {
@@ -43,6 +44,8 @@ export type TrainingEvent =
       readonly runDirectory: string;
       readonly config: RunConfig;
       readonly notes: readonly string[];
+      /** What is known of the run beforehand; null with a LibTorch older than 2.4. */
+      readonly plan: RunPlan | null;
       readonly resumedFrom: { layer: number; epoch: number; step: number } | null;
     }
   | ({ readonly type: 'step' } & StepProgress)

@@ -24,6 +24,7 @@ import type { EpochRecord, TrainingEvent } from './events.js';
 import { CachedFeatures } from './feature-cache.js';
 import { RecomputedFeatures } from './features.js';
 import { requireGraphs } from './graphed-steps.js';
+import { planStart, type RunPlan } from './plan.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import { describeDevice, describeRun, recordedNetwork, recordedRecipe } from './run-config.js';
@@ -115,14 +116,23 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     },
   };
   useThreads(recipe);
-  // Before the run directory is made: a network that cannot be built leaves none behind.
+  const budget = resolveCacheBudget(options.cache, device);
+  const planned = { recipe: resolved, dataset, device, precision, budget };
+  // Before the memory of a network is taken, and before the run directory is made. Where layers are taken from another run,
+  // they must be known first.
+  const early = options.startFrom === undefined ? planPrepared(planned, { firstStage: 0 }) : null;
+  // A network that cannot be built leaves no run directory behind either.
   const network = buildNetwork(resolved, dataset.classes.length, device);
   try {
     const taken = await unlessAborted(options.signal, interrupted, () =>
       takeFrom(options.startFrom, resolved, network, dataset),
     );
     const stages = buildStages(resolved, network, taken?.from.layers);
-    const cachePlan = planRunCache({ recipe: resolved, network, stages, device, precision, options });
+    const cachePlan = planRunCache({ recipe: resolved, network, stages, device, precision, budget });
+    const plan =
+      taken === null
+        ? early
+        : planPrepared(planned, { takenLayers: taken.from.layers, firstStage: taken.stageSeconds.length });
     const directory =
       options.out === undefined
         ? await RunDirectory.createNumbered(defaultName(resolved))
@@ -141,7 +151,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
       badImages.open(directory.badImages);
       const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
-      const place = { device, precision, network, stages, cachePlan, directory, checkpoints, badImages };
+      const place = { device, precision, network, stages, cachePlan, plan, directory, checkpoints, badImages };
       return goOn({ config, recipe: resolved, dataset, ...place, options });
     });
   } finally {
@@ -197,8 +207,13 @@ async function resumeHeld(
       const taken = await takeFrom(config.startedFrom, recipe, network, dataset);
       if (taken !== null) await recordTakenLayers(taken, stages, { directory, checkpoints });
     }
-    const cachePlan = planRunCache({ recipe, network, stages, device, precision, options });
-    const place = { device, precision, network, stages, cachePlan, directory, checkpoints, badImages };
+    const budget = resolveCacheBudget(options.cache, device);
+    const cachePlan = planRunCache({ recipe, network, stages, device, precision, budget });
+    const limits = limitsOf({ recipe, stages, dataset, precision });
+    const firstStage = checkpoints.exists ? (await checkpoints.read(limits)).position.stage : 0;
+    const takenLayers = config.startedFrom?.layers;
+    const plan = planPrepared({ recipe, dataset, device, precision, budget }, { takenLayers, firstStage });
+    const place = { device, precision, network, stages, cachePlan, plan, directory, checkpoints, badImages };
     return await goOn({ config, recipe, dataset, ...place, options });
   } finally {
     disposeNetwork(network);
@@ -278,7 +293,7 @@ async function holdUnlessAborted<T>(
   });
 }
 
-async function takeFrom(
+export async function takeFrom(
   start: StartFrom | undefined,
   recipe: Recipe,
   network: Network,
@@ -293,10 +308,8 @@ async function takeFrom(
 
 /** Goes on from the checkpoint, where there is one, else from the first step. */
 async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
-  const { checkpoints, stages, recipe, network, directory } = run;
-  const { epochs, batchSize } = recipe.training;
-  const limits = { stages, epochs, batchSize, trainCount: run.dataset.train.count, precision: run.precision };
-  const state = checkpoints.exists ? await checkpoints.read(limits) : null;
+  const { checkpoints, stages, network, directory } = run;
+  const state = checkpoints.exists ? await checkpoints.read(limitsOf(run)) : null;
   const layer = stages[state?.position.stage ?? 0]?.layer ?? network.blocks.length;
   const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
   if (state !== null) requireRecords(run, state, records);
@@ -305,6 +318,26 @@ async function goOn(run: Omit<PreparedRun, 'from'>): Promise<TrainingOutcome> {
 
 function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadImage }: RunOptions): Recipe {
   return { ...recipe, dataset: { ...recipe.dataset, onBadImage } };
+}
+
+const limitsOf = ({
+  recipe,
+  stages,
+  dataset,
+  precision,
+}: Pick<PreparedRun, 'recipe' | 'stages' | 'dataset' | 'precision'>): Parameters<CheckpointStore['read']>[0] => {
+  const { epochs, batchSize } = recipe.training;
+  return { stages, epochs, batchSize, trainCount: dataset.train.count, precision };
+};
+
+/** Before anything is trained: refuses a run that would fail in its middle. */
+function planPrepared(
+  run: Pick<PreparedRun, 'recipe' | 'dataset' | 'device' | 'precision'> & { budget: CacheBudget },
+  stages: { takenLayers?: number | undefined; firstStage: number },
+): RunPlan | null {
+  const { dataset, ...shared } = run;
+  const imagesInMemory = 'images' in dataset.train;
+  return planStart({ ...shared, ...stages, classes: dataset.classes.length, imagesInMemory });
 }
 
 /** The metrics of all epochs before a checkpoint are there: the result is made of them. */
@@ -327,7 +360,7 @@ function requireRecords(
 }
 
 /** Of a run that goes on, `runDirectory` is where it is. */
-async function loadRecipeDataset(
+export async function loadRecipeDataset(
   { dataset, augmentation }: Recipe,
   { signal, badImages, runDirectory }: RunOptions & { badImages: BadImageLog; runDirectory: string | null },
 ): Promise<Dataset> {
@@ -351,11 +384,10 @@ async function loadRecipeDataset(
 }
 
 function planRunCache(
-  run: Pick<PreparedRun, 'recipe' | 'network' | 'stages' | 'device' | 'precision' | 'options'>,
+  run: Pick<PreparedRun, 'recipe' | 'network' | 'stages' | 'device' | 'precision'> & { budget: CacheBudget },
 ): CachePlan {
   const { trainCount, testCount } = run.recipe.dataset;
-  const budget = resolveCacheBudget(run.options.cache, run.device);
-  return planCache({ ...run, budget, trainCount: trainCount!, testCount: testCount! });
+  return planCache({ ...run, trainCount: trainCount!, testCount: testCount! });
 }
 
 function useThreads({ threads }: Recipe): void {
@@ -376,6 +408,7 @@ interface PreparedRun {
   readonly network: Network;
   readonly stages: readonly Stage[];
   readonly cachePlan: CachePlan;
+  readonly plan: RunPlan | null;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
   readonly badImages: BadImageLog;
@@ -393,6 +426,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
     network,
     stages,
     cachePlan,
+    plan,
     directory,
     checkpoints,
     badImages,
@@ -428,6 +462,7 @@ async function runToEnd(run: PreparedRun): Promise<TrainingOutcome> {
       runDirectory: directory.path,
       config,
       notes: [...notes, ...badImages.notes, ...neverReached(recipe)],
+      plan,
       resumedFrom: from === null ? null : resumedFrom(from.state, stages),
     });
     const trainer = new Trainer({

@@ -74,6 +74,45 @@ describe.each([...new Set(cases.map((c) => c.operator))])('%s equals PyTorch', (
   }
 });
 
+/** Where the result's size is a value, where it is a copy of values, and linear algebra, which no training uses. */
+const needsValues = ({ operator, name }: Case): boolean =>
+  name === 'bool mask' || (operator === 'to' && name === 'the CPU') || operator.startsWith('cholesky');
+
+/** Shape and dtype on meta, and the layout that LibTorch's CPU kernel leaves. */
+function checkOnMeta(c: Case): void {
+  const run = (move: (tensor: Tensor) => Tensor): { results: Tensor[]; gradients: (Tensor | null)[] } => {
+    const args = c.args
+      .map(decodeArgument)
+      .map((value) =>
+        value instanceof Tensor
+          ? move(value)
+          : Array.isArray(value)
+            ? value.map((v) => (v instanceof Tensor ? move(v) : v))
+            : value,
+      );
+    const places = Object.keys(c.gradients ?? {});
+    for (const place of places) at(args, place).requiresGrad = true;
+    const results = call(c.operator, args, c.options);
+    if (places.length > 0) results[0]!.backward({ gradient: move(decode(c.cotangent!)) });
+    return { results, gradients: places.map((place) => at(args, place).grad) };
+  };
+  const [onMeta, onCpu] = [run((tensor) => tensor.to({ device: 'meta' })), run((tensor) => tensor)];
+  expect(onMeta.results.every(({ device }) => device === 'meta')).toBe(true);
+  expect(onMeta.results.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
+    c.expected.map(({ shape, dtype }) => ({ shape, dtype })),
+  );
+  expect(onMeta.results.map(({ strides }) => strides)).toEqual(onCpu.results.map(({ strides }) => strides));
+  expect(onMeta.gradients.map((gradient) => gradient?.shape)).toEqual(
+    Object.values(c.gradients ?? {}).map(({ shape }) => shape),
+  );
+}
+
+describe.skipIf(!libtorchAtLeast('2.4'))("on meta, an operator makes tensors like the CPU's", () => {
+  for (const c of cases.filter((each) => !needsValues(each))) {
+    it(`${c.operator}: ${c.name}`, () => scope(() => checkOnMeta(c)));
+  }
+});
+
 describe('the declared operators', () => {
   const declared = (
     JSON.parse(readFileSync(join(import.meta.dirname, '../../native/operators.json'), 'utf8')) as { schema: string }[]

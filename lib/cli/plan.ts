@@ -1,0 +1,41 @@
+import { Command } from 'commander';
+import { planNotes, planTable } from './plan-text.js';
+import { type RecipeFlags, resolveRecipe, startFromOf, withRecipeFlags } from './train.js';
+
+interface PlanFlags extends RecipeFlags {
+  /** False for --no-times. */
+  times: boolean;
+  json?: boolean;
+}
+
+export function planCommand(): Command {
+  return withRecipeFlags(
+    new Command('plan').description('what training with the same flags would do, take and last, without training'),
+  )
+    .option('--no-times', 'without timing a few steps of each layer')
+    .option('--json', 'one JSON object on standard output')
+    .action(run);
+}
+
+async function run(flags: PlanFlags): Promise<void> {
+  const { planRecipe } = await import('../training/index.js');
+  const startFrom = startFromOf(flags);
+  const recipe = await resolveRecipe(flags);
+  const print = (text: string): void => void process.stdout.write(`${text}\n`);
+  const planned = await planRecipe({
+    recipe,
+    ...(startFrom === undefined ? {} : { startFrom }),
+    ...(flags.cache === undefined ? {} : { cache: flags.cache }),
+    measured: flags.times,
+    // A run that is refused for its memory is shown, too; else the table comes once, with its times.
+    onRefused: (plan) => {
+      if (flags.json !== true) print([planTable(plan, null), '', ...planNotes(plan, null)].join('\n'));
+    },
+  });
+  const { plan, times, device, precision } = planned;
+  if (flags.json) print(JSON.stringify({ recipe: planned.recipe, device, precision, ...plan, times }));
+  else {
+    print(`${planned.recipe.preset} on ${planned.recipe.dataset.title}, ${device}, ${precision}`);
+    print(['', planTable(plan, times), '', ...planNotes(plan, times)].join('\n'));
+  }
+}

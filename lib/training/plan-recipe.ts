@@ -1,0 +1,79 @@
+// The plan of a recipe that nobody has begun to train.
+import type { Dataset } from '../data/index.js';
+import { disposeNetwork } from '../models/index.js';
+import { canRehearse, type Device } from '../tensor/index.js';
+import { BadImageLog } from './bad-image-log.js';
+import { buildNetwork } from './build.js';
+import { type CacheBudget, resolveCacheBudget } from './cache-plan.js';
+import { resolveDevice } from './device.js';
+import { RecipeError } from './errors.js';
+import { planRun, type RunPlan, usableBytesOf } from './plan.js';
+import { type Precision, resolvePrecision } from './precision.js';
+import { parseRecipe, type Recipe } from './recipe.js';
+import type { StartFrom } from './start-from.js';
+import { type LayerTime, measureStepTimes } from './step-times.js';
+import { loadRecipeDataset, takeFrom } from './train.js';
+
+export interface PlanRecipeOptions {
+  readonly recipe: Recipe;
+  readonly startFrom?: StartFrom;
+  /** As for `train`. */
+  readonly cache?: Partial<CacheBudget> | 'none';
+  /** Whether a few steps of each layer are timed, too. */
+  readonly measured: boolean;
+  /** Called with the plan of a run that is then refused for its memory. */
+  readonly onRefused?: (plan: RunPlan) => void;
+}
+
+export interface PlannedRecipe {
+  readonly recipe: Recipe;
+  readonly device: Device;
+  readonly precision: Precision;
+  readonly plan: RunPlan;
+  /** Of the layers that are trained; null where nothing was measured. */
+  readonly times: readonly LayerTime[] | null;
+}
+
+/** Plans what `train` would do with a recipe, and throws as it would. */
+export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRecipe> {
+  if (!canRehearse()) throw new RecipeError('a plan needs LibTorch 2.4 or later; npm run doctor tells which there is');
+  const given = parseRecipe(options.recipe);
+  const device = resolveDevice(given.device);
+  const precision = resolvePrecision(given.precision, device);
+  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog(), runDirectory: null });
+  const [trainCount, testCount] = [dataset.train.count, dataset.test.count];
+  const recipe: Recipe = { ...given, dataset: { ...given.dataset, title: dataset.title, trainCount, testCount } };
+  const classes = dataset.classes.length;
+  const taken = await takenOf(recipe, dataset, options.startFrom);
+  const shared = { recipe, classes, device, precision, ...taken };
+  const budget = resolveCacheBudget(options.cache, device);
+  const planned = { ...shared, budget, imagesInMemory: 'images' in dataset.train };
+  const plan = planRun(planned);
+  try {
+    const usable = usableBytesOf(device);
+    if (usable !== undefined) planRun({ ...planned, usableBytes: usable });
+  } catch (error) {
+    options.onRefused?.(plan);
+    throw error;
+  }
+  const times = options.measured
+    ? measureStepTimes({ ...shared, isKept: plan.layers.some(({ features }) => features !== null) })
+    : null;
+  return { recipe, device, precision, plan, times };
+}
+
+/** Which layers come from another run. The network that they are loaded into, to be checked, is not kept. */
+async function takenOf(
+  recipe: Recipe,
+  dataset: Dataset,
+  start: StartFrom | undefined,
+): Promise<{ takenLayers: number | undefined; firstStage: number }> {
+  if (start === undefined) return { takenLayers: undefined, firstStage: 0 };
+  const network = buildNetwork(recipe, dataset.classes.length, 'cpu');
+  try {
+    const taken = await takeFrom(start, recipe, network, dataset);
+    return { takenLayers: taken?.from.layers, firstStage: taken?.stageSeconds.length ?? 0 };
+  } finally {
+    disposeNetwork(network);
+  }
+}

@@ -1,0 +1,276 @@
+// What can be known of a run before its first step: found by rehearsing its stages on the meta device.
+import { availableMemory } from '../../scripts/support/limits.mjs';
+import { disposeNetwork } from '../models/index.js';
+import { canRehearse, type Device, isCuda, onDevice } from '../tensor/index.js';
+import { buildNetwork, buildStages, buildTransforms } from './build.js';
+import { type CacheBudget, type CachePlace, type CachePlan, planCache } from './cache-plan.js';
+import { gibibytes, RecipeError } from './errors.js';
+import { rowBytes } from './feature-storage.js';
+import type { Precision } from './precision.js';
+import type { Recipe } from './recipe.js';
+import { type Stage, trainedModules } from './stage.js';
+import {
+  hasOneValue,
+  parameterBytes,
+  type RehearsalContext,
+  rehearseForward,
+  rehearseMemory,
+} from './stage-rehearsal.js';
+
+/** One stage of a run: a layer, or end to end all of them. */
+export interface LayerPlan {
+  /** From 0; end to end the last. */
+  readonly layer: number;
+  /** Whether it will be trained: not where it is taken from another run, or finished. */
+  readonly isTrained: boolean;
+  /** [channels, height, width] of its output. */
+  readonly outputShape: readonly [number, number, number];
+  readonly parameters: { readonly block: number; readonly head: number };
+  /**
+   * Multiply-adds of one image's forward pass: of the frozen layers below, of the block and of the head. Those of products
+   * and convolutions, as they are computed: where a kernel reaches beyond the map, without the zeros.
+   */
+  readonly multiplyAdds: { readonly frozen: number; readonly block: number; readonly head: number };
+  /** Bytes of memory; null where it is not trained. */
+  readonly memory: {
+    /**
+     * Of tensors during a training step: the network with its statistics and the stage's gradients and momentum, the
+     * frozen layers as they run, the batch's images and features, what autograd keeps, and what LibTorch's kernels take for
+     * a while.
+     */
+    readonly step: number;
+    /** The same, or that of evaluating the test images where it is more. */
+    readonly peak: number;
+  } | null;
+  /** Bytes of the features that it reads, of all kept views, and where they are; null where they are computed. */
+  readonly features: { readonly bytes: number; readonly places: readonly CachePlace[] } | null;
+  /** Bytes of its files: finished, and while it trains, with its momentum. */
+  readonly checkpoint: { readonly finished: number; readonly training: number };
+}
+
+export interface RunPlan {
+  readonly layers: readonly LayerPlan[];
+  /** Of all blocks and heads. */
+  readonly parameters: number;
+  /** Multiply-adds of an image in the finished network. */
+  readonly multiplyAdds: number;
+  /** Training steps of all layers that are trained. */
+  readonly steps: number;
+  /** The layer whose memory is the most. Null where none is trained. */
+  readonly largest: { readonly layer: number; readonly bytes: number } | null;
+  /** Bytes of images that are kept in memory on the training device, training and test. */
+  readonly imageBytes: number;
+  /** The most bytes that kept features take on disk at one time. */
+  readonly featureBytesOnDisk: number;
+  /** The most bytes that the run's checkpoint takes on disk. */
+  readonly checkpointBytes: number;
+}
+
+export interface PlanOptions {
+  /** With the counts of its images. */
+  readonly recipe: Recipe;
+  readonly classes: number;
+  readonly device: Device;
+  readonly precision: Precision;
+  /** Bytes that kept features may take. */
+  readonly budget: CacheBudget;
+  /** Whether the images are read into memory, and not from files in every epoch. */
+  readonly imagesInMemory: boolean;
+  /** Layers that come from another run. */
+  readonly takenLayers?: number | undefined;
+  /** The index of the first stage that is trained. */
+  readonly firstStage?: number;
+  /** Bytes that the run may take. Default: as many as it likes. */
+  readonly usableBytes?: number;
+}
+
+/**
+ * Plans a run without computing it; LibTorch 2.4 or later. Memory is that of the CPU: cuDNN's workspaces are not known, and
+ * test images' outputs are not counted.
+ *
+ * Throws RecipeError for a run that would fail in its middle, naming layer and images: where `usableBytes` are not enough,
+ * and where a batch norm would see one value a channel, as in a last batch of one image behind maps of 1 x 1. Such an image is
+ * not left out or added to the batch before, since either would silently train another recipe than the one that is recorded.
+ */
+export function planRun(options: PlanOptions): RunPlan {
+  const { recipe, classes, device, precision, budget, takenLayers, firstStage = 0 } = options;
+  const network = onDevice('meta', () => buildNetwork(recipe, classes, 'meta'));
+  try {
+    const stages = buildStages(recipe, network, takenLayers);
+    const { trainCount, testCount } = recipe.dataset;
+    const images = { trainCount: trainCount!, testCount: testCount! };
+    const cache = planCache({ recipe, network, stages, device, precision, budget, ...images });
+    const { trainTransforms, testTransforms } = buildTransforms(recipe, { mean: [0, 0, 0], std: [1, 1, 1] });
+    const context: RehearsalContext = {
+      ...{ recipe, network, precision },
+      transforms: { train: trainTransforms, test: testTransforms },
+      isKept: ({ frozen }) => cache.views?.has(frozen.length) ?? false,
+    };
+    for (const stage of stages.slice(firstStage)) refuseOneValue(context, stage);
+    const layers = stages.map((stage, i) => planLayer(context, stage, { cache, isTrained: i >= firstStage }));
+    const plan = summarise(layers, options);
+    if (options.usableBytes !== undefined) refuseLackOfMemory(plan, context, stages, options.usableBytes);
+    return plan;
+  } finally {
+    disposeNetwork(network);
+  }
+}
+
+const networkBytes = ({ network }: RehearsalContext): number =>
+  [...network.blocks, ...network.heads]
+    .flatMap((module) => [...module.stateDict().values()])
+    .reduce((sum, { byteLength }) => sum + byteLength, 0);
+
+function planLayer(
+  context: RehearsalContext,
+  stage: Stage,
+  { cache, isTrained }: { cache: CachePlan; isTrained: boolean },
+): LayerPlan {
+  const { recipe } = context;
+  const { outputShape, multiplyAdds } = rehearseForward(context, stage);
+  const owned = stage.owned.flatMap((module) => [...module.stateDict().values()]);
+  const finished = owned.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const momentum = recipe.training.momentum === 0 ? 0 : parameterBytes(trainedModules(stage));
+  const kept = cache.views?.get(stage.frozen.length) ?? null;
+  return {
+    ...{ layer: stage.layer, isTrained, outputShape, multiplyAdds },
+    parameters: {
+      block: stage.owned.reduce((sum, module) => sum + (module === stage.head ? 0 : module.parameterCount()), 0),
+      head: stage.head.parameterCount(),
+    },
+    memory: isTrained ? memoryOf(context, stage, largestBatch(recipe)) : null,
+    features:
+      kept === null
+        ? null
+        : { bytes: rowBytes(kept.format) * recipe.dataset.trainCount! * kept.places.length, places: kept.places },
+    checkpoint: { finished, training: finished + momentum },
+  };
+}
+
+function memoryOf(context: RehearsalContext, stage: Stage, images: number): { step: number; peak: number } {
+  const own = networkBytes(context);
+  const { step, peak } = rehearseMemory(context, stage, images);
+  return { step: own + step, peak: own + peak };
+}
+
+function summarise(layers: readonly LayerPlan[], { recipe, imagesInMemory }: PlanOptions): RunPlan {
+  const { training, dataset } = recipe;
+  const trained = layers.filter(({ isTrained }) => isTrained);
+  const last = layers.at(-1)!;
+  const largest = trained.reduce<LayerPlan | null>(
+    (most, one) => (most === null || one.memory!.peak > most.memory!.peak ? one : most),
+    null,
+  );
+  let finished = 0;
+  const checkpoints = layers.map(({ checkpoint }) => {
+    // The files of finished layers, and two of the layer in training: the new one is whole before the old one goes.
+    const bytes = finished + 2 * checkpoint.training;
+    finished += checkpoint.finished;
+    return bytes;
+  });
+  const onDisk = layers.map(({ features }) =>
+    features === null
+      ? 0
+      : (features.bytes * features.places.filter((place) => place === 'disk').length) / features.places.length,
+  );
+  const images = dataset.trainCount! + dataset.testCount!;
+  return {
+    layers,
+    parameters: layers.reduce((sum, { parameters }) => sum + parameters.block + parameters.head, 0),
+    multiplyAdds: last.multiplyAdds.frozen + last.multiplyAdds.block + last.multiplyAdds.head,
+    steps: trained.length * training.epochs * Math.ceil(dataset.trainCount! / training.batchSize),
+    largest: largest === null ? null : { layer: largest.layer, bytes: largest.memory!.peak },
+    imageBytes: imagesInMemory ? images * 3 * dataset.imageSize ** 2 : 0,
+    featureBytesOnDisk: Math.max(...onDisk),
+    checkpointBytes: Math.max(...checkpoints),
+  };
+}
+
+const largestBatch = ({ training, dataset }: Recipe): number => Math.min(training.batchSize, dataset.trainCount!);
+
+/** How many images go through the network at once, in the batches of an epoch: each number once. */
+function partsOf(count: number, batchSize: number, microBatchSize: number | null): Set<number> {
+  const batches = [Math.min(batchSize, count), ...(count > batchSize ? [count % batchSize] : [])];
+  const parts = batches.flatMap((batch) => {
+    const part = Math.min(batch, microBatchSize ?? batch);
+    return [part, part === 0 ? 0 : batch % part];
+  });
+  return new Set(parts.filter((part) => part > 0));
+}
+
+function refuseOneValue(context: RehearsalContext, stage: Stage): void {
+  const { training, dataset } = context.recipe;
+  const { batchSize, microBatchSize } = training;
+  const count = dataset.trainCount!;
+  const bad = [...partsOf(count, batchSize, microBatchSize)].find((part) => hasOneValue(context, stage, part));
+  if (bad === undefined) return;
+  // More images give more values.
+  const works = (size: number): boolean => [...partsOf(count, size, microBatchSize)].every((part) => part > bad);
+  const sizes = [-1, 1].flatMap((direction) => {
+    for (let size = batchSize + direction; size > bad && size <= Math.max(count, batchSize + 1); size += direction) {
+      if (works(size)) return [size];
+    }
+    return [];
+  });
+  const parts = microBatchSize === null ? '' : ` in parts of ${microBatchSize}`;
+  throw new RecipeError(
+    `training.batchSize: batch norm at layer ${stage.layer + 1} would see one value a channel, which has no variance: ` +
+      `${count} training images in batches of ${batchSize}${parts} leave ${bad === 1 ? 'one image' : `${bad} images`} alone` +
+      (sizes.length > 0
+        ? `; take --batch-size ${sizes.join(' or ')}`
+        : microBatchSize === null
+          ? '; take more training images'
+          : '; take another --micro-batch, or none'),
+  );
+}
+
+function refuseLackOfMemory(
+  { layers, imageBytes }: RunPlan,
+  context: RehearsalContext,
+  stages: readonly Stage[],
+  usable: number,
+): void {
+  const beside = (layer: LayerPlan): number =>
+    imageBytes +
+    (layer.features === null
+      ? 0
+      : (layer.features.bytes * layer.features.places.filter((place) => place === 'host').length) /
+        layer.features.places.length);
+  const needs = layers.map((layer) => (layer.memory === null ? 0 : layer.memory.peak + beside(layer)));
+  const most = Math.max(...needs);
+  if (most <= usable) return;
+  const layer = layers[needs.indexOf(most)]!;
+  const needed = `${gibibytes(most)} of memory, but this process may use ${gibibytes(usable)}`;
+  if (layer.memory!.step + beside(layer) <= usable) {
+    const { batchSize } = context.recipe.evaluation;
+    throw new RecipeError(
+      `evaluation.batchSize: evaluating ${batchSize} images at once at layer ${layer.layer + 1} needs about ${needed}; take a smaller one`,
+    );
+  }
+  const { batchSize, microBatchSize } = context.recipe.training;
+  const images = Math.min(largestBatch(context.recipe), microBatchSize ?? batchSize);
+  const fits = (size: number): boolean =>
+    stages.every(
+      (stage, i) =>
+        layers[i]!.memory === null ||
+        (!hasOneValue(context, stage, size) && memoryOf(context, stage, size).step + beside(layers[i]!) <= usable),
+    );
+  let fitting = Math.floor(images / 2);
+  while (fitting > 0 && !fits(fitting)) fitting = Math.floor(fitting / 2);
+  throw new RecipeError(
+    `training.batchSize: layer ${layer.layer + 1} with ${images} ${images === 1 ? 'image' : 'images'} at once needs about ${needed}; ` +
+      (fitting === 0
+        ? 'no smaller batch fits'
+        : `${fitting} ${fitting === 1 ? 'image fits' : 'images fit'}: take --batch-size ${fitting}, or --micro-batch ${fitting} to keep the batch`),
+  );
+}
+
+/** Bytes that a run on this device may still take; of a GPU they are not known. */
+export const usableBytesOf = (device: Device): number | undefined => (isCuda(device) ? undefined : availableMemory());
+
+/** The plan of a run that begins, with its refusals; null where LibTorch is too old to plan. */
+export function planStart(options: Omit<PlanOptions, 'usableBytes'>): RunPlan | null {
+  if (!canRehearse()) return null;
+  const usable = usableBytesOf(options.device);
+  return planRun({ ...options, ...(usable === undefined ? {} : { usableBytes: usable }) });
+}

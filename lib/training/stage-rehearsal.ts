@@ -1,0 +1,149 @@
+// A stage of a run on the meta device: what it takes and whether it can be trained at all, without computing.
+import { batchDraws, Draws, noDraws, type Transform } from '../data/index.js';
+import type { Network } from '../models/index.js';
+import type { Module } from '../nn/index.js';
+import { noGrad, rehearse, scope, type Tensor, TensorError, zeros } from '../tensor/index.js';
+import { AuxiliaryProblem, type StepBatch } from './auxiliary-problem.js';
+import { FrozenPrefix } from './frozen-prefix.js';
+import { frozenDtype, type Precision } from './precision.js';
+import type { Recipe } from './recipe.js';
+import { type Stage, trainedModules } from './stage.js';
+
+export interface RehearsalContext {
+  readonly recipe: Recipe;
+  /** On meta. */
+  readonly network: Network;
+  readonly precision: Precision;
+  readonly transforms: { readonly train: readonly Transform[]; readonly test: readonly Transform[] };
+  /** Whether what the stage reads is kept, or made of the images in every epoch. */
+  readonly isKept: (stage: Stage) => boolean;
+}
+
+type Shape = readonly [channels: number, height: number, width: number];
+
+const META = { device: 'meta' } as const;
+
+/** What one image is made into, and the multiply-adds of it: by the frozen layers, the block and the head. */
+export interface ForwardFigures {
+  readonly inputShape: Shape;
+  readonly outputShape: Shape;
+  readonly multiplyAdds: { readonly frozen: number; readonly block: number; readonly head: number };
+}
+
+export function rehearseForward({ network }: RehearsalContext, stage: Stage): ForwardFigures {
+  const pass = (modules: readonly Module[], input: Tensor): { output: Tensor; multiplyAdds: number } => {
+    const { result, multiplyAdds } = rehearse(() => modules.reduce((x, module) => module.eval().forward(x), input));
+    return { output: result, multiplyAdds };
+  };
+  const shapeOf = (tensor: Tensor): Shape => tensor.shape.slice(1) as unknown as Shape;
+  return scope(() =>
+    noGrad(() => {
+      const frozen = pass(stage.frozen, zeros([1, ...network.inputShape], META));
+      const block = pass(stage.trained, frozen.output);
+      const head = pass([stage.head], block.output);
+      return {
+        inputShape: shapeOf(frozen.output),
+        outputShape: shapeOf(block.output),
+        multiplyAdds: { frozen: frozen.multiplyAdds, block: block.multiplyAdds, head: head.multiplyAdds },
+      };
+    }),
+  );
+}
+
+/** Bytes of tensors, beside the network's own. */
+export interface StageMemory {
+  /**
+   * A training step: the batch's images and features, all that autograd keeps, gradients, momentum, the frozen layers as
+   * they run, and what LibTorch's kernels take for a while.
+   */
+  readonly step: number;
+  /** The same, or the evaluation of the test images where that takes more. */
+  readonly peak: number;
+}
+
+/** Runs `use` with the stage as the trainer has it, on meta. */
+function withProblem<T>(
+  context: RehearsalContext,
+  stage: Stage,
+  use: (problem: AuxiliaryProblem, give: (start: number, length: number) => StepBatch) => T,
+): T {
+  const { recipe, network, precision, transforms, isKept } = context;
+  const problem = new AuxiliaryProblem(stage, { recipe, precision, ...META });
+  const prefix = new FrozenPrefix(stage, { precision, transforms: transforms.train });
+  const draws = new Draws({ seed: recipe.seed });
+  const { inputShape } = rehearseForward(context, stage);
+  const give = (start: number, length: number): StepBatch => ({
+    features: isKept(stage)
+      ? zeros([length, ...inputShape], { ...META, dtype: frozenDtype(precision) }).contiguous({
+          memoryFormat: 'channelsLast',
+        })
+      : prefix.forward(
+          zeros([length, ...network.inputShape], { ...META, dtype: 'uint8' }),
+          batchDraws(
+            draws,
+            0,
+            Int32Array.from({ length }, (_, i) => start + i),
+          ),
+        ),
+    labels: zeros([length], { ...META, dtype: 'int64' }),
+  });
+  try {
+    problem.beginEpoch(0, { inItsMiddle: false });
+    return use(problem, give);
+  } finally {
+    problem.dispose();
+    prefix.dispose();
+  }
+}
+
+/** The memory of a stage that is trained in batches of `count` images. */
+export function rehearseMemory(context: RehearsalContext, stage: Stage, count: number): StageMemory {
+  const { recipe, network, precision, transforms } = context;
+  const { evaluation, dataset, training } = recipe;
+  let step = 0;
+  const { peakBytes } = rehearse(() => {
+    withProblem(context, stage, (problem, give) => {
+      step = rehearse(() =>
+        scope(() => {
+          // A scaler reads whether gradients are finite. The update itself takes no memory that the passes do not.
+          if (problem.scaler === null) problem.step(count, give);
+          else problem.tryBatch(count, give);
+        }),
+      ).peakBytes;
+      problem.endEpoch();
+      const test = new FrozenPrefix(stage, { precision, transforms: transforms.test });
+      scope(() => {
+        const batch = zeros([Math.min(evaluation.batchSize, dataset.testCount!), ...network.inputShape], {
+          ...META,
+          dtype: 'uint8',
+        });
+        problem.predict(test.forward(batch, noDraws));
+      });
+      test.dispose();
+    });
+  });
+  const momentum = training.momentum === 0 ? 0 : parameterBytes(trainedModules(stage));
+  return { step: step + momentum, peak: Math.max(peakBytes, step + momentum) };
+}
+
+export const parameterBytes = (modules: readonly Module[]): number =>
+  modules.flatMap((module) => module.parameters()).reduce((sum, parameter) => sum + parameter.byteLength, 0);
+
+/** Whether a pass of so many images would give a batch norm one value a channel, whose variance is none. */
+export function hasOneValue(context: RehearsalContext, stage: Stage, images: number): boolean {
+  const kept = { ...context, isKept: () => true };
+  return withProblem(kept, stage, (problem, give) => {
+    try {
+      scope(() => problem.tryBatch(images, give));
+      return false;
+    } catch (error) {
+      if (isOneValue(error)) return true;
+      throw error;
+    }
+  });
+}
+
+const isOneValue = (error: unknown): boolean =>
+  error instanceof TensorError &&
+  error.operator.startsWith('batchNorm') &&
+  error.message.includes('more than one value');

@@ -1,0 +1,177 @@
+// How long a run will take, from a few real steps of each stage.
+import { type BatchDraws, batchDraws, Draws } from '../data/index.js';
+import { disposeNetwork } from '../models/index.js';
+import { type Device, isCuda, keep, scope, synchronize, type Tensor, tensor } from '../tensor/index.js';
+import { AuxiliaryProblem } from './auxiliary-problem.js';
+import { buildNetwork, buildStages, buildTransforms } from './build.js';
+import { FrozenPrefix } from './frozen-prefix.js';
+import type { Precision } from './precision.js';
+import type { Recipe } from './recipe.js';
+import type { Stage } from './stage.js';
+
+/** An estimate, of a machine that has nothing else to do. */
+export interface LayerTime {
+  /** From 0; end to end the last. */
+  readonly layer: number;
+  /** Of all its epochs, with the evaluations. */
+  readonly seconds: number;
+  /** Of one training step, with its features. */
+  readonly stepSeconds: number;
+  /** Images of the steps that were timed: fewer than a batch where a batch takes long. */
+  readonly imagesTimed: number;
+}
+
+export interface TimesOptions {
+  /** With the counts of its images. */
+  readonly recipe: Recipe;
+  readonly classes: number;
+  readonly device: Device;
+  readonly precision: Precision;
+  /** Layers that come from another run, and the index of the first stage that is trained. */
+  readonly takenLayers?: number | undefined;
+  readonly firstStage?: number;
+  /** Whether the features of the views are kept. */
+  readonly isKept: boolean;
+}
+
+const [WARM, TIMED] = [2, 3];
+/** For the steps of all stages together, in equal parts. Where two images take longer than a stage's part, they are timed once. */
+const SECONDS = 12;
+const FIRST_IMAGES = 2;
+
+/**
+ * Times steps of each stage that will be trained, on random images, and scales them to the run. The decoding of files,
+ * checkpoints and the ensemble are not in it.
+ */
+export function measureStepTimes(options: TimesOptions): LayerTime[] {
+  const { recipe, classes, device, takenLayers, firstStage = 0 } = options;
+  const network = buildNetwork(recipe, classes, device);
+  try {
+    const stages = buildStages(recipe, network, takenLayers);
+    const times: LayerTime[] = [];
+    let featuresBefore = 0;
+    const trained = stages.slice(firstStage);
+    for (const stage of trained) {
+      const images = timeStage(stage, { ...options, seconds: SECONDS / trained.length });
+      times.push(scale(stage, images, { ...options, featuresBefore }));
+      featuresBefore = images.features;
+    }
+    return times;
+  } finally {
+    disposeNetwork(network);
+  }
+}
+
+/** Seconds an image: making its features, learning from them, predicting its class from them. */
+interface ImageSeconds {
+  readonly features: number;
+  readonly step: number;
+  readonly evaluation: number;
+  readonly timed: number;
+}
+
+function scale(
+  { layer }: Stage,
+  image: ImageSeconds,
+  { recipe, isKept, featuresBefore }: TimesOptions & { featuresBefore: number },
+): LayerTime {
+  const { epochs, batchSize } = recipe.training;
+  const [train, test] = [recipe.dataset.trainCount!, recipe.dataset.testCount!];
+  const features = isKept
+    ? // Once for each view, from those of the layer below.
+      recipe.augmentation.views! * train * Math.max(0, image.features - featuresBefore)
+    : epochs * train * image.features;
+  const evaluation = test * (image.features + epochs * image.evaluation);
+  return {
+    layer,
+    seconds: features + epochs * train * image.step + evaluation,
+    stepSeconds: Math.min(batchSize, train) * (image.step + (isKept ? 0 : image.features)),
+    imagesTimed: image.timed,
+  };
+}
+
+function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): ImageSeconds {
+  const { recipe, device, precision, seconds } = options;
+  const { imageSize, trainCount } = recipe.dataset;
+  const batch = Math.min(recipe.training.batchSize, trainCount!);
+  const { trainTransforms: transforms } = buildTransforms(recipe, { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] });
+  const problem = new AuxiliaryProblem(stage, { recipe, device, precision });
+  const prefix = new FrozenPrefix(stage, { precision, transforms });
+  const draws = new Draws({ seed: recipe.seed });
+  const drawsOf = (count: number): BatchDraws =>
+    batchDraws(
+      draws,
+      0,
+      Int32Array.from({ length: count }, (_, i) => i),
+    );
+  const clock = (work: () => unknown): number => {
+    const start = performance.now();
+    scope(() => void work());
+    if (isCuda(device)) synchronize(device);
+    return (performance.now() - start) / 1000;
+  };
+  const learn = (features: Tensor, count: number): void => {
+    const labels = tensor(new Int32Array(count), { device });
+    problem.step(count, (start, length) => ({
+      features: features.narrow(0, start, length),
+      labels: labels.narrow(0, start, length),
+    }));
+  };
+  const median = (work: () => unknown, warm: number, rounds: number): number => {
+    for (let i = 0; i < warm; i++) clock(work);
+    return Array.from({ length: rounds }, () => clock(work)).sort((a, b) => a - b)[Math.floor(rounds / 2)]!;
+  };
+  const make = (count: number): Tensor => {
+    const { integers } = drawsOf(count * 3 * imageSize ** 2);
+    const pixels = Uint8Array.from(integers(1, 256));
+    return scope(() => keep(tensor(pixels, { shape: [count, 3, imageSize, imageSize], device })));
+  };
+  const timed = <T>(count: number, measure: (images: Tensor, features: Tensor) => T): T => {
+    using images = make(count);
+    using features = scope(() => keep(prefix.forward(images, drawsOf(count))));
+    return measure(images, features);
+  };
+  try {
+    problem.beginEpoch(0, { inItsMiddle: false });
+    const few = Math.min(FIRST_IMAGES, batch);
+    // As many images as time allows: twice as many, for as long as all rounds of them would be done in time.
+    let count = few;
+    let fewSeconds = 0;
+    for (;;) {
+      const once = timed(count, (images, features) => {
+        if (count === few) clock(() => learn(features, count));
+        const step = clock(() => learn(features, count));
+        if (count === few) fewSeconds = step;
+        return step + clock(() => prefix.forward(images, drawsOf(count)));
+      });
+      if (count === batch || once * 2 * (WARM + TIMED) > seconds) break;
+      count = Math.min(batch, 2 * count);
+    }
+    const [warm, rounds] = count > few ? [WARM, TIMED] : [0, 1];
+    return timed(count, (images, features) => {
+      const step = median(() => learn(features, count), warm, rounds);
+      problem.endEpoch();
+      return {
+        step: stepOfBatch(batch, { count, seconds: step }, { count: few, seconds: fewSeconds }) / batch,
+        features: median(() => prefix.forward(images, drawsOf(count)), Math.min(1, warm), rounds) / count,
+        evaluation: median(() => problem.predict(features), Math.min(1, warm), rounds) / count,
+        timed: count,
+      };
+    });
+  } finally {
+    problem.dispose();
+    prefix.dispose();
+  }
+}
+
+interface TimedStep {
+  readonly count: number;
+  readonly seconds: number;
+}
+
+/** A step has a part that does not grow with its images, such as the update of many weights: two sizes tell it. */
+function stepOfBatch(batch: number, larger: TimedStep, smaller: TimedStep): number {
+  if (larger.count === smaller.count) return (larger.seconds * batch) / larger.count;
+  const anImage = Math.max(0, (larger.seconds - smaller.seconds) / (larger.count - smaller.count));
+  return larger.seconds + anImage * (batch - larger.count);
+}
