@@ -55,6 +55,7 @@ export function trainCommand(): Command {
   return withRecipeFlags(new Command('train').description('train a network and write a run directory'))
     .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
     .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--accept-changed-data', 'with --resume: go on where images were replaced in place, as a damaged file is')
     .option('--json', 'one JSON object a line on standard output')
     .action(run);
 }

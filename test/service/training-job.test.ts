@@ -107,7 +107,8 @@ describe('a training job', () => {
   });
 
   it('is cancelled while it reads its data', async () => {
-    const endless = smallRecipe({ dataset: { name: 'folder', dataDir: await endlessFolder(at('endless')) } });
+    const dataDir = await endlessFolder(at('endless'));
+    const endless = smallRecipe({ dataset: { name: 'folder', dataDir, trainLimit: null } });
     const job = TrainingJob.train({ recipe: endless, out: at('never') });
     await sleep(1_000);
     await job.cancel();
