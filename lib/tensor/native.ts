@@ -145,9 +145,9 @@ interface Preload {
 }
 
 /**
- * How often a thread of OpenMP looks for work before it sleeps. By default it looks for milliseconds, and where another
- * program wants the core, all threads of an operator wait for it at every operator's end (measured, bench/RESULTS.md).
- * Whoever has set one of the variables that decide this has decided.
+ * How often a thread of OpenMP looks for work before it sleeps. libgomp's own number keeps it looking for milliseconds, also
+ * while another program waits for the core. What that costs and brings differs between machines (bench/RESULTS.md); whoever
+ * has set one of the variables that decide it has decided.
  */
 const SPIN_VARIABLES = ['GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'];
 const SPIN_COUNT = '1000';
