@@ -89,15 +89,25 @@ at::Tensor Call::optionalTensor(size_t i, const char* name) {
   return lookUp(i, found, name);
 }
 
-c10::ArrayRef<int32_t> Call::handles(size_t i, const char* name) {
+const void* Call::elements(size_t i, napi_typedarray_type wanted, size_t* length) const {
   bool isTypedArray = false;
   if (value(i) != nullptr) napi_is_typedarray(env, value(i), &isTypedArray);
-  napi_typedarray_type type = napi_int8_array;
-  size_t length = 0;
+  if (!isTypedArray) return nullptr;
+  // Not set for a kind that this Node-API does not know.
+  napi_typedarray_type type = napi_uint8_clamped_array;
   void* data = nullptr;
-  if (isTypedArray) napi_get_typedarray_info(env, value(i), &type, &length, &data, nullptr, nullptr);
-  if (type != napi_int32_array) reject(name, "a list of tensors", i);
-  return {static_cast<const int32_t*>(data), length};
+  napi_get_typedarray_info(env, value(i), &type, length, &data, nullptr, nullptr);
+  if (type != wanted) return nullptr;
+  // An empty array may have no memory.
+  static const char none = 0;
+  return data == nullptr ? &none : data;
+}
+
+c10::ArrayRef<int32_t> Call::handles(size_t i, const char* name) {
+  size_t length = 0;
+  const auto* found = static_cast<const int32_t*>(elements(i, napi_int32_array, &length));
+  if (found == nullptr) reject(name, "a list of tensors", i);
+  return {found, length};
 }
 
 std::vector<at::Tensor> Call::tensors(size_t i, const char* name) {
@@ -173,14 +183,9 @@ std::string Call::string(size_t i, const char* name) {
 }
 
 IntegerList Call::integers(size_t i, const char* name) {
-  bool isTypedArray = false;
-  if (value(i) != nullptr) napi_is_typedarray(env, value(i), &isTypedArray);
-  napi_typedarray_type type = napi_int8_array;
   size_t length = 0;
-  void* data = nullptr;
-  if (isTypedArray) napi_get_typedarray_info(env, value(i), &type, &length, &data, nullptr, nullptr);
-  if (type != napi_float64_array) reject(name, "an array of integers", i);
-  const auto* numbers = static_cast<const double*>(data);
+  const auto* numbers = static_cast<const double*>(elements(i, napi_float64_array, &length));
+  if (numbers == nullptr) reject(name, "an array of integers", i);
   IntegerList list;
   list.reserve(length);
   for (size_t k = 0; k < length; k++) {

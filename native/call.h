@@ -93,6 +93,8 @@ class Call {
 
  private:
   bool isNull(size_t i) const;
+  /** The memory of a typed array of the wanted kind, which belongs to JavaScript; nullptr for anything else. */
+  const void* elements(size_t i, napi_typedarray_type wanted, size_t* length) const;
   const at::Tensor& lookUp(size_t i, int32_t handle, const char* name);
   int64_t code(size_t i, const char* name, int64_t last);
   [[noreturn]] void reject(const char* name, const char* expected, size_t i) const;
