@@ -109,7 +109,8 @@ napi_value captureGraph(napi_env env, napi_callback_info info) {
     c10::cuda::getCurrentCUDAStream(device.index()).synchronize();
     // What the warm-up left in the cache cannot be used by a graph, whose memory is a pool of its own.
     c10::cuda::CUDACachingAllocator::emptyCache();
-#if LAYERWISE_TORCH_AT_LEAST(2, 5)
+#if LAYERWISE_TORCH_AT_LEAST(2, 5) && !LAYERWISE_TORCH_AT_LEAST(2, 14)
+    // From 2.14 on a generator joins a capture at its first draw.
     for (const at::Generator& generator : call.environment->generators.slots()) {
       if (!generator.defined() || generator.device() != device) continue;
       at::check_generator<at::CUDAGeneratorImpl>(generator)->register_graph(&graph->captured);
