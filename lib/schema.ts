@@ -16,12 +16,20 @@ export function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
     return `unknown key ${unknown}: expected one of ${known.join(', ')}`;
   }
   const expected = issue.message
+    .replace(/^Too (?:big|small): expected \w+ to be (<=|<|>=|>)/, (_, sign: string) => `expected ${BOUNDS[sign]} `)
     .replace(/^Invalid (input|option): /, '')
     .replace(/^Invalid discriminator value. Expected /, 'expected one of ')
     .replace(/, received .*$/, '');
   const name = at(issue.path) || 'the whole';
   return `${name}: ${expected.replace(/, got .*$/, '')}, got ${shown(got)}`;
 }
+
+const BOUNDS: Readonly<Record<string, string>> = {
+  '<=': 'at most',
+  '<': 'less than',
+  '>=': 'at least',
+  '>': 'more than',
+};
 
 const SHOWN_CHARACTERS = 200;
 
