@@ -6,7 +6,7 @@ export type { DType, MemoryFormat, Reduction, TypedArray } from './dtype.js';
 export { elementSize } from './dtype.js';
 export { type TensorDescription, TensorError, type TensorErrorCode } from './errors.js';
 export { cat, stack } from './generated/operators.js';
-export { type MessageHandler, onLibTorchMessage, passLibTorchMessage } from './messages.js';
+export { type MessageHandler, onLibTorchMessage } from './messages.js';
 export { autocast, clearGradients, enableGrad, inferenceMode, isGradEnabled, noGrad } from './modes.js';
 export type { BuildInfo } from './native.js';
 export { type SgdStep, sgdStep, unscaleGradients } from './optimizers.js';
