@@ -65,6 +65,7 @@ NAPI_MODULE_INIT() {
     dropNnpack();
   });
   layerwise::startThreads();
+  layerwise::hearWarnings();
   auto* environment = new Environment();
   napi_set_instance_data(env, environment, deleteEnvironment, nullptr);
   layerwise::exportOperators(env, exports, environment);

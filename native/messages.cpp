@@ -1,5 +1,6 @@
 // What LibTorch writes to the standard error stream: its warnings, and what it logs. Each such message is taken out of the
 // stream, kept once, and given to JavaScript, so that it never stands between the lines of a program.
+#include <c10/util/Exception.h>
 #include <node_api.h>
 
 #include <cctype>
@@ -57,6 +58,16 @@ Messages& messages() {
   static auto* const all = new Messages();
   return *all;
 }
+
+/** LibTorch's warnings. What it logs by itself goes to the stream, unless it was built with glog, which has a stream of its own. */
+class Warnings : public c10::WarningHandler {
+ public:
+#if LAYERWISE_TORCH_AT_LEAST(2, 0)
+  void process(const c10::Warning& warning) override { messages().add(warning.msg()); }
+#else
+  void process(const c10::SourceLocation&, const std::string& text, const bool) override { messages().add(text); }
+#endif
+};
 
 /**
  * The text of a message of c10's logger, "[W1125 02:11:08.123456 NNPACK.cpp:57] text" or "[W NNPACK.cpp:57] text", without
@@ -137,6 +148,15 @@ const NativeFunction kFunctions[] = {
 };
 
 }  // namespace
+
+void hearWarnings() {
+  static auto* const warnings = new Warnings();
+#if LAYERWISE_TORCH_AT_LEAST(2, 0)
+  c10::WarningUtils::set_warning_handler(warnings);
+#else
+  c10::Warning::set_warning_handler(warnings);
+#endif
+}
 
 void takeMessagesFromStandardError() { std::cerr.rdbuf(new Sieve(std::cerr.rdbuf())); }
 

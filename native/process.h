@@ -11,6 +11,9 @@ std::string loadedLibTorchVersion();
 /** Gives the calling thread, an environment's, LibTorch's number of threads as it was at the start of the process. */
 void startThreads();
 
+/** Takes LibTorch's warnings on the calling thread, an environment's, for `takeMessages`. */
+void hearWarnings();
+
 /** Takes LibTorch's messages out of the standard error stream, for `takeMessages`. Once in the process. */
 void takeMessagesFromStandardError();
 

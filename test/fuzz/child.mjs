@@ -1,11 +1,19 @@
 // The process that runs cases for run.mjs: reads what to run as JSON from standard input, and writes to file descriptor 3 a
 // line of JSON before each case, one for each that has failed, and one at the end.
 import { readFileSync, writeSync } from 'node:fs';
-import { runnerImport } from 'vite';
+import { createServer } from 'vite';
 
 const { formats: file, only, seed, first, count, from } = JSON.parse(readFileSync(0, 'utf8'));
-// Vite compiles the TypeScript, as it does for the tests.
-const { module } = await runnerImport(file, { configFile: false, logLevel: 'error' });
+// Vite compiles the TypeScript, as it does for the tests, to what the oldest Node has. Its server stays for what a case imports.
+const server = await createServer({
+  configFile: false,
+  logLevel: 'error',
+  appType: 'custom',
+  server: { middlewareMode: true, hmr: false, ws: false, watch: null },
+  optimizeDeps: { noDiscovery: true },
+  esbuild: { target: 'node20' },
+});
+const module = await server.ssrLoadModule(file);
 const formats = module.formats.filter(({ name }) => only === undefined || name === only);
 if (formats.length === 0) {
   throw new Error(`expected one of ${module.formats.map(({ name }) => name).join(', ')} for --only, got ${only}`);
