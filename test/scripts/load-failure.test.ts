@@ -1,6 +1,6 @@
 // Why the addon does not load: libraries made here that fail in each way, through the loader of this machine, and the
 // loader's messages where a failure cannot be made without a special machine.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -92,12 +92,23 @@ describe.runIf(process.platform === 'linux')("this machine's loader", () => {
     expect((await failure(made, { LIBTORCH: join(made.out, 'torch') })).mend).toContain('unset LIBTORCH and take');
   });
 
-  it('a LibTorch that is gone is resolved again', async () => {
+  // Where the distribution's LibTorch is installed, the loader finds that one.
+  const hasSystemLibTorch = (spawnSync('ldconfig', ['-p'], { encoding: 'utf8' }).stdout ?? '').includes(
+    'libtorch_cpu.so',
+  );
+
+  it.skipIf(hasSystemLibTorch)('a LibTorch that is gone is resolved again', async () => {
     const made = build();
     rmSync(join(made.lib, 'libtorch_cpu.so'));
     const { reason, mend } = await failure(made);
     expect(reason).toContain('libtorch_cpu.so is missing');
     expect(mend).toBe('npm run setup');
+  });
+
+  it('a LibTorch that is there, but without a library that the addon was built with, has it built again', async () => {
+    const { reason, mend } = await failure(build({ needed: ['libtorch_cuda.so'] }));
+    expect(reason).toContain('libtorch_cuda.so is missing');
+    expect(mend).toMatch(/^rm .* npm run setup$/);
   });
 
   it('a library of the system', async () => {
