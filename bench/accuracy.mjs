@@ -1,57 +1,97 @@
-// node bench/accuracy.mjs --data-dir DIR [--seeds 1,2,3] [--views none,1,4,16] [--epochs N] [--width N] [--json FILE]
+// node bench/accuracy.mjs --data-dir DIR [--cases paths,views,precision] [--seeds 1,2,3] [--json FILE] ...
 //
-// What the fast paths and the kept views do to accuracy: SimCNN k = 3 on the first 5,000 CIFAR-10 images, by layer.
-// "plain" is float32 and the modules by their definitions: frozen layers unfolded and computed in every epoch, batch norm and
-// ReLU apart, evaluation by the same modules. "fast" is what a user gets. Each run is a process of its own.
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+// What speed does to accuracy: SimCNN k = 3 on the first 5,000 training and 2,000 test images of CIFAR-10, by layer.
+// paths: "plain" is float32 and the modules by their definitions: frozen layers unfolded and computed in every epoch, batch norm and
+// ReLU apart, evaluation by the same modules. "fast" is what a user gets.
+// views: what kept views do.
+// precision: bf16 and fp32, here and in PyTorch (LAYERWISE_BENCH_PYTHON names its Python), one run a core at a time;
+// --sides bf16-unfolded, bf16-apart, bf16-float-features switch a fast path off.
+// Each run is a process of its own. --json keeps the results as they come; what is there is not run again.
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 
 const { values: flags } = parseArgs({
   options: {
     'data-dir': { type: 'string' },
+    cases: { type: 'string', default: 'paths,views' },
     seeds: { type: 'string', default: '1,2,3' },
     views: { type: 'string', default: 'none,1,4,16' },
     'view-seeds': { type: 'string', default: '1' },
     epochs: { type: 'string', default: '4' },
     'view-epochs': { type: 'string', default: '16' },
-    width: { type: 'string', default: '32' },
+    width: { type: 'string' },
+    sides: { type: 'string', default: 'bf16,fp32,pytorch-bf16,pytorch-fp32' },
+    rates: { type: 'string', default: '0.1,0.02' },
     json: { type: 'string' },
     one: { type: 'string' },
   },
 });
 
-/** The plain path, by putting the definitions in the place of what is fast. */
-async function makePlain() {
-  const { BatchNorm2d, FrozenBlocks } = await import('../dist/nn/index.js');
-  const { noGrad } = await import('../dist/tensor/index.js');
-  BatchNorm2d.prototype.forwardRectified = function (input) {
-    return this.forward(input).relu();
-  };
-  FrozenBlocks.prototype.forward = function (input, count = this.blocks.length) {
-    return noGrad(() => this.blocks.slice(0, count).reduce((x, block) => block.forward(x), input));
-  };
-}
+const TRAIN_IMAGES = 5000;
+const TEST_IMAGES = 2000;
+const listOf = (text) => text.split(',').filter((one) => one !== '');
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-async function runOne({ plain, seed, views, epochs, width, dataDir, out }) {
+/** What can be switched off, by putting the definitions in the place of what is fast. */
+const SWITCHES = {
+  /** Frozen layers, and the trained ones in evaluation, by their modules: batch norm unfolded, no parts, weights converted each time. */
+  async unfolded() {
+    const { FrozenBlocks } = await import('../dist/nn/index.js');
+    const { noGrad } = await import('../dist/tensor/index.js');
+    FrozenBlocks.prototype.forward = function (input, count = this.blocks.length) {
+      return noGrad(() => this.blocks.slice(0, count).reduce((x, block) => block.forward(x), input));
+    };
+  },
+  /** Batch norm and ReLU as LibTorch's two operators. */
+  async apart() {
+    const { BatchNorm2d } = await import('../dist/nn/index.js');
+    BatchNorm2d.prototype.forwardRectified = function (input) {
+      return this.forward(input).relu();
+    };
+  },
+  /** Frozen layers in float32: features are not rounded before the trained layers read them. */
+  async 'float-features'() {
+    const { FrozenBlocks } = await import('../dist/nn/index.js');
+    const { forward } = FrozenBlocks.prototype;
+    const whole = new WeakMap();
+    FrozenBlocks.prototype.forward = function (input, count) {
+      if (!whole.has(this)) whole.set(this, new FrozenBlocks(this.blocks, 'float32'));
+      return forward.call(whole.get(this), input.to({ dtype: 'float32' }), count);
+    };
+  },
+};
+
+async function runOne({
+  without = [],
+  seed,
+  views,
+  epochs,
+  milestones,
+  rate,
+  width,
+  dataDir,
+  out,
+  precision,
+  threads,
+  cache,
+}) {
   const { overrideRecipe, presetRecipe, train } = await import('../dist/training/index.js');
-  if (plain) await makePlain();
+  for (const name of without) await SWITCHES[name]();
   const recipe = overrideRecipe(presetRecipe('simcnn-k3', { dataset: 'cifar10', onCuda: false }), {
     model: { width, auxWidth: width },
-    dataset: { dataDir, trainLimit: 5000, testLimit: 2000 },
+    dataset: { dataDir, trainLimit: TRAIN_IMAGES, testLimit: TEST_IMAGES },
     augmentation: { views },
-    training: {
-      epochs,
-      milestones: [...new Set([0.3, 0.6, 0.9].map((part) => Math.max(1, Math.round(part * epochs))))],
-    },
+    training: { epochs, milestones, ...(rate === undefined ? {} : { learningRate: rate }) },
     seed,
-    ...(plain ? { precision: 'fp32' } : {}),
+    threads: threads ?? null,
+    precision,
   });
-  const { result } = await train({ recipe, out, ...(plain ? { cache: 'none' } : { cache: { host: 12 * 2 ** 30 } }) });
+  const { result } = await train({ recipe, out, cache });
   const layers = result.layers.map(({ testTop1, ensembleTop1, seconds }) => ({ testTop1, ensembleTop1, seconds }));
-  console.log(JSON.stringify({ layers, seconds: result.seconds }));
+  console.log(JSON.stringify({ layers }));
 }
 
 if (flags.one !== undefined) {
@@ -63,50 +103,136 @@ if (flags['data-dir'] === undefined) {
   process.exit(2);
 }
 
-const width = Number(flags.width);
 const folder = mkdtempSync(join(tmpdir(), 'layerwise-accuracy-'));
-const results = [];
+const results = flags.json !== undefined && existsSync(flags.json) ? JSON.parse(readFileSync(flags.json, 'utf8')) : [];
+const keyOf = ({ name, request }) => JSON.stringify([name, request]);
 
-function measure(request) {
-  const whole = { width, dataDir: flags['data-dir'], out: join(folder, String(results.length)), ...request };
-  const told = execFileSync(process.execPath, [import.meta.filename, '--one', JSON.stringify(whole)], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const { layers, seconds } = JSON.parse(told.trim().split('\n').at(-1));
-  rmSync(whole.out, { recursive: true });
-  results.push({ ...request, layers, seconds });
+function record(result) {
+  results.push(result);
+  if (flags.json === undefined) return;
+  writeFileSync(`${flags.json}.part`, `${JSON.stringify(results, null, 2)}\n`);
+  renameSync(`${flags.json}.part`, flags.json);
+}
+
+const run = promisify(execFile);
+
+/** One run in a process of its own; its layers' accuracies. */
+async function measure(name, request) {
+  const known = results.find((result) => keyOf(result) === keyOf({ name, request }));
+  if (known !== undefined) return known.layers;
+  const { python, ...own } = request;
+  const whole = {
+    ...own,
+    dataDir: flags['data-dir'],
+    out: join(folder, keyOf({ name, request }).replaceAll(/\W+/g, '-')),
+  };
+  const { stdout } = python
+    ? await run(process.env.LAYERWISE_BENCH_PYTHON ?? 'python3', [
+        join(import.meta.dirname, 'reference', 'accuracy.py'),
+        JSON.stringify({ ...whole, train: TRAIN_IMAGES, test: TEST_IMAGES }),
+      ])
+    : await run(process.execPath, [import.meta.filename, '--one', JSON.stringify(whole)]);
+  const { layers } = JSON.parse(stdout.trim().split('\n').at(-1));
+  rmSync(whole.out, { recursive: true, force: true });
+  record({ name, request, layers });
   const shown = layers.map(({ testTop1 }) => testTop1.toFixed(2).padStart(6)).join(' ');
-  const paces = layers.map((layer) => layer.seconds.toFixed(0).padStart(4)).join(' ');
-  const name = `${request.plain ? 'plain' : 'fast'}, views ${request.views ?? 'new ones'}, seed ${request.seed}, ${request.epochs} epochs`;
-  console.log(`${name.padEnd(44)} top-1 ${shown}  ensemble ${layers.at(-1).ensembleTop1.toFixed(2)}  seconds ${paces}`);
-  return layers.map(({ testTop1 }) => testTop1);
+  const paces = python ? '' : `  seconds ${layers.map(({ seconds }) => seconds.toFixed(0).padStart(4)).join(' ')}`;
+  console.log(`${name.padEnd(44)} top-1 ${shown}  ensemble ${layers.at(-1).ensembleTop1.toFixed(2)}${paces}`);
+  return layers;
 }
 
-console.log(`${cpus()[0].model}, Node ${process.version}; width ${width}; ${new Date().toISOString().slice(0, 10)}`);
-const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-const seeds = flags.seeds.split(',').filter((seed) => seed !== '');
-const runs = { plain: [], fast: [] };
-for (const seed of seeds.map(Number)) {
-  for (const side of ['plain', 'fast']) {
-    runs[side].push(measure({ plain: side === 'plain', seed, views: null, epochs: Number(flags.epochs) }));
-  }
-}
-if (seeds.length > 0) {
-  runs.plain[0].forEach((_, layer) => {
-    const [plain, fast] = ['plain', 'fast'].map((side) => runs[side].map((values) => values[layer]));
-    const spread = Math.max(...plain) - Math.min(...plain);
-    console.log(
-      `layer ${layer + 1}: plain ${mean(plain).toFixed(2)}, spread of its seeds ${spread.toFixed(2)}; ` +
-        `fast ${mean(fast).toFixed(2)}, difference of the means ${(mean(fast) - mean(plain)).toFixed(2)}`,
+/** The paper's milestones are at 0.3, 0.6 and 0.9 of the epochs. */
+const milestonesOf = (epochs) => [...new Set([0.3, 0.6, 0.9].map((part) => Math.max(1, Math.round(part * epochs))))];
+const KEPT = { cache: { host: 12 * 2 ** 30 } };
+
+const CASES = {
+  async paths() {
+    const epochs = Number(flags.epochs);
+    const width = Number(flags.width ?? 32);
+    const sides = {
+      plain: { without: ['apart', 'unfolded'], precision: 'fp32', cache: 'none' },
+      fast: { precision: 'auto', ...KEPT },
+    };
+    const runs = { plain: [], fast: [] };
+    for (const seed of listOf(flags.seeds).map(Number)) {
+      for (const [side, options] of Object.entries(sides)) {
+        const request = { ...options, seed, views: null, epochs, milestones: milestonesOf(epochs), width };
+        const layers = await measure(`${side}, new views, seed ${seed}, ${epochs} epochs`, request);
+        runs[side].push(layers.map(({ testTop1 }) => testTop1));
+      }
+    }
+    runs.plain[0].forEach((_, layer) => {
+      const [plain, fast] = ['plain', 'fast'].map((side) => runs[side].map((values) => values[layer]));
+      const spread = Math.max(...plain) - Math.min(...plain);
+      console.log(
+        `layer ${layer + 1}: plain ${mean(plain).toFixed(2)}, spread of its seeds ${spread.toFixed(2)}; ` +
+          `fast ${mean(fast).toFixed(2)}, difference of the means ${(mean(fast) - mean(plain)).toFixed(2)}`,
+      );
+    });
+  },
+
+  async views() {
+    const epochs = Number(flags['view-epochs']);
+    const width = Number(flags.width ?? 32);
+    for (const seed of listOf(flags['view-seeds']).map(Number)) {
+      for (const views of listOf(flags.views)) {
+        const own = { views: views === 'none' ? null : Number(views), epochs, milestones: milestonesOf(epochs) };
+        await measure(`views ${views}, seed ${seed}, ${epochs} epochs`, {
+          precision: 'auto',
+          ...KEPT,
+          ...own,
+          seed,
+          width,
+        });
+      }
+    }
+  },
+
+  async precision() {
+    const epochs = Number(flags.epochs);
+    const width = Number(flags.width ?? 64);
+    const seeds = listOf(flags.seeds).map(Number);
+    const wanted = listOf(flags.rates).flatMap((rate) =>
+      seeds.flatMap((seed) => listOf(flags.sides).map((side) => ({ rate: Number(rate), seed, side }))),
     );
-  });
-}
-for (const seed of flags['view-seeds'].split(',').filter((one) => one !== '')) {
-  for (const views of flags.views.split(',').filter((one) => one !== '')) {
-    const number = views === 'none' ? null : Number(views);
-    measure({ plain: false, seed: Number(seed), views: number, epochs: Number(flags['view-epochs']) });
+    const done = new Map();
+    const take = async () => {
+      for (let next = wanted.shift(); next !== undefined; next = wanted.shift()) {
+        const { rate, seed, side } = next;
+        const [precision, ...switched] = side.replace('pytorch-', '').split('-');
+        const without = switched.length === 0 ? [] : [switched.join('-')];
+        const request = { precision, rate, seed, epochs, width, threads: 1 };
+        const own = side.startsWith('pytorch-')
+          ? { python: true }
+          : { without, views: null, milestones: [epochs], ...KEPT };
+        const layers = await measure(`${side}, rate ${rate}, seed ${seed}`, { ...request, ...own });
+        const key = `${side}, rate ${rate}`;
+        done.set(key, [...(done.get(key) ?? []), layers]);
+      }
+    };
+    await Promise.all(Array.from({ length: availableParallelism() }, take));
+    for (const [key, runs] of done) {
+      const figures = [
+        ['last layer', runs.map((layers) => layers.at(-1).testTop1)],
+        ['ensemble', runs.map((layers) => layers.at(-1).ensembleTop1)],
+      ].map(([name, values]) => {
+        const middle = mean(values);
+        const deviation = Math.sqrt(
+          mean(values.map((value) => (value - middle) ** 2)) * (values.length / (values.length - 1)),
+        );
+        return `${name} ${middle.toFixed(2)} (standard error ${(deviation / Math.sqrt(values.length)).toFixed(2)})`;
+      });
+      console.log(`${key.padEnd(28)} ${runs.length} seeds: ${figures.join(', ')}`);
+    }
+  },
+};
+
+console.log(`${cpus()[0].model}, Node ${process.version}; ${new Date().toISOString().slice(0, 10)}`);
+for (const name of listOf(flags.cases)) {
+  if (!Object.hasOwn(CASES, name)) {
+    console.error(`bench: --cases: expected some of ${Object.keys(CASES).join(', ')}, got ${name}`);
+    process.exit(2);
   }
 }
+for (const name of listOf(flags.cases)) await CASES[name]();
 rmSync(folder, { recursive: true });
-if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(results, null, 2)}\n`);
