@@ -13,6 +13,7 @@ import {
   keep,
   memoryStats,
   ones,
+  type SgdStep,
   scope,
   setThreads,
   sgdStep,
@@ -45,6 +46,16 @@ afterEach(() => {
     ),
   ).toBe(8);
 });
+
+/** A step that is in order. */
+const STEP: SgdStep = {
+  learningRate: 1,
+  momentum: 0.9,
+  dampening: 0,
+  weightDecay: 0,
+  nesterov: false,
+  isFirstStep: true,
+};
 
 /** A value of any type, as a caller without types may pass it. */
 const untyped = <T>(value: unknown): T => value as T;
@@ -231,28 +242,28 @@ describe('arguments of the wrong kind', () => {
     ['2^32 + 1 threads', /^setThreads: .*, got 4294967297/, () => setThreads(2 ** 32 + 1)],
     ...(
       [
-        [[2, 2], 0, '[2, 2]'],
-        [[100_000], 2, '[2]'],
-        [[4, 1], 8, '[8]'],
+        [
+          [4, 2],
+          [2, 2],
+        ],
+        [[100_000], [2]],
+        [[4, 1], [8]],
       ] as const
-    ).map(([shape, length, got]): [string, RegExp, () => unknown] => [
-      `a momentum buffer of ${got} for ${shape.join(' x ')}`,
-      /^sgdStep: expected \[.*\], the shape of parameters\[0\], for momentumBuffers\[0\], got \[.*\]/,
-      () => {
-        const parameter = ones(shape[0] === 2 ? [4, 2] : shape);
-        parameter.requiresGrad = true;
-        parameter.sum().backward();
-        const buffer = length === 0 ? zeros([2, 2]) : zeros([length]);
-        return sgdStep([parameter], [buffer], {
-          learningRate: 1,
-          momentum: 0.9,
-          dampening: 0,
-          weightDecay: 0,
-          nesterov: false,
-          isFirstStep: true,
-        });
-      },
-    ]),
+    ).map(([shape, buffer]): [string, RegExp, () => unknown] => {
+      const [expected, got] = [shape, buffer].map((sizes) => `\\[${sizes.join(', ')}\\]`);
+      return [
+        `a momentum buffer of ${buffer.join(' x ')} for ${shape.join(' x ')}`,
+        new RegExp(
+          `^sgdStep: expected ${expected}, the shape of parameters\\[0\\], for momentumBuffers\\[0\\], got ${got}`,
+        ),
+        () => {
+          const parameter = ones(shape);
+          parameter.requiresGrad = true;
+          parameter.sum().backward();
+          return sgdStep([parameter], [zeros(buffer)], STEP);
+        },
+      ];
+    }),
     ['NaN for an integer', /^softmax: expected an integer for dim, got NaN/, (x) => x.softmax(Number.NaN)],
     ['a fraction for an integer', /^select: expected an integer for index, got 0\.5/, (x) => x.select(0, 0.5)],
     [
@@ -350,31 +361,11 @@ describe('arguments of the wrong kind', () => {
       () => setThreads(0),
     ],
     ['text for threads', /^setThreads: expected an integer for threads, got a string/, () => setThreads(untyped('2'))],
-    [
-      'momentum buffers missing',
-      /one momentum buffer a parameter/,
-      (x) =>
-        sgdStep([x], [], {
-          learningRate: 1,
-          momentum: 0.9,
-          dampening: 0,
-          weightDecay: 0,
-          nesterov: false,
-          isFirstStep: true,
-        }),
-    ],
+    ['momentum buffers missing', /one momentum buffer a parameter/, (x) => sgdStep([x], [], STEP)],
     [
       'a learning rate of text',
       /^sgdStep: expected a number for learningRate, got a string/,
-      (x) =>
-        sgdStep([x], [], {
-          learningRate: untyped('1'),
-          momentum: 0,
-          dampening: 0,
-          weightDecay: 0,
-          nesterov: false,
-          isFirstStep: true,
-        }),
+      (x) => sgdStep([x], [], { ...STEP, momentum: 0, learningRate: untyped('1') }),
     ],
   ])('%s', (_name, message, body) => {
     const error = errorOf(() => body(ones([2, 2])));
