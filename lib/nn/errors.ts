@@ -67,7 +67,7 @@ export class SafetensorsError extends Error {
   }
 }
 
-/** A module was asked for with sizes that make no sense. */
+/** A module was asked for with options that make no sense, or given an input that it cannot take. */
 export class ModuleError extends Error {
   override readonly name = 'ModuleError';
   readonly code = 'INVALID_ARGUMENT';

@@ -1,5 +1,5 @@
 import { keep, scope, Tensor } from '../tensor/index.js';
-import { OptimizerError } from './errors.js';
+import { OptimizerError, optionsOf } from './errors.js';
 
 /**
  * A differentiable function of float64 vectors: its value at `point` [n], and its gradient, a float64 tensor of the
@@ -45,7 +45,7 @@ export interface LbfgsResult {
  * OBJECTIVE_NOT_FINITE when the function is not finite at `start`, or at any step from some point, however short.
  */
 export function minimizeLbfgs(objective: Objective, start: Tensor, options: LbfgsOptions = {}): LbfgsResult {
-  const { history = 10, tolerance = 1e-5, maxIterations = 1000, preconditioner } = options;
+  const { history = 10, tolerance = 1e-5, maxIterations = 1000, preconditioner } = optionsOf('minimizeLbfgs', options);
   checkOptions(history, tolerance, maxIterations);
   checkStart(start);
   let evaluations = 0;

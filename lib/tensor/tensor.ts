@@ -3,7 +3,7 @@ import { type Device, deviceName } from './device.js';
 import { type DType, dtypeName, type MemoryFormat, memoryFormatCode, type TypedArray, typedArrayFor } from './dtype.js';
 import { TensorError } from './errors.js';
 import { TensorOperators } from './generated/operators.js';
-import { DISPOSED, handleOrNone, NONE } from './handle.js';
+import { checkOptions, DISPOSED, handleOrNone, NONE } from './handle.js';
 import { native } from './native.js';
 import { exchanging, register, scope, setTensorTest, unregister } from './scope.js';
 
@@ -93,6 +93,7 @@ export class Tensor extends TensorOperators {
    * `gradient` is needed unless this tensor is a scalar; `retainGraph` allows a second backward pass.
    */
   backward(options: { gradient?: Tensor; retainGraph?: boolean } = {}): void {
+    checkOptions(options, 'backward');
     const { gradient = null, retainGraph = false } = options;
     native.backward(this.#handle, handleOrNone(gradient, 'gradient', 'backward'), retainGraph);
   }
