@@ -307,7 +307,15 @@ describe('arguments of the wrong kind', () => {
       /expected one of uint8, .* for dtype, got float13/,
       () => zeros([1], { dtype: untyped('float13') }),
     ],
-    ['a dtype that every object has', /for dtype/, () => zeros([1], { dtype: untyped('constructor') })],
+    ...['constructor', '__proto__', 'toString'].flatMap((name): [string, RegExp, (x: Tensor) => unknown][] => [
+      [`${name} as a dtype`, /for dtype, got \w+$/, () => zeros([1], { dtype: untyped(name) })],
+      [`${name} as a dtype of data`, /for dtype, got \w+$/, () => tensor([1], { dtype: untyped(name) })],
+      [
+        `${name} as a memory format`,
+        /for memoryFormat, got \w+$/,
+        (x) => x.contiguous({ memoryFormat: untyped(name) }),
+      ],
+    ]),
     ['an unknown dtype of to()', /for dtype, got int4/, (x) => x.to({ dtype: untyped('int4') })],
     ['an unknown memory format', /for memoryFormat, got NHWC/, (x) => x.contiguous({ memoryFormat: untyped('NHWC') })],
     ['an unknown reduction', /for reduction, got max/, (x) => x.crossEntropy(x, { reduction: untyped('max') })],
@@ -519,6 +527,24 @@ describe('typed arrays', () => {
 });
 
 describe('what JavaScript cannot hold', () => {
+  it('is refused where a number would be another integer, and given where it is the same', () => {
+    const odd = [2n ** 53n + 1n, -(2n ** 53n) - 1n, 2n ** 63n - 1n];
+    const even = [2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 2n, -(2n ** 63n)];
+    scope(() => {
+      for (const value of odd) {
+        const message = (operator: string) =>
+          `${operator}: a number does not hold ${value} exactly; use toTypedArray()`;
+        expect(errorOf(() => tensor(BigInt64Array.of(value)).item()).message).toBe(message('item'));
+        expect(errorOf(() => tensor(BigInt64Array.of(1n, value)).toArray()).message).toBe(message('toArray'));
+        expect(tensor(BigInt64Array.of(value)).toTypedArray()).toEqual(BigInt64Array.of(value));
+      }
+      for (const value of even) expect(BigInt(tensor(BigInt64Array.of(value)).item())).toBe(value);
+      expect(tensor(BigInt64Array.from(even)).toArray()).toEqual(even.map(Number));
+      // Floating-point values of any size are numbers.
+      expect(full([], 1e300, { dtype: 'float64' }).item()).toBe(1e300);
+    });
+  });
+
   it('is refused by the name of what was asked for: a typed array, nested arrays', () => {
     const large = () => ones([1, 1]).expand([2 ** 31, 2 ** 31]);
     expect(errorOf(() => large().toTypedArray())).toMatchObject({ code: 'OUT_OF_MEMORY', operator: 'toTypedArray' });
