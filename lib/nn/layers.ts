@@ -235,7 +235,7 @@ export class Sequential extends Module {
 
 /**
  * The forward passes of modules, to be chained: those of a Sequential one by one, so that each result is let go when the
- * next is there, and batch norm with an in-place ReLU behind it as one.
+ * next is there, and batch norm with an in-place ReLU after it as one.
  */
 export function forwardSteps(modules: readonly Module[]): ((input: Tensor) => Tensor)[] {
   const steps: ((input: Tensor) => Tensor)[] = [];

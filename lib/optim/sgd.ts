@@ -3,11 +3,13 @@ import { OptimizerError, optionsOf } from './errors.js';
 
 export interface SgdOptions {
   readonly learningRate: number;
-  /** 0 unless told. */
+  /** Default: 0. */
   readonly momentum?: number;
+  /** Default: 0. */
   readonly dampening?: number;
-  /** An L2 penalty on every parameter, added to its gradient. */
+  /** An L2 penalty on every parameter, added to its gradient. Default: 0. */
   readonly weightDecay?: number;
+  /** Default: false. */
   readonly nesterov?: boolean;
 }
 
