@@ -79,7 +79,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** Throws TextFileError for bytes that are no text. */
-export function decodeText(bytes: Uint8Array, file: string): string {
+function decodeText(bytes: Uint8Array, file: string): string {
   const startsWith = (...mark: number[]): boolean => mark.every((byte, i) => bytes[i] === byte);
   const expected = 'expected UTF-8, or UTF-16 with a byte-order mark';
   if (startsWith(0xff, 0xfe, 0, 0) || startsWith(0, 0, 0xfe, 0xff))
@@ -106,8 +106,10 @@ interface Mistake {
 }
 
 const SPACE = /[ \t\n\r]*/y;
-const TOKEN =
-  /[{}[\]:,]|"(?:[ !#-[\]-\uffff]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.+-])|(?:true|false|null)(?!\w)/y;
+/** Any token but a string. */
+const TOKEN = /[{}[\]:,]|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.+-])|(?:true|false|null)(?!\w)/y;
+const PLAIN_CHARACTERS = /[ !#-[\]-\uffff]*/y;
+const ESCAPE = /\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})/y;
 
 type Expected = 'value' | 'firstItem' | 'firstName' | 'name' | 'colon' | 'nextItem' | 'nextMember' | 'end';
 
@@ -131,20 +133,35 @@ function findMistake(text: string): Mistake | null {
   const open: (Set<string> | null)[] = [];
   let expected: Expected = 'value';
   for (let at = endOf(SPACE, text, 0); at < text.length; ) {
-    const end = endOf(TOKEN, text, at);
+    const end = endOfToken(text, at);
     const token = text.slice(at, end);
     const next = after(token, expected, open);
     if (next === null) return { at, problem: problemOf(token, expected, open, shown(text, at)) };
     expected = next;
     at = endOf(SPACE, text, end);
   }
-  return expected === 'end' ? null : { at: text.length, problem: `${EXPECTED[expected]}, got the end of the file` };
+  return expected === 'end' ? null : { at: text.length, problem: `${EXPECTED[expected]}, got the end of the text` };
 }
 
 /** Where a match that starts at `start` ends; `start` itself where there is none. */
 function endOf(pattern: RegExp, text: string, start: number): number {
   pattern.lastIndex = start;
   return pattern.test(text) ? pattern.lastIndex : start;
+}
+
+function endOfToken(text: string, start: number): number {
+  return text[start] === '"' ? endOfString(text, start) : endOf(TOKEN, text, start);
+}
+
+/** In pieces: one pattern for the whole would go back over a long string on V8's stack, and overflow it. */
+function endOfString(text: string, start: number): number {
+  for (let at = start + 1; ; ) {
+    at = endOf(PLAIN_CHARACTERS, text, at);
+    if (text[at] === '"') return at + 1;
+    const end = endOf(ESCAPE, text, at);
+    if (end === at) return start;
+    at = end;
+  }
 }
 
 /** What is expected after a token, or null where the token is not. */
@@ -195,7 +212,7 @@ function problemOf(token: string, expected: Expected, open: readonly (Set<string
 
 /** What a reader sees at a position that is no token, or the wrong one. */
 function shown(text: string, at: number): string {
-  if (text[at] === '"' && endOf(TOKEN, text, at) === at) {
+  if (text[at] === '"' && endOfString(text, at) === at) {
     return 'a text that does not end on its line, or that has a backslash before what needs none';
   }
   const word = /[\w.+-]+|./uy;

@@ -18,6 +18,7 @@ export interface Gpu {
   readonly capability: string;
 }
 
+/** What the loaded addon says of itself: `BuildInfo` of lib/tensor/native.ts. */
 export interface LoadedBuild {
   readonly libtorchBuilt: string;
   readonly libtorchLoaded: string;
@@ -27,6 +28,7 @@ export interface LoadedBuild {
   readonly cudaReason: string;
   readonly cpuCapability: string;
   readonly threads: number;
+  readonly mostThreads: number;
 }
 
 export interface Diagnosis {

@@ -83,10 +83,10 @@ async function describeDriver(env) {
 
 /** The addon that the library would load, loaded in a process of its own, since a wrong library may crash it. */
 export async function describeAddon(env) {
-  const places = [env.LAYERWISE_ADDON, addonPath(outDir(env)), join(root, 'build', 'Release', 'layerwise.node')];
-  const path = places
+  const candidates = [env.LAYERWISE_ADDON, addonPath(outDir(env)), join(root, 'build', 'Release', 'layerwise.node')];
+  const path = candidates
     .filter(Boolean)
-    .map((place) => resolve(place))
+    .map((candidate) => resolve(candidate))
     .find(existsSync);
   const missing = { path: undefined, bytes: undefined, build: undefined };
   if (path === undefined) return { ...missing, problem: 'it is not built', mend: 'npm run setup' };

@@ -192,10 +192,12 @@ function tsOperator(operator) {
     `native.${variant.name}(${[...self, ...variant.args.slice(isMethod ? 1 : 0).map((arg) => tsPassed(arg, name))].join(', ')})`;
   const adopt = isMethod ? 'this.adopt' : `${args[0].name}Read[0]!.adopt`;
   const variants = nativeVariants(operator);
-  const lines = tsReads(
+  const reads = tsReads(
     own.filter((arg) => arg.type !== 'Operand'),
     name,
   );
+  const lines =
+    options.length === 0 ? reads : [`if (options !== NO_OPTIONS) checkOptions(options, '${name}');`, ...reads];
   if (variants.length === 2) {
     const operand = own.find((arg) => arg.type === 'Operand').name;
     const scalar = tsReturn(returns, callOf(variants[1]), adopt).body.replaceAll('\n', '\n  ');
@@ -239,6 +241,7 @@ import { deviceCode } from '../device.js';
 import type { DType, MemoryFormat, Reduction } from '../dtype.js';
 import { dtypeCode, memoryFormatCode, reductionCode } from '../dtype.js';
 import {
+  checkOptions,
   codeOrNull,
   generatorOrNone,
   handleOf,

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { setUp } from './setup.mjs';
 import { requireNode } from './support/node-version.mjs';
+import { outDir } from './support/paths.mjs';
 import { takeSanitizer } from './support/sanitize.mjs';
 import { deliverInterruptsOnce } from './support/signals.mjs';
 
@@ -24,7 +25,6 @@ if (preload !== undefined) process.env.LD_PRELOAD = preload;
 await handOver(tree, command, args);
 
 async function handOver(root, command, args) {
-  const { outDir } = await import('./support/paths.mjs');
   // A clone may keep several builds, each with its own state directory; the one just set up is the one meant.
   if (process.env.LAYERWISE_OUT) process.env.LAYERWISE_ADDON ||= join(outDir(), 'cmake', 'Release', 'layerwise.node');
   if (command === 'test') return runTests(root, args);
@@ -39,7 +39,6 @@ async function start(program, args) {
 
 /** Vite takes a `#` or a `?` in a path for the end of a file's name, so there it runs through a link. */
 async function runTests(root, args) {
-  const { outDir } = await import('./support/paths.mjs');
   const { withPlainPaths } = await import(pathToFileURL(join(root, 'scripts', 'setup', 'plain-paths.mjs')).href);
   const program = (folder) => join(folder, 'node_modules', 'vitest', 'vitest.mjs');
   // Vitest takes its configuration from the working directory.

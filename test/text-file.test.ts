@@ -69,6 +69,13 @@ describe('JSON', () => {
     },
   );
 
+  it('may hold strings and numbers of any length', () => {
+    const long = 'x'.repeat(3e7);
+    expect(parseJson(JSON.stringify([long]), 'f')).toEqual([long]);
+    expect(parseJson('1'.repeat(3e7), 'f')).toBe(Number.POSITIVE_INFINITY);
+    expect(() => parseJson(`["${long}\\`, 'f')).toThrow('f:1:2: expected a value or ], got a text that does not end');
+  });
+
   it('is read over a byte-order mark', async () => {
     expect(await readJsonFile(given('\ufeff{"seed": 3}'))).toEqual({ seed: 3 });
   });
@@ -88,8 +95,8 @@ describe('JSON', () => {
     ['{"a": "C:\\data"}', '1:7: expected a value, got a text that does not end on its line, or that has a backslash'],
     ['{"a": [1}', "1:9: expected a comma or ], got '}'"],
     ['{} {}', "1:4: expected nothing more, got '{'"],
-    ['{"a": 1', '1:8: expected a comma or }, got the end of the file'],
-    ['', '1:1: expected a value, got the end of the file'],
+    ['{"a": 1', '1:8: expected a comma or }, got the end of the text'],
+    ['', '1:1: expected a value, got the end of the text'],
     ['{"a": 1, "b": {"a": 2}, "\\u0061": 3}', '1:25: the name "\\u0061" is there twice'],
   ])('is refused by line and column, with the line: %j', (text, message) => {
     expect(() => parseJson(text, 'given.json')).toThrow(

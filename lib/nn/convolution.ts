@@ -7,23 +7,23 @@ export interface Geometry {
 }
 
 /**
- * Where weights are many and an image has few places, or all images together have, a product of matrices is quicker than
- * LibTorch's convolution on the CPU (measured for 2 x 2 to 14 x 14 places and 256 x 256 to 1,024 x 1,024 channels),
+ * Where weights are many and an image has few positions, or all images together have, a product of matrices is quicker than
+ * LibTorch's convolution on the CPU (measured for 2 x 2 to 14 x 14 positions and 256 x 256 to 1,024 x 1,024 channels),
  * presumably since that one reads the weights again for each image.
  */
-const worthAProduct = (weights: { inputs: number; out: number }, places: number, batch: number): boolean =>
-  weights.inputs * weights.out >= 512 * 1024 && (places <= 4 || batch * places <= 512);
+const worthAProduct = (weights: { inputs: number; out: number }, positions: number, batch: number): boolean =>
+  weights.inputs * weights.out >= 512 * 1024 && (positions <= 4 || batch * positions <= 512);
 
 const outputSize = (input: number, kernel: number, { stride, padding }: Geometry): number =>
   Math.floor((input + 2 * padding - kernel) / stride) + 1;
 
 /** How many of the kernel's first rows, and as many of its last, meet nothing but padding, wherever the kernel stands. */
-function idleRows(input: number, kernel: number, { stride, padding }: Geometry, places: number): number {
-  const lastStart = (places - 1) * stride;
+function idleRows(input: number, kernel: number, { stride, padding }: Geometry, positions: number): number {
+  const lastStart = (positions - 1) * stride;
   return Math.max(0, Math.min(padding - lastStart, kernel - padding - input));
 }
 
-/** What the kernel sees of [batch, in, height, width], a row a place: [batch * places, kernel * kernel * in]. */
+/** What the kernel sees of [batch, in, height, width], a row a position: [batch * positions, kernel * kernel * in]. */
 function windows(input: Tensor, kernel: number, padding: number, [height, width]: readonly [number, number]): Tensor {
   const padded = input.permute([0, 2, 3, 1]).pad([0, 0, padding, padding, padding, padding]);
   const shifted: Tensor[] = [];
@@ -44,21 +44,24 @@ export function convolve(input: Tensor, weight: Tensor, bias: Tensor | null, geo
   const [batch, channels, height, width] = input.shape as [number, number, number, number];
   const [out, inputs, kernel] = weight.shape as [number, number, number];
   const { stride, padding } = geometry;
-  const places = [outputSize(height, kernel, geometry), outputSize(width, kernel, geometry)] as const;
-  const isValid = input.dim === 4 && channels === inputs && Math.min(...places) >= 1;
+  const positions = [outputSize(height, kernel, geometry), outputSize(width, kernel, geometry)] as const;
+  const isValid = input.dim === 4 && channels === inputs && Math.min(...positions) >= 1;
   if (!isValid || kernel === 1) return input.conv2d(weight, bias, geometry);
 
-  const idle = Math.min(idleRows(height, kernel, geometry, places[0]), idleRows(width, kernel, geometry, places[1]));
+  const idle = Math.min(
+    idleRows(height, kernel, geometry, positions[0]),
+    idleRows(width, kernel, geometry, positions[1]),
+  );
   if (idle > 0) {
     // Cut as channels-last, so that the gradient comes in the layout of the weight and is not copied into it.
     const left = kernel - 2 * idle;
     const met = weight.permute([0, 2, 3, 1]).narrow(1, idle, left).narrow(2, idle, left).permute([0, 3, 1, 2]);
     return input.conv2d(met, bias, { stride, padding: padding - idle });
   }
-  if (stride === 1 && !isCuda(input.device) && worthAProduct({ inputs, out }, places[0] * places[1], batch)) {
+  if (stride === 1 && !isCuda(input.device) && worthAProduct({ inputs, out }, positions[0] * positions[1], batch)) {
     const rows = weight.permute([0, 2, 3, 1]).reshape([out, kernel * kernel * inputs]);
-    const products = windows(input, kernel, padding, places).linear(rows, bias);
-    return products.reshape([batch, ...places, out]).permute([0, 3, 1, 2]);
+    const products = windows(input, kernel, padding, positions).linear(rows, bias);
+    return products.reshape([batch, ...positions, out]).permute([0, 3, 1, 2]);
   }
   return input.conv2d(weight, bias, geometry);
 }

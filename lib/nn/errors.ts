@@ -8,7 +8,7 @@ export interface StateDictMismatch {
   readonly mistyped: readonly { name: string; expected: DType; got: DType }[];
 }
 
-/** A state dict does not fit a module: which keys are missing, unexpected, of another shape or integers for floating-point ones. */
+/** A state dict does not fit a module: keys are missing, unexpected, of another shape, or integers for floating-point numbers. */
 export class StateDictError extends Error implements StateDictMismatch {
   override readonly name = 'StateDictError';
   readonly code = 'STATE_DICT_MISMATCH';
@@ -67,7 +67,7 @@ export class SafetensorsError extends Error {
   }
 }
 
-/** A module was asked for with sizes that make no sense. */
+/** A module was asked for with options that make no sense, or given an input that it cannot take. */
 export class ModuleError extends Error {
   override readonly name = 'ModuleError';
   readonly code = 'INVALID_ARGUMENT';

@@ -23,8 +23,8 @@ const CPU_PART_BYTES = 8 * 2 ** 20;
 const CUDA_PART_BYTES = 2 ** 30;
 
 /**
- * The modules whose output is always memory of its own. Others may give their input back, or a view of it, as flattening does and
- * dropout in evaluation: what comes after them must not be written to. So may subclasses.
+ * The modules whose output is always memory of its own. Others, and subclasses, may give back their input or a view of it, as
+ * flattening and dropout in evaluation do: it must not be written to.
  */
 const ALLOCATING: ReadonlySet<unknown> = new Set([
   Conv2d,
@@ -44,9 +44,9 @@ interface Parts {
 
 /**
  * Modules whose weights do not change any more, made ready to run forward only: batch norm is folded into the convolution
- * before it, weights are converted once, ReLU works in place where the memory was made on the way, and a batch goes through in parts. Equal to the modules in
- * evaluation mode up to rounding. The weights are read at the first forward pass; after that the modules may not change.
- * Dispose it.
+ * before it, weights are converted once, ReLU works in place where the memory was made on the way, and a batch goes through
+ * in parts. Equal to the modules in evaluation mode up to rounding. The weights are read at the first forward pass; after
+ * that the modules may not change. Dispose it.
  */
 export class FrozenBlocks {
   readonly #dtype: DType;
@@ -62,7 +62,7 @@ export class FrozenBlocks {
     this.#dtype = dtype;
   }
 
-  /** What the first `count` blocks (all unless told) make of a batch, in the dtype of the constructor; no gradient. */
+  /** What the first `count` blocks (default: all) make of a batch, in the dtype of the constructor; no gradient. */
   forward(input: Tensor, count = this.blocks.length): Tensor {
     if (count === 0) return input;
     return noGrad(() => {

@@ -1,3 +1,4 @@
+import { requireOptions } from '../options.js';
 import { chain, empty, type Generator, noGrad, ones, type Tensor, zeros } from '../tensor/index.js';
 import { convolve } from './convolution.js';
 import { ModuleError } from './errors.js';
@@ -10,6 +11,11 @@ function checkSizes(layer: string, sizes: Record<string, number>): void {
       throw new ModuleError(`${layer}: expected an integer of at least 1 for ${name}, got ${size}`);
     }
   }
+}
+
+function optionsOf<T>(layer: string, options: T): T {
+  requireOptions(options, 'options', (problem) => new ModuleError(`${layer}: ${problem}`));
+  return options;
 }
 
 /** 2-D convolution of [batch, inChannels, height, width]; names and defaults of torch.nn.Conv2d. */
@@ -29,7 +35,15 @@ export class Conv2d extends Module {
     init?: Initializer;
   }) {
     super();
-    const { inChannels, outChannels, kernelSize, stride = 1, padding = 0, bias = true, init = defaultInit() } = options;
+    const {
+      inChannels,
+      outChannels,
+      kernelSize,
+      stride = 1,
+      padding = 0,
+      bias = true,
+      init = defaultInit(),
+    } = optionsOf('Conv2d', options);
     checkSizes('Conv2d', { inChannels, outChannels, kernelSize, stride });
     this.#stride = stride;
     this.#padding = padding;
@@ -55,7 +69,7 @@ export class Linear extends Module {
 
   constructor(options: { inFeatures: number; outFeatures: number; bias?: boolean; init?: Initializer }) {
     super();
-    const { inFeatures, outFeatures, bias = true, init = defaultInit() } = options;
+    const { inFeatures, outFeatures, bias = true, init = defaultInit() } = optionsOf('Linear', options);
     checkSizes('Linear', { inFeatures, outFeatures });
     this.weight = this.parameter('weight', empty([outFeatures, inFeatures]));
     this.bias = bias ? this.parameter('bias', empty([outFeatures])) : null;
@@ -79,7 +93,7 @@ export class BatchNorm2d extends Module {
 
   constructor(options: { features: number; momentum?: number; eps?: number }) {
     super();
-    const { features, momentum = 0.1, eps = 1e-5 } = options;
+    const { features, momentum = 0.1, eps = 1e-5 } = optionsOf('BatchNorm2d', options);
     checkSizes('BatchNorm2d', { features });
     this.#momentum = momentum;
     this.eps = eps;
@@ -114,9 +128,9 @@ export class BatchNorm2d extends Module {
 export class ReLU extends Module {
   readonly inPlace: boolean;
 
-  constructor({ inPlace = false }: { inPlace?: boolean } = {}) {
+  constructor(options: { inPlace?: boolean } = {}) {
     super();
-    this.inPlace = inPlace;
+    this.inPlace = optionsOf('ReLU', options).inPlace ?? false;
   }
 
   forward(input: Tensor): Tensor {
@@ -130,8 +144,9 @@ export class MaxPool2d extends Module {
 
   constructor(options: { kernelSize: number }) {
     super();
-    checkSizes('MaxPool2d', options);
-    this.#kernelSize = options.kernelSize;
+    const { kernelSize } = optionsOf('MaxPool2d', options);
+    checkSizes('MaxPool2d', { kernelSize });
+    this.#kernelSize = kernelSize;
   }
 
   forward(input: Tensor): Tensor {
@@ -145,8 +160,9 @@ export class AvgPool2d extends Module {
 
   constructor(options: { kernelSize: number }) {
     super();
-    checkSizes('AvgPool2d', options);
-    this.#kernelSize = options.kernelSize;
+    const { kernelSize } = optionsOf('AvgPool2d', options);
+    checkSizes('AvgPool2d', { kernelSize });
+    this.#kernelSize = kernelSize;
   }
 
   forward(input: Tensor): Tensor {
@@ -160,8 +176,9 @@ export class AdaptiveAvgPool2d extends Module {
 
   constructor(options: { outputSize: number }) {
     super();
-    checkSizes('AdaptiveAvgPool2d', options);
-    this.#outputSize = options.outputSize;
+    const { outputSize } = optionsOf('AdaptiveAvgPool2d', options);
+    checkSizes('AdaptiveAvgPool2d', { outputSize });
+    this.#outputSize = outputSize;
   }
 
   forward(input: Tensor): Tensor {
@@ -184,9 +201,9 @@ export class Dropout extends Module {
 
   constructor(options: { p: number }) {
     super();
-    if (!(options.p >= 0 && options.p < 1))
-      throw new ModuleError(`Dropout: expected 0 <= p < 1 for p, got ${options.p}`);
-    this.#p = options.p;
+    const { p } = optionsOf('Dropout', options);
+    if (!(p >= 0 && p < 1)) throw new ModuleError(`Dropout: expected 0 <= p < 1 for p, got ${p}`);
+    this.#p = p;
   }
 
   forward(input: Tensor): Tensor {
@@ -218,7 +235,7 @@ export class Sequential extends Module {
 
 /**
  * The forward passes of modules, to be chained: those of a Sequential one by one, so that each result is let go when the
- * next is there, and batch norm with an in-place ReLU behind it as one.
+ * next is there, and batch norm with an in-place ReLU after it as one.
  */
 export function forwardSteps(modules: readonly Module[]): ((input: Tensor) => Tensor)[] {
   const steps: ((input: Tensor) => Tensor)[] = [];

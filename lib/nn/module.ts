@@ -1,5 +1,6 @@
+import { requireOptions } from '../options.js';
 import { type Device, type DType, keep, type MemoryFormat, noGrad, scope, type Tensor } from '../tensor/index.js';
-import { StateDictError } from './errors.js';
+import { ModuleError, StateDictError } from './errors.js';
 
 /** Where a module's tensors lie: what is left out stays as it is. */
 export interface Placement {
@@ -97,6 +98,7 @@ export abstract class Module {
 
   /** Moves and converts every tensor of the module, in place, and the gradients with them. */
   to(placement: Placement): this {
+    requireOptions(placement, 'placement', (problem) => new ModuleError(`Module.to: ${problem}`));
     const { device = null, dtype = null, memoryFormat = null } = placement;
     const convert = (tensor: Tensor): Tensor =>
       tensor.detach().to({

@@ -1,4 +1,5 @@
 // The header of a safetensors file: a JSON object that names each tensor's dtype, shape and bytes.
+import { parseJson, TextFileError } from '../text-file.js';
 import { SafetensorsError } from './errors.js';
 
 /** The stored dtypes that are read, with the bytes of an element. */
@@ -68,49 +69,12 @@ function parseObject(file: string, bytes: Uint8Array): Record<string, unknown> {
   } catch {
     throw new SafetensorsError(file, 'the header is not UTF-8');
   }
-  let header: unknown;
   try {
-    header = JSON.parse(text);
-  } catch {
-    throw new SafetensorsError(file, 'the header is not JSON');
-  }
-  if (!isObject(header)) throw new SafetensorsError(file, 'the header is not a JSON object');
-  const twice = duplicateKey(text);
-  if (twice !== null) throw new SafetensorsError(file, `the header has the key ${JSON.stringify(twice)} twice`);
-  return header;
-}
-
-/** The first key that an object in this valid JSON text has twice, or null: JSON.parse keeps the last and says nothing. */
-function duplicateKey(json: string): string | null {
-  /** The keys so far of each object that is open; null for a list. */
-  const open: (Set<string> | null)[] = [];
-  const token = /["{}[\]]/g;
-  const colon = /\s*:/y;
-  for (let match = token.exec(json); match !== null; match = token.exec(json)) {
-    const [character] = match;
-    if (character === '{') open.push(new Set());
-    else if (character === '[') open.push(null);
-    else if (character !== '"') open.pop();
-    else {
-      const end = endOfString(json, match.index);
-      token.lastIndex = end;
-      colon.lastIndex = end;
-      if (!colon.test(json)) continue;
-      const key = JSON.parse(json.slice(match.index, end)) as string;
-      const keys = open.at(-1)!;
-      if (keys!.has(key)) return key;
-      keys!.add(key);
-    }
-  }
-  return null;
-}
-
-/** The index after the quote that ends the JSON string that begins at `start`. */
-function endOfString(json: string, start: number): number {
-  for (let end = json.indexOf('"', start + 1); ; end = json.indexOf('"', end + 1)) {
-    let backslashes = 0;
-    while (json[end - 1 - backslashes] === '\\') backslashes++;
-    if (backslashes % 2 === 0) return end + 1;
+    // It begins with a brace.
+    return parseJson(text, file) as Record<string, unknown>;
+  } catch (error) {
+    if (!(error instanceof TextFileError)) throw error;
+    throw new SafetensorsError(file, `the header: ${error.problem}`);
   }
 }
 

@@ -190,7 +190,10 @@ async function fill({ file, handle }: OpenFile, what: string, bytes: Bytes, star
   throw new SafetensorsError(file, `${what}: expected ${bytes.length} bytes from byte ${start} on, got ${got}`);
 }
 
-/** Tensors whose bytes follow each other, at most `partBytes` together, so that small ones come in one read; a larger one is alone. */
+/**
+ * Tensors whose bytes follow each other, at most `partBytes` together, so that small ones come in one read; a larger one is
+ * alone.
+ */
 function* groupsOf(tensors: readonly StoredTensor[], partBytes: number): Generator<readonly StoredTensor[]> {
   let group: StoredTensor[] = [];
   for (const stored of tensors) {

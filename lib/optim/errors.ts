@@ -1,3 +1,5 @@
+import { requireOptions } from '../options.js';
+
 /** `INVALID_ARGUMENT` is a bad option; `OBJECTIVE_NOT_FINITE` a function that is infinite or NaN where it is minimised. */
 export type OptimizerErrorCode = 'INVALID_ARGUMENT' | 'OBJECTIVE_NOT_FINITE';
 
@@ -10,4 +12,10 @@ export class OptimizerError extends Error {
     super(message);
     this.code = code;
   }
+}
+
+/** Throws OptimizerError for options that are no object; `user` is what they are given to. */
+export function optionsOf<T>(user: string, options: T): T {
+  requireOptions(options, 'options', (problem) => new OptimizerError(`${user}: ${problem}`));
+  return options;
 }

@@ -1,4 +1,5 @@
 import { type Tensor, unscaleGradients } from '../tensor/index.js';
+import { optionsOf } from './errors.js';
 import type { Sgd } from './sgd.js';
 
 /**
@@ -13,10 +14,11 @@ export class GradScaler {
   readonly #growthInterval: number;
 
   constructor(options: { scale?: number; growthInterval?: number; goodSteps?: number; skipped?: number } = {}) {
-    this.#scale = options.scale ?? 2 ** 16;
-    this.#growthInterval = options.growthInterval ?? 2000;
-    this.#goodSteps = options.goodSteps ?? 0;
-    this.#skipped = options.skipped ?? 0;
+    const { scale = 2 ** 16, growthInterval = 2000, goodSteps = 0, skipped = 0 } = optionsOf('GradScaler', options);
+    this.#scale = scale;
+    this.#growthInterval = growthInterval;
+    this.#goodSteps = goodSteps;
+    this.#skipped = skipped;
   }
 
   /** What the loss is multiplied by now. */

@@ -1,5 +1,5 @@
 import { keep, scope, Tensor } from '../tensor/index.js';
-import { OptimizerError } from './errors.js';
+import { OptimizerError, optionsOf } from './errors.js';
 
 /**
  * A differentiable function of float64 vectors: its value at `point` [n], and its gradient, a float64 tensor of the
@@ -8,15 +8,15 @@ import { OptimizerError } from './errors.js';
 export type Objective = (point: Tensor) => { readonly value: number; readonly gradient: Tensor };
 
 export interface LbfgsOptions {
-  /** Pairs of steps and gradient changes that stand for the Hessian; 10 unless told. */
+  /** Pairs of steps and gradient changes that stand for the Hessian. Default: 10. */
   readonly history?: number;
-  /** Converged when no entry of the gradient is larger than this in absolute value; 1e-5 unless told. */
+  /** Converged when no entry of the gradient is larger than this in absolute value. Default: 1e-5. */
   readonly tolerance?: number;
-  /** 1000 unless told. */
+  /** Default: 1000. */
   readonly maxIterations?: number;
   /**
    * Multiplies a vector [n] by a symmetric positive definite matrix near the inverse Hessian, up to a factor that is
-   * found from the steps; the unit matrix unless told. The better it is, the fewer the iterations.
+   * found from the steps. Default: the unit matrix. The better it is, the fewer the iterations.
    */
   readonly preconditioner?: (vector: Tensor) => Tensor;
 }
@@ -45,7 +45,7 @@ export interface LbfgsResult {
  * OBJECTIVE_NOT_FINITE when the function is not finite at `start`, or at any step from some point, however short.
  */
 export function minimizeLbfgs(objective: Objective, start: Tensor, options: LbfgsOptions = {}): LbfgsResult {
-  const { history = 10, tolerance = 1e-5, maxIterations = 1000, preconditioner } = options;
+  const { history = 10, tolerance = 1e-5, maxIterations = 1000, preconditioner } = optionsOf('minimizeLbfgs', options);
   checkOptions(history, tolerance, maxIterations);
   checkStart(start);
   let evaluations = 0;
@@ -174,7 +174,7 @@ function descentDirection(
   return direction;
 }
 
-/** A place on the line: `length` times the direction from the current point, with the directional derivative there. */
+/** A point on the line: `length` times the direction from the current point, with the directional derivative there. */
 interface Trial extends Evaluated {
   readonly length: number;
   readonly slope: number;

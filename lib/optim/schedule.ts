@@ -1,11 +1,11 @@
-import { OptimizerError } from './errors.js';
+import { OptimizerError, optionsOf } from './errors.js';
 
 /** The learning rate of an epoch, counted from 0. */
 export type Schedule = (epoch: number) => number;
 
 /** The initial rate times `factor` for each milestone that the epoch has reached (torch.optim.lr_scheduler.MultiStepLR). */
 export function multiStep(options: { initial: number; milestones: readonly number[]; factor: number }): Schedule {
-  const { initial, milestones, factor } = options;
+  const { initial, milestones, factor } = optionsOf('multiStep', options);
   if (!(initial > 0 && Number.isFinite(initial))) {
     throw new OptimizerError(`multiStep: expected a number above 0 for initial, got ${initial}`);
   }

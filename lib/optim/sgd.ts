@@ -1,13 +1,15 @@
 import { clearGradients, keep, type SgdStep, scope, sgdStep, type Tensor } from '../tensor/index.js';
-import { OptimizerError } from './errors.js';
+import { OptimizerError, optionsOf } from './errors.js';
 
 export interface SgdOptions {
   readonly learningRate: number;
-  /** 0 unless told. */
+  /** Default: 0. */
   readonly momentum?: number;
+  /** Default: 0. */
   readonly dampening?: number;
-  /** An L2 penalty on every parameter, added to its gradient. */
+  /** An L2 penalty on every parameter, added to its gradient. Default: 0. */
   readonly weightDecay?: number;
+  /** Default: false. */
   readonly nesterov?: boolean;
 }
 
@@ -33,7 +35,13 @@ export class Sgd {
   learningRate: number;
 
   constructor(parameters: readonly Tensor[], options: SgdOptions) {
-    this.#options = checkOptions({ momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, ...options });
+    this.#options = checkOptions({
+      momentum: 0,
+      dampening: 0,
+      weightDecay: 0,
+      nesterov: false,
+      ...optionsOf('Sgd', options),
+    });
     this.parameters = parameters;
     this.learningRate = options.learningRate;
     // A clone keeps the memory layout of the parameter, which the fused step needs.

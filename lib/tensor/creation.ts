@@ -1,7 +1,7 @@
 import { type Device, deviceCode } from './device.js';
 import { type DType, dtypeCode, type TypedArray, typedArrayFor } from './dtype.js';
 import { TensorError } from './errors.js';
-import { integersOf } from './handle.js';
+import { checkOptions, integersOf } from './handle.js';
 import { native } from './native.js';
 import type { Generator } from './random.js';
 import { requireSynchronous } from './scope.js';
@@ -32,14 +32,15 @@ export function onDevice<T>(device: Device, body: () => T): T {
   }
 }
 
-const at = (options: CreationOptions): [number, number] => [
-  dtypeCode(options.dtype ?? 'float32'),
-  deviceCode(options.device ?? defaultDevice),
-];
+/** The codes of dtype and device. */
+function at(options: CreationOptions, operator: string, defaultDType: DType = 'float32'): [number, number] {
+  checkOptions(options, operator);
+  return [dtypeCode(options.dtype ?? defaultDType), deviceCode(options.device ?? defaultDevice)];
+}
 
 /** A tensor of `shape` with every element `value`, which an integer dtype must be able to hold. */
 export function full(shape: readonly number[], value: number, options: CreationOptions = {}): Tensor {
-  return new Tensor(native.full(integersOf(shape, 'shape', 'full'), value, ...at(options)));
+  return new Tensor(native.full(integersOf(shape, 'shape', 'full'), value, ...at(options, 'full')));
 }
 
 export function zeros(shape: readonly number[], options: CreationOptions = {}): Tensor {
@@ -52,12 +53,12 @@ export function ones(shape: readonly number[], options: CreationOptions = {}): T
 
 /** A tensor whose elements are whatever the memory held. */
 export function empty(shape: readonly number[], options: CreationOptions = {}): Tensor {
-  return new Tensor(native.empty(integersOf(shape, 'shape', 'empty'), ...at(options)));
+  return new Tensor(native.empty(integersOf(shape, 'shape', 'empty'), ...at(options, 'empty')));
 }
 
 /** 0, 1, ... end - 1. Default dtype: int64. */
 export function arange(end: number, options: CreationOptions = {}): Tensor {
-  return new Tensor(native.arange(end, ...at({ dtype: 'int64', ...options })));
+  return new Tensor(native.arange(end, ...at(options, 'arange', 'int64')));
 }
 
 /** Draws from the standard normal distribution. */
@@ -132,6 +133,7 @@ export function tensor(
   data: TypedArray | ConvertibleArray,
   options: CreationOptions & { shape?: readonly number[] } = {},
 ): Tensor {
+  checkOptions(options, 'tensor');
   const kind = kindOf(data);
   if (!Array.isArray(data) && kind === undefined) {
     throw invalid(

@@ -34,15 +34,15 @@ export type Reduction = 'none' | 'mean' | 'sum';
 const REDUCTION_CODES: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 };
 
 function codeOf<K extends string, Code>(codes: Record<K, Code>, what: string, name: K): Code {
-  const code = codes[name];
-  if (code === undefined) {
+  // Not the names that every object has.
+  if (!Object.hasOwn(codes, name)) {
     throw new TensorError({
       code: 'INVALID_ARGUMENT',
       operator: what,
       message: `expected one of ${Object.keys(codes).join(', ')} for ${what}, got ${String(name)}`,
     });
   }
-  return code;
+  return codes[name];
 }
 
 export const dtypeCode = (name: DType): number => codeOf(DTYPE_CODES, 'dtype', name);

@@ -1,3 +1,4 @@
+import { requireOptions } from '../options.js';
 import { TensorError } from './errors.js';
 import { isTensor } from './scope.js';
 import type { Tensor } from './tensor.js';
@@ -28,6 +29,12 @@ function handleIn(tensor: unknown, expected: string, argument: string, operator:
 /** The handle of a tensor. Callers without types may pass anything: what is no tensor is refused by its argument's name. */
 export function handleOf(tensor: Tensor, argument: string, operator: string): number {
   return handleIn(tensor, 'a tensor', argument, operator);
+}
+
+/** Refuses options that are no object, or a tensor, by the name that the caller knows them by. */
+export function checkOptions(options: object, operator: string, name = 'options'): void {
+  if (isTensor(options)) refuseText(`expected an object for ${name}, got a tensor`, operator);
+  requireOptions(options, name, (message) => new TensorError({ code: 'INVALID_ARGUMENT', operator, message }));
 }
 
 /** A copy of a list of tensors: reading an element can run the caller's code (a getter). */

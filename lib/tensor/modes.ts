@@ -1,6 +1,6 @@
 import { type Device, deviceCode } from './device.js';
 import { type DType, dtypeCode } from './dtype.js';
-import { handlesOf, tensorsOf } from './handle.js';
+import { checkOptions, handlesOf, tensorsOf } from './handle.js';
 import { native } from './native.js';
 import { requireSynchronous } from './scope.js';
 import type { Tensor } from './tensor.js';
@@ -35,6 +35,7 @@ export function autocast<T>(
   options: { device: Device; dtype: Extract<DType, 'float16' | 'bfloat16'> },
   body: () => T,
 ): T {
+  checkOptions(options, 'autocast');
   return under(
     'autocast',
     (run) => native.withAutocast(deviceCode(options.device), dtypeCode(options.dtype), run),

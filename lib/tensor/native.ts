@@ -25,6 +25,18 @@ export interface BuildInfo {
   readonly mostThreads: number;
 }
 
+export interface MemoryStats {
+  /** Tensors that JavaScript holds. */
+  readonly liveTensors: number;
+  readonly liveGenerators: number;
+  /** Bytes of their storages on the host, each storage counted once. */
+  readonly cpuBytes: number;
+  /** Bytes of their storages on CUDA devices. */
+  readonly cudaBytes: number;
+  /** Bytes of the storages that only garbage collection or `dispose` will free, as V8 has been told. */
+  readonly externalBytes: number;
+}
+
 interface NativeError {
   code: TensorErrorCode;
   operator: string;
@@ -85,13 +97,7 @@ export interface NativeAddon extends NativeOperators {
   replayGraph(graph: number): void;
   disposeGraph(graph: number): boolean;
 
-  memoryStats(): {
-    liveTensors: number;
-    liveGenerators: number;
-    cpuBytes: number;
-    cudaBytes: number;
-    externalBytes: number;
-  };
+  memoryStats(): MemoryStats;
   measurePeak(body: () => void): number;
   rehearse(body: () => void): { peakBytes: number; multiplyAdds: number };
   cudaMemoryStats(

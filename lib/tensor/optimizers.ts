@@ -1,4 +1,4 @@
-import { handlesOf, tensorsOf } from './handle.js';
+import { checkOptions, handlesOf, tensorsOf } from './handle.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
 
@@ -17,6 +17,7 @@ export interface SgdStep {
  * one tensor a parameter, laid out like it, or is empty without momentum. Parameters without a gradient stay.
  */
 export function sgdStep(parameters: readonly Tensor[], momentumBuffers: readonly Tensor[], step: SgdStep): void {
+  checkOptions(step, 'sgdStep', 'step');
   const { learningRate, momentum, dampening, weightDecay, nesterov, isFirstStep } = step;
   const updated = tensorsOf(parameters, 'parameters', 'sgdStep');
   const buffers = tensorsOf(momentumBuffers, 'momentumBuffers', 'sgdStep');

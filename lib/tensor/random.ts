@@ -1,6 +1,6 @@
 import { type Device, deviceCode } from './device.js';
 import { TensorError } from './errors.js';
-import { DISPOSED, handleOf } from './handle.js';
+import { checkOptions, DISPOSED, handleOf } from './handle.js';
 import { native } from './native.js';
 import { Tensor } from './tensor.js';
 
@@ -29,6 +29,7 @@ export class Generator {
   }
 
   static create(options: { seed: number; device?: Device }): Generator {
+    checkOptions(options, 'Generator.create');
     return new Generator(native.createGenerator(deviceCode(options.device ?? 'cpu'), checkSeed(options.seed)));
   }
 

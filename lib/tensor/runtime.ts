@@ -1,5 +1,5 @@
 import { type Device, deviceCode } from './device.js';
-import { type BuildInfo, native } from './native.js';
+import { type BuildInfo, type MemoryStats, native } from './native.js';
 import { requireSynchronous } from './scope.js';
 
 /** What the addon was built with and what this machine offers it. */
@@ -21,18 +21,6 @@ export const exitImmediately = (code: number): void => native.exitImmediately(co
 
 /** Gives memory that was freed, and that the process still holds, back to the system. Takes some milliseconds. */
 export const releaseFreedMemory = (): void => native.releaseFreedMemory();
-
-export interface MemoryStats {
-  /** Tensors that JavaScript holds. */
-  readonly liveTensors: number;
-  readonly liveGenerators: number;
-  /** Bytes of their storages on the host, each storage counted once. */
-  readonly cpuBytes: number;
-  /** Bytes of their storages on CUDA devices. */
-  readonly cudaBytes: number;
-  /** Bytes of the storages that only garbage collection or `dispose` will free, as V8 has been told. */
-  readonly externalBytes: number;
-}
 
 /** The tensors of this environment. */
 export const memoryStats = (): MemoryStats => native.memoryStats();

@@ -3,7 +3,7 @@ import { type Device, deviceName } from './device.js';
 import { type DType, dtypeName, type MemoryFormat, memoryFormatCode, type TypedArray, typedArrayFor } from './dtype.js';
 import { TensorError } from './errors.js';
 import { TensorOperators } from './generated/operators.js';
-import { DISPOSED, handleOrNone, NONE } from './handle.js';
+import { checkOptions, DISPOSED, handleOrNone, NONE } from './handle.js';
 import { native } from './native.js';
 import { exchanging, register, scope, setTensorTest, unregister } from './scope.js';
 
@@ -93,13 +93,21 @@ export class Tensor extends TensorOperators {
    * `gradient` is needed unless this tensor is a scalar; `retainGraph` allows a second backward pass.
    */
   backward(options: { gradient?: Tensor; retainGraph?: boolean } = {}): void {
+    checkOptions(options, 'backward');
     const { gradient = null, retainGraph = false } = options;
     native.backward(this.#handle, handleOrNone(gradient, 'gradient', 'backward'), retainGraph);
   }
 
-  /** The only element, as a number. Waits for the device. Throws TensorError for any other number of elements. */
+  /**
+   * The only element, as a number. Waits for the device. Throws TensorError for any other number of elements, and for an int64
+   * beyond 2^53 that a number does not hold exactly; `toTypedArray` does.
+   */
   item(): number {
-    return native.item(this.#handle);
+    const value = native.item(this.#handle);
+    if (Math.abs(value) > Number.MAX_SAFE_INTEGER && this.dtype === 'int64') {
+      return exactNumber((this.toTypedArray() as BigInt64Array)[0]!, 'item');
+    }
+    return value;
   }
 
   /** A copy of the elements in row-major order; float16 and bfloat16 as their bits. Waits for the device. */
@@ -115,7 +123,10 @@ export class Tensor extends TensorOperators {
     return scope(() => this.detach().to({ dtype: 'float32' }).toTypedArray() as Float32Array);
   }
 
-  /** The elements as nested arrays of numbers. Throws TensorError (OUT_OF_MEMORY) for more than 2^25 entries of arrays. */
+  /**
+   * The elements as nested arrays of numbers. Throws TensorError (OUT_OF_MEMORY) for more than 2^25 entries of arrays, and, like
+   * `item`, for an int64 that a number does not hold exactly.
+   */
   toArray(): unknown {
     let [entries, ofDepth] = [0, 1];
     for (const size of this.shape) {
@@ -129,8 +140,11 @@ export class Tensor extends TensorOperators {
         message: `nested arrays of shape [${this.shape.join(', ')}] are too large; toTypedArray() holds more`,
       });
     }
-    const isExact = this.dtype === 'int64' || this.dtype === 'float64';
-    const flat = Array.from(isExact ? this.toTypedArray() : this.toFloat32Array(), Number);
+    const elements = EXACT.has(this.dtype) ? this.toTypedArray() : this.toFloat32Array();
+    const flat =
+      elements instanceof BigInt64Array
+        ? Array.from(elements, (element) => exactNumber(element, 'toArray'))
+        : Array.from(elements);
     const nest = ([size, ...inner]: readonly number[], start: number): unknown => {
       if (size === undefined) return flat[start];
       const step = inner.reduce((product, n) => product * n, 1);
@@ -190,6 +204,19 @@ export class Tensor extends TensorOperators {
       message: 'a tensor is not a number; use item() for its only element',
     });
   }
+}
+
+/** Those whose elements float32 does not hold exactly. */
+const EXACT: ReadonlySet<DType> = new Set<DType>(['int64', 'float64']);
+
+function exactNumber(element: bigint, operator: string): number {
+  const number = Number(element);
+  if (BigInt(number) === element) return number;
+  throw new TensorError({
+    code: 'INVALID_ARGUMENT',
+    operator,
+    message: `a number does not hold ${element} exactly; use toTypedArray()`,
+  });
 }
 
 setTensorTest((value) => value instanceof Tensor);

@@ -12,7 +12,7 @@ import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 import type { StartFrom } from './start-from.js';
 import { type LayerTime, measureStepTimes } from './step-times.js';
-import { loadRecipeDataset, takeFrom } from './train.js';
+import { loadRecipeDataset, takeFrom, withCounts } from './train.js';
 
 export interface PlanRecipeOptions {
   readonly recipe: Recipe;
@@ -41,8 +41,7 @@ export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRec
   const device = resolveDevice(given.device);
   const precision = resolvePrecision(given.precision, device);
   const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog(), runDirectory: null });
-  const [trainCount, testCount] = [dataset.train.count, dataset.test.count];
-  const recipe: Recipe = { ...given, dataset: { ...given.dataset, title: dataset.title, trainCount, testCount } };
+  const recipe = withCounts(given, dataset);
   const classes = dataset.classes.length;
   const taken = await takenOf(recipe, dataset, options.startFrom);
   const shared = { recipe, classes, device, precision, ...taken };

@@ -103,18 +103,9 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     return { dataset: loaded, data: await identifyDataset(loaded) };
   });
   const { dataDir } = recipe.dataset;
-  const resolved: Recipe = {
-    ...recipe,
-    precision,
-    dataset: {
-      ...recipe.dataset,
-      // Whoever opens the run does so from another working directory.
-      dataDir: dataDir === null ? null : resolve(dataDir),
-      title: dataset.title,
-      trainCount: dataset.train.count,
-      testCount: dataset.test.count,
-    },
-  };
+  // Whoever opens the run does so from another working directory.
+  const absolute = dataDir === null ? null : resolve(dataDir);
+  const resolved = withCounts({ ...recipe, precision, dataset: { ...recipe.dataset, dataDir: absolute } }, dataset);
   useThreads(recipe);
   const budget = resolveCacheBudget(options.cache, device);
   const planned = { recipe: resolved, dataset, device, precision, budget };
@@ -226,8 +217,9 @@ async function reopenData(
   recorded: RunConfig,
   options: ResumeOptions & { badImages: BadImageLog },
 ): Promise<{ config: RunConfig; recipe: Recipe; dataset: Dataset }> {
-  const recipe = withPolicy(movedTo(options.dataDir, recordedRecipe(directory, recorded)), options);
-  const dataset = await loadRecipeDataset(recipe, { ...options, runDirectory: directory.path });
+  const asked = withPolicy(movedTo(options.dataDir, recordedRecipe(directory, recorded)), options);
+  const dataset = await loadRecipeDataset(asked, { ...options, runDirectory: directory.path });
+  const recipe = withCounts(asked, dataset);
   const { data, notes } = await checkData(directory.path, recorded, dataset, options);
   const { normalization } = recorded;
   if (normalization !== undefined && !isDeepStrictEqual(normalization, dataset.normalization)) {
@@ -243,6 +235,11 @@ async function reopenData(
   };
   await directory.writeConfig(config);
   return { config, recipe, dataset };
+}
+
+/** The recipe with what is known once its data are loaded; the record of an older version may lack it. */
+export function withCounts(recipe: Recipe, { title, train, test }: Dataset): Recipe {
+  return { ...recipe, dataset: { ...recipe.dataset, title, trainCount: train.count, testCount: test.count } };
 }
 
 function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {

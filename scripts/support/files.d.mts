@@ -18,3 +18,6 @@ export declare function writeWhole(
   path: string,
   content: string | Uint8Array | ((file: FileHandle) => Promise<void>),
 ): Promise<void>;
+
+/** The files under a folder, sorted, as full paths; none when the folder is missing. */
+export declare function filesUnder(folder: string, accept?: (name: string) => boolean): string[];

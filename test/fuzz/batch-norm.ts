@@ -40,10 +40,10 @@ function anyInput(choices: Choices): Input {
     );
   };
   const as = (values: Tensor): Tensor => {
-    const place = noGrad(() => laidOut(choices, shape, 'float32'));
+    const target = noGrad(() => laidOut(choices, shape, 'float32'));
     // A view that repeats its elements cannot be written: its values stay.
-    const isOwn = shape.every((size, i) => size === 1 || place.strides[i]! > 0);
-    const lying = isOwn ? place.copy_(values) : values;
+    const isOwn = shape.every((size, i) => size === 1 || target.strides[i]! > 0);
+    const lying = isOwn ? target.copy_(values) : values;
     const formatted = choices.chance(0.7) ? lying.contiguous({ memoryFormat: 'channelsLast' }) : lying;
     return dtype === 'float32' ? formatted : formatted.to({ dtype });
   };

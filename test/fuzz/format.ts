@@ -1,5 +1,6 @@
 // Fuzzing, by format: a file that is damaged in a known way gives a result or an error of the format's own, and no other end.
-import { Draws } from '../../lib/data/draws.js';
+import { Choices } from './choices.js';
+import type { Case } from './fuzzed.js';
 
 export interface FuzzedFormat {
   readonly name: string;
@@ -10,24 +11,22 @@ export interface FuzzedFormat {
 }
 
 /** The mutation of a number: one of the seeds, damaged in one to four places. A pure function of its arguments. */
-export function mutation(seeds: readonly Uint8Array[], { seed, number }: { seed: number; number: number }): Uint8Array {
-  const draws = new Draws({ seed, layer: 0 });
-  let drawn = 0;
-  const below = (bound: number): number => {
-    const [unit] = draws.uniforms(drawn++, 0, Int32Array.of(number), new Float64Array(1));
-    return Math.min(bound - 1, Math.floor(unit! * bound));
-  };
-  let bytes = Uint8Array.from(seeds[below(seeds.length)]!);
-  for (let damages = 1 + below(4); damages > 0 && bytes.length > 1; damages--) {
-    bytes = DAMAGES[below(DAMAGES.length)]!(bytes, below);
-  }
+export function mutation(seeds: readonly Uint8Array[], position: Case): Uint8Array {
+  const choices = new Choices(position);
+  const below: Below = (bound) => choices.below(bound);
+  let bytes = Uint8Array.from(choices.of(seeds));
+  for (let damages = 1 + below(4); damages > 0 && bytes.length > 1; damages--)
+    bytes = choices.of(DAMAGES)(bytes, below);
   return bytes;
 }
 
-type Damage = (bytes: Uint8Array, below: (bound: number) => number) => Uint8Array<ArrayBuffer>;
+/** An integer from 0 to `bound - 1`. */
+type Below = (bound: number) => number;
+
+type Damage = (bytes: Uint8Array, below: Below) => Uint8Array<ArrayBuffer>;
 
 /** Near the beginning half of the time, where the headers are. */
-const somewhere = (bytes: Uint8Array, below: (bound: number) => number): number =>
+const somewhere = (bytes: Uint8Array, below: Below): number =>
   below(below(2) === 0 ? Math.min(bytes.length, 64) : bytes.length);
 
 const DAMAGES: readonly Damage[] = [

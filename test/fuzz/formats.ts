@@ -7,9 +7,11 @@ import { jpeg, png } from './images.js';
 import { operators } from './operators.js';
 import { optimizers } from './optimizers.js';
 import { pickle } from './pickle.js';
+import { damagedRunFile, runFiles } from './run-files.js';
 import { safetensors } from './safetensors.js';
 
 export const formats: readonly Fuzzed[] = [
   ...[operators, creation, optimizers, batchNorm],
   ...[jpeg, png, safetensors, pickle].map(damagedFiles),
+  ...runFiles.map(damagedRunFile),
 ];

@@ -8,7 +8,7 @@ import { formats } from './formats.js';
 import { damagedFiles, type Fuzzed, runCases } from './fuzzed.js';
 
 describe('fuzzing', () => {
-  it.each(formats)('200 cases of $name end in a result or a typed error', async (fuzzed) => {
+  it.each(formats)('200 cases of $name end in a result or a typed error', { timeout: 600_000 }, async (fuzzed) => {
     await runCases(fuzzed, { seed: 1, count: 200 });
   });
 

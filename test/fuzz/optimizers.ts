@@ -12,7 +12,7 @@ import {
 } from '../../lib/tensor/index.js';
 import { Choices } from './choices.js';
 import type { Fuzzed } from './fuzzed.js';
-import { anyDType, anyShape, anyTensor, laidOut, plain } from './tensors.js';
+import { anyDType, anyShape, anyTensor, isFloating, laidOut, plain } from './tensors.js';
 
 const ODD_NUMBERS: readonly unknown[] = [NaN, Infinity, -1, 1e300, undefined, null, 'x', {}];
 
@@ -23,7 +23,7 @@ function anyParameter(choices: Choices, dtype: DType): Tensor {
     // A view that repeats its elements cannot be written.
     return choices.chance(0.9) ? made.clone() : made;
   });
-  if (!['float32', 'float64', 'bfloat16', 'float16'].includes(dtype)) return parameter;
+  if (!isFloating(dtype)) return parameter;
   parameter.requiresGrad = true;
   if (choices.chance(0.85)) {
     const coefficients = laidOut(choices, parameter.shape, dtype);

@@ -17,22 +17,22 @@ const base = { batch: 3, inChannels: 5, outChannels: 7, kernelSize: 3, padding: 
 const wide = { batch: 5, inChannels: 512, outChannels: 1024, kernelSize: 3, padding: 1 };
 // What the operator is given instead of the whole kernel: a smaller one, or nothing where a product takes its place.
 const CASES: readonly (Case & { name: string; kernelLeft: number | null })[] = [
-  { name: 'one place, a padded kernel of 3', ...base, size: [1, 1], kernelLeft: 1 },
-  { name: 'one place, a padded kernel of 5', ...base, size: [1, 1], kernelSize: 5, padding: 2, kernelLeft: 1 },
-  { name: '2 x 2 places under a kernel of 5', ...base, size: [2, 2], kernelSize: 5, padding: 2, kernelLeft: 3 },
-  { name: 'one place of 2 x 2, moved by 2', ...base, size: [2, 2], stride: 2, kernelLeft: 3 },
-  { name: 'one place of 1 x 1, moved by 2', ...base, size: [1, 1], stride: 2, kernelLeft: 1 },
+  { name: 'one position, a padded kernel of 3', ...base, size: [1, 1], kernelLeft: 1 },
+  { name: 'one position, a padded kernel of 5', ...base, size: [1, 1], kernelSize: 5, padding: 2, kernelLeft: 1 },
+  { name: '2 x 2 positions under a kernel of 5', ...base, size: [2, 2], kernelSize: 5, padding: 2, kernelLeft: 3 },
+  { name: 'one position of 2 x 2, moved by 2', ...base, size: [2, 2], stride: 2, kernelLeft: 3 },
+  { name: 'one position of 1 x 1, moved by 2', ...base, size: [1, 1], stride: 2, kernelLeft: 1 },
   { name: 'more padding than the kernel covers', ...base, size: [1, 1], padding: 2, kernelLeft: 3 },
   { name: 'a map of one row', ...base, size: [1, 3], kernelLeft: 3 },
   { name: 'a map of 3 x 3', ...base, size: [3, 3], kernelLeft: 3 },
-  { name: 'many channels on 2 x 2 places', ...wide, size: [2, 2], kernelLeft: null },
-  { name: 'many channels on 2 x 2 places of many images', ...wide, batch: 130, size: [2, 2], kernelLeft: null },
-  { name: 'not so many channels on 2 x 2 places', ...wide, inChannels: 511, size: [2, 2], kernelLeft: 3 },
-  { name: 'many channels on 2 x 3 places', ...wide, size: [2, 3], kernelLeft: null },
-  { name: 'many channels on one place', ...wide, size: [1, 1], kernelLeft: 1 },
+  { name: 'many channels on 2 x 2 positions', ...wide, size: [2, 2], kernelLeft: null },
+  { name: 'many channels on 2 x 2 positions of many images', ...wide, batch: 130, size: [2, 2], kernelLeft: null },
+  { name: 'not so many channels on 2 x 2 positions', ...wide, inChannels: 511, size: [2, 2], kernelLeft: 3 },
+  { name: 'many channels on 2 x 3 positions', ...wide, size: [2, 3], kernelLeft: null },
+  { name: 'many channels on one position', ...wide, size: [1, 1], kernelLeft: 1 },
   { name: 'many channels on 3 x 3, not padded', ...wide, size: [3, 3], padding: 0, kernelLeft: null },
   { name: 'many channels on 4 x 4, moved by 2', ...wide, size: [4, 4], stride: 2, kernelLeft: 3 },
-  { name: 'many channels on many places', ...wide, size: [11, 11], kernelLeft: 3 },
+  { name: 'many channels on many positions', ...wide, size: [11, 11], kernelLeft: 3 },
 ];
 
 /** The output of a layer, and the gradients of its input, weight and bias. */
@@ -101,7 +101,7 @@ describe.each(CASES)('$name', ({ name, kernelLeft, ...sizes }) => {
   });
 
   it('rounds bfloat16 a time or two', () => {
-    // The operator comes to 0.0018 to 0.0035. It is not asked here: where a kernel of 3 moves over one place by 2, LibTorch
+    // The operator comes to 0.0018 to 0.0035. It is not asked here: where a kernel of 3 moves over one position by 2, LibTorch
     // 2.13 leaves NaN in the gradient of the weights that meet nothing.
     compare('bfloat16', (quick, _, exact) => {
       for (const [i, tensor] of quick.entries()) expect(distance(tensor, exact[i]!)).toBeLessThan(0.004);

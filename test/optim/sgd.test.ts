@@ -3,16 +3,18 @@ import { OptimizerError, Sgd, type SgdOptions } from '../../lib/optim/index.js';
 import { full, scope, type Tensor, tensor } from '../../lib/tensor/index.js';
 import { decode, type EncodedTensor, expectClose, readFixture } from '../support/fixtures.js';
 
+interface Step {
+  readonly learningRate: number;
+  readonly reset: boolean;
+  readonly gradients: readonly (EncodedTensor | null)[];
+  readonly expected: readonly EncodedTensor[];
+}
+
 interface Trajectory {
   readonly name: string;
   readonly options: SgdOptions;
   readonly parameters: readonly EncodedTensor[];
-  readonly steps: readonly {
-    readonly learningRate: number;
-    readonly reset: boolean;
-    readonly gradients: readonly (EncodedTensor | null)[];
-    readonly expected: readonly EncodedTensor[];
-  }[];
+  readonly steps: readonly Step[];
 }
 
 const TOLERANCE = { relative: 1e-6, absolute: 1e-7 };
@@ -22,6 +24,16 @@ function setGradients(parameters: readonly Tensor[], gradients: readonly (Encode
   parameters.forEach((parameter, i) => {
     const gradient = gradients[i];
     if (gradient != null) parameter.mul(decode(gradient)).sum().backward();
+  });
+}
+
+/** Steps by the gradients of a recorded step, and compares the parameters with what it made of them. */
+function expectStep(optimizer: Sgd, step: Step, name: string): void {
+  optimizer.zeroGrad();
+  setGradients(optimizer.parameters, step.gradients);
+  optimizer.step();
+  optimizer.parameters.forEach((parameter, i) => {
+    expectClose(parameter, step.expected[i]!, `${name}, parameter ${i}`, TOLERANCE);
   });
 }
 
@@ -41,12 +53,7 @@ describe('Sgd follows torch.optim.SGD step by step', () => {
       trajectory.steps.forEach((step, k) => {
         if (step.reset) optimizer.reset();
         optimizer.learningRate = step.learningRate;
-        optimizer.zeroGrad();
-        setGradients(parameters, step.gradients);
-        optimizer.step();
-        parameters.forEach((parameter, i) => {
-          expectClose(parameter, step.expected[i]!, `step ${k}, parameter ${i}`, TOLERANCE);
-        });
+        expectStep(optimizer, step, `step ${k}`);
       });
       optimizer.dispose();
     });
@@ -69,12 +76,7 @@ describe('Sgd', () => {
           optimizer.dispose();
           optimizer = next;
         }
-        optimizer.zeroGrad();
-        setGradients(parameters, step.gradients);
-        optimizer.step();
-        parameters.forEach((parameter, i) => {
-          expectClose(parameter, step.expected[i]!, `step ${k}, parameter ${i}`, TOLERANCE);
-        });
+        expectStep(optimizer, step, `step ${k}`);
       });
       optimizer.dispose();
     });
@@ -93,12 +95,7 @@ describe('Sgd', () => {
       parameters[2]!.become(moved);
       expect(parameters[2]!.isContiguous()).toBe(true);
       for (const [k, step] of trajectory.steps.slice(1).entries()) {
-        optimizer.zeroGrad();
-        setGradients(parameters, step.gradients);
-        optimizer.step();
-        parameters.forEach((parameter, i) => {
-          expectClose(parameter, step.expected[i]!, `step ${k + 1}, parameter ${i}`, TOLERANCE);
-        });
+        expectStep(optimizer, step, `step ${k + 1}`);
       }
       optimizer.dispose();
     });

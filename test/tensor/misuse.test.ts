@@ -13,6 +13,7 @@ import {
   keep,
   memoryStats,
   ones,
+  type SgdStep,
   scope,
   setThreads,
   sgdStep,
@@ -45,6 +46,16 @@ afterEach(() => {
     ),
   ).toBe(8);
 });
+
+/** A step that is in order. */
+const STEP: SgdStep = {
+  learningRate: 1,
+  momentum: 0.9,
+  dampening: 0,
+  weightDecay: 0,
+  nesterov: false,
+  isFirstStep: true,
+};
 
 /** A value of any type, as a caller without types may pass it. */
 const untyped = <T>(value: unknown): T => value as T;
@@ -231,28 +242,28 @@ describe('arguments of the wrong kind', () => {
     ['2^32 + 1 threads', /^setThreads: .*, got 4294967297/, () => setThreads(2 ** 32 + 1)],
     ...(
       [
-        [[2, 2], 0, '[2, 2]'],
-        [[100_000], 2, '[2]'],
-        [[4, 1], 8, '[8]'],
+        [
+          [4, 2],
+          [2, 2],
+        ],
+        [[100_000], [2]],
+        [[4, 1], [8]],
       ] as const
-    ).map(([shape, length, got]): [string, RegExp, () => unknown] => [
-      `a momentum buffer of ${got} for ${shape.join(' x ')}`,
-      /^sgdStep: expected \[.*\], the shape of parameters\[0\], for momentumBuffers\[0\], got \[.*\]/,
-      () => {
-        const parameter = ones(shape[0] === 2 ? [4, 2] : shape);
-        parameter.requiresGrad = true;
-        parameter.sum().backward();
-        const buffer = length === 0 ? zeros([2, 2]) : zeros([length]);
-        return sgdStep([parameter], [buffer], {
-          learningRate: 1,
-          momentum: 0.9,
-          dampening: 0,
-          weightDecay: 0,
-          nesterov: false,
-          isFirstStep: true,
-        });
-      },
-    ]),
+    ).map(([shape, buffer]): [string, RegExp, () => unknown] => {
+      const [expected, got] = [shape, buffer].map((sizes) => `\\[${sizes.join(', ')}\\]`);
+      return [
+        `a momentum buffer of ${buffer.join(' x ')} for ${shape.join(' x ')}`,
+        new RegExp(
+          `^sgdStep: expected ${expected}, the shape of parameters\\[0\\], for momentumBuffers\\[0\\], got ${got}`,
+        ),
+        () => {
+          const parameter = ones(shape);
+          parameter.requiresGrad = true;
+          parameter.sum().backward();
+          return sgdStep([parameter], [zeros(buffer)], STEP);
+        },
+      ];
+    }),
     ['NaN for an integer', /^softmax: expected an integer for dim, got NaN/, (x) => x.softmax(Number.NaN)],
     ['a fraction for an integer', /^select: expected an integer for index, got 0\.5/, (x) => x.select(0, 0.5)],
     [
@@ -296,7 +307,15 @@ describe('arguments of the wrong kind', () => {
       /expected one of uint8, .* for dtype, got float13/,
       () => zeros([1], { dtype: untyped('float13') }),
     ],
-    ['a dtype that every object has', /for dtype/, () => zeros([1], { dtype: untyped('constructor') })],
+    ...['constructor', '__proto__', 'toString'].flatMap((name): [string, RegExp, (x: Tensor) => unknown][] => [
+      [`${name} as a dtype`, /for dtype, got \w+$/, () => zeros([1], { dtype: untyped(name) })],
+      [`${name} as a dtype of data`, /for dtype, got \w+$/, () => tensor([1], { dtype: untyped(name) })],
+      [
+        `${name} as a memory format`,
+        /for memoryFormat, got \w+$/,
+        (x) => x.contiguous({ memoryFormat: untyped(name) }),
+      ],
+    ]),
     ['an unknown dtype of to()', /for dtype, got int4/, (x) => x.to({ dtype: untyped('int4') })],
     ['an unknown memory format', /for memoryFormat, got NHWC/, (x) => x.contiguous({ memoryFormat: untyped('NHWC') })],
     ['an unknown reduction', /for reduction, got max/, (x) => x.crossEntropy(x, { reduction: untyped('max') })],
@@ -350,31 +369,11 @@ describe('arguments of the wrong kind', () => {
       () => setThreads(0),
     ],
     ['text for threads', /^setThreads: expected an integer for threads, got a string/, () => setThreads(untyped('2'))],
-    [
-      'momentum buffers missing',
-      /one momentum buffer a parameter/,
-      (x) =>
-        sgdStep([x], [], {
-          learningRate: 1,
-          momentum: 0.9,
-          dampening: 0,
-          weightDecay: 0,
-          nesterov: false,
-          isFirstStep: true,
-        }),
-    ],
+    ['momentum buffers missing', /one momentum buffer a parameter/, (x) => sgdStep([x], [], STEP)],
     [
       'a learning rate of text',
       /^sgdStep: expected a number for learningRate, got a string/,
-      (x) =>
-        sgdStep([x], [], {
-          learningRate: untyped('1'),
-          momentum: 0,
-          dampening: 0,
-          weightDecay: 0,
-          nesterov: false,
-          isFirstStep: true,
-        }),
+      (x) => sgdStep([x], [], { ...STEP, momentum: 0, learningRate: untyped('1') }),
     ],
   ])('%s', (_name, message, body) => {
     const error = errorOf(() => body(ones([2, 2])));
@@ -528,6 +527,24 @@ describe('typed arrays', () => {
 });
 
 describe('what JavaScript cannot hold', () => {
+  it('is refused where a number would be another integer, and given where it is the same', () => {
+    const odd = [2n ** 53n + 1n, -(2n ** 53n) - 1n, 2n ** 63n - 1n];
+    const even = [2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 2n, -(2n ** 63n)];
+    scope(() => {
+      for (const value of odd) {
+        const message = (operator: string) =>
+          `${operator}: a number does not hold ${value} exactly; use toTypedArray()`;
+        expect(errorOf(() => tensor(BigInt64Array.of(value)).item()).message).toBe(message('item'));
+        expect(errorOf(() => tensor(BigInt64Array.of(1n, value)).toArray()).message).toBe(message('toArray'));
+        expect(tensor(BigInt64Array.of(value)).toTypedArray()).toEqual(BigInt64Array.of(value));
+      }
+      for (const value of even) expect(BigInt(tensor(BigInt64Array.of(value)).item())).toBe(value);
+      expect(tensor(BigInt64Array.from(even)).toArray()).toEqual(even.map(Number));
+      // Floating-point values of any size are numbers.
+      expect(full([], 1e300, { dtype: 'float64' }).item()).toBe(1e300);
+    });
+  });
+
   it('is refused by the name of what was asked for: a typed array, nested arrays', () => {
     const large = () => ones([1, 1]).expand([2 ** 31, 2 ** 31]);
     expect(errorOf(() => large().toTypedArray())).toMatchObject({ code: 'OUT_OF_MEMORY', operator: 'toTypedArray' });

@@ -154,6 +154,16 @@ it('a run of an older version, which recorded nothing of its images, goes on wit
   );
 });
 
+it('a record without the numbers of images is completed, and the run goes on', async () => {
+  const run = await stopped('uncounted', () => {});
+  const config = configOf(run);
+  const { dataset } = config.recipe;
+  for (const name of ['title', 'trainCount', 'testCount']) delete dataset[name];
+  writeFileSync(join(run, 'config.json'), JSON.stringify(config));
+  await resume(run);
+  expect(configOf(run).recipe.dataset).toMatchObject({ title: 'ImageNet', trainCount: 12, testCount: 6 });
+});
+
 describe('data that has moved', () => {
   it('is not found without --data-dir, goes on with it, and is recorded; the run may move too', async () => {
     const run = await stopped('moved', (images) => renameSync(images, at('elsewhere')));
