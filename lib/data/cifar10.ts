@@ -1,7 +1,7 @@
 import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readRegion } from '../files.js';
-import { DataError } from './errors.js';
+import { DataError, throwIfCancelled } from './errors.js';
 import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
 
@@ -39,6 +39,7 @@ export interface ReadCifar10Options {
   readonly testLimit?: number | undefined;
   /** Reads the test images alone; default: false. */
   readonly testOnly?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
   /** Images in each file: 10,000 in the official files. For tests. */
   readonly recordsPerBatch?: number;
 }
@@ -47,16 +48,17 @@ export interface ReadCifar10Options {
  * Reads CIFAR-10 in its official binary or, where that is not there, its official Python layout: images [n, 3, 32, 32].
  *
  * Throws `DataError` naming the file: DATA_NOT_FOUND for a missing folder or batch, DATA_CORRUPT for a wrong size or a label
- * over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind.
+ * over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind,
+ * DATA_CANCELLED on `signal`.
  */
 export async function readCifar10(options: ReadCifar10Options): Promise<Dataset<LabelledImages>> {
-  const { dataDir, trainLimit, testLimit, testOnly = false, recordsPerBatch = RECORDS_PER_BATCH } = options;
+  const { dataDir, trainLimit, testLimit, testOnly = false, signal, recordsPerBatch = RECORDS_PER_BATCH } = options;
   const layout = await findLayout(dataDir);
   const trainBatches = testOnly ? [] : TRAIN_BATCHES;
   await requireBatches(layout, [...trainBatches, ...TEST_BATCHES], recordsPerBatch);
   await requireClassNames(layout);
-  const read = (batches: readonly string[], limit: number | undefined) =>
-    readBatches(layout, batches, recordsPerBatch, limit ?? Number.POSITIVE_INFINITY);
+  const read = (batches: readonly string[], limit = Number.POSITIVE_INFINITY) =>
+    readBatches(layout, batches, { recordsPerBatch, limit, signal });
   return {
     name: 'cifar10',
     title: 'CIFAR-10',
@@ -152,13 +154,13 @@ async function requireClassNames({ classNames }: Layout): Promise<void> {
 async function readBatches(
   layout: Layout,
   batches: readonly string[],
-  recordsPerBatch: number,
-  limit: number,
+  { recordsPerBatch, limit, signal }: { recordsPerBatch: number; limit: number; signal: AbortSignal | undefined },
 ): Promise<LabelledImages> {
   const count = Math.min(limit, batches.length * recordsPerBatch);
   const images = new Uint8Array(count * IMAGE_LENGTH);
   const labels = new Uint8Array(count);
   for (let start = 0; start < count; start += recordsPerBatch) {
+    throwIfCancelled(signal);
     const file = layout.fileOf(batches[start / recordsPerBatch]!);
     const end = Math.min(start + recordsPerBatch, count);
     const batchLabels = labels.subarray(start, end);

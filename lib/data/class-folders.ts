@@ -244,7 +244,7 @@ class Survey {
         });
         this.passedOver += folder.passedOver;
       },
-      this.#signal,
+      { signal: this.#signal },
     );
     this.problems.push(...problemsOf.flat());
     return classes;

@@ -87,7 +87,7 @@ async function readImages(
       const pixels = await readable.read(index, (file) => decodeCentre(file, size, resize, { maxPixels }));
       images.set(planar(pixels, size * size), index * imageLength);
     },
-    signal,
+    { signal },
   );
   return { images, labels, count, channels: 3, height: size, width: size };
 }
