@@ -1,4 +1,5 @@
 import { type Options, Presets, SingleBar } from 'cli-progress';
+import { byteSize } from '../format.js';
 import type { TrainingEvent } from '../training/events.js';
 import { duration, planSummary } from './plan-text.js';
 import { resultTable } from './table.js';
@@ -124,7 +125,7 @@ function viewLine(event: TrainingEvent & { type: 'view' }): string {
   const place = { device: 'memory of the GPU', host: 'memory', disk: 'file' }[event.place];
   return (
     `layer ${event.layer + 1}: features of view ${event.view + 1} of ${event.views} kept, ` +
-    `${(event.bytes / 2 ** 20).toFixed(0)} MiB (${place})`
+    `${byteSize(event.bytes)} (${place})`
   );
 }
 
