@@ -4,6 +4,7 @@ import { readRegion } from '../files.js';
 import { DataError, throwIfCancelled } from './errors.js';
 import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
+import type { SelectionOptions } from './reading-options.js';
 
 export const CIFAR10_CLASSES: readonly string[] = [
   'airplane',
@@ -31,15 +32,10 @@ const MAX_CLASS_NAMES_BYTES = 4096;
 const TRAIN_BATCHES = ['data_batch_1', 'data_batch_2', 'data_batch_3', 'data_batch_4', 'data_batch_5'];
 const TEST_BATCHES = ['test_batch'];
 
-export interface ReadCifar10Options {
+/** Batches beyond a limit are not read, only looked for. */
+export interface ReadCifar10Options extends SelectionOptions {
   /** Holds `cifar-10-batches-bin` or `cifar-10-batches-py`, or is one of the two. */
   readonly dataDir: string;
-  /** At most the first n images; batches beyond them are not read, only looked for. */
-  readonly trainLimit?: number | undefined;
-  readonly testLimit?: number | undefined;
-  /** Reads the test images alone; default: false. */
-  readonly testOnly?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
   /** Images in each file: 10,000 in the official files. For tests. */
   readonly recordsPerBatch?: number;
 }

@@ -10,6 +10,7 @@ import {
   type LabelledImages,
 } from './labelled-images.js';
 import { requireMemory } from './memory.js';
+import type { SelectionOptions } from './reading-options.js';
 import { generateShapes, SHAPES_CLASSES } from './shapes.js';
 
 export const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
@@ -95,12 +96,8 @@ export function take(images: LabelledImages, n: number): LabelledImages {
   };
 }
 
-interface LoadShapesOptions {
-  trainLimit?: number | undefined;
-  testLimit?: number | undefined;
-  testOnly?: boolean | undefined;
-  seed?: number | undefined;
-  signal?: AbortSignal | undefined;
+interface LoadShapesOptions extends SelectionOptions {
+  readonly seed?: number | undefined;
 }
 
 async function loadShapes(options: LoadShapesOptions): Promise<Dataset<LabelledImages>> {
