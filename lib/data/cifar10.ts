@@ -2,11 +2,12 @@ import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readRegion } from '../files.js';
 import { DataError, throwIfCancelled } from './errors.js';
+import { fileSystemError } from './file-errors.js';
 import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
 import type { SelectionOptions } from './reading-options.js';
 
-export const CIFAR10_CLASSES: readonly string[] = [
+const CIFAR10_CLASSES: readonly string[] = [
   'airplane',
   'automobile',
   'bird',
@@ -43,8 +44,8 @@ export interface ReadCifar10Options extends SelectionOptions {
 /**
  * Reads CIFAR-10 in its official binary or, where that is not there, its official Python layout: images [n, 3, 32, 32].
  *
- * Throws `DataError` naming the file: DATA_NOT_FOUND for a missing folder or batch, DATA_CORRUPT for a wrong size or a label
- * over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind,
+ * Throws `DataError` naming the file: DATA_NOT_FOUND for a missing folder or batch, DATA_UNREADABLE for a file that the
+ * system does not give, DATA_CORRUPT for a wrong size or a label over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind,
  * DATA_CANCELLED on `signal`.
  */
 export async function readCifar10(options: ReadCifar10Options): Promise<Dataset<LabelledImages>> {
@@ -140,7 +141,7 @@ async function requireBatches(layout: Layout, batches: readonly string[], record
 async function requireClassNames({ classNames }: Layout): Promise<void> {
   const size = classNames === undefined ? undefined : await fileSize(classNames);
   if (classNames === undefined || size === undefined) return;
-  const text = size > MAX_CLASS_NAMES_BYTES ? '' : await readFile(classNames, 'utf8');
+  const text = size > MAX_CLASS_NAMES_BYTES ? '' : await givenBySystem(classNames, () => readFile(classNames, 'utf8'));
   const names = text.split(/\r?\n/).filter((line) => line !== '');
   if (names.join() !== CIFAR10_CLASSES.join()) {
     throw new DataError('DATA_CORRUPT', `${classNames} does not list the ten classes of CIFAR-10`);
@@ -161,7 +162,7 @@ async function readBatches(
     const end = Math.min(start + recordsPerBatch, count);
     const batchLabels = labels.subarray(start, end);
     const batchImages = images.subarray(start * IMAGE_LENGTH, end * IMAGE_LENGTH);
-    await layout.read(file, recordsPerBatch, end - start, batchImages, batchLabels);
+    await givenBySystem(file, () => layout.read(file, recordsPerBatch, end - start, batchImages, batchLabels));
     requireLabels(file, batchLabels);
   }
   return { images, labels, count, channels: 3, height: SIDE, width: SIDE };
@@ -246,7 +247,22 @@ async function readStart(file: string, length: number): Promise<Uint8Array> {
   return bytes;
 }
 
+/** Bytes; undefined where there is no file. */
 async function fileSize(file: string): Promise<number | undefined> {
-  const found = await stat(file).catch(() => undefined);
-  return found?.isFile() ? found.size : undefined;
+  try {
+    const found = await stat(file);
+    return found.isFile() ? found.size : undefined;
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw fileSystemError(file, error, 'file');
+  }
+}
+
+/** Does `work` on a file; throws `fileSystemError` where the system refuses it. */
+async function givenBySystem<T>(file: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).syscall === undefined ? error : fileSystemError(file, error, 'file');
+  }
 }
