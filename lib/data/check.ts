@@ -9,10 +9,8 @@ import { surveyImageNet } from './imagenet.js';
 import { type LabelledImages, pathOf } from './labelled-images.js';
 import { forEachIndex } from './parallel.js';
 
-export const CHECKED_DATASETS = ['folder', 'imagenet', 'cifar10'] as const;
-
 export interface CheckDatasetOptions extends DecodeOptions {
-  readonly name: (typeof CHECKED_DATASETS)[number];
+  readonly name: 'folder' | 'imagenet' | 'cifar10';
   readonly dataDir: string;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (progress: { done: number; total: number }) => void;

@@ -13,9 +13,8 @@ import { requireMemory } from './memory.js';
 import type { SelectionOptions } from './reading-options.js';
 import { generateShapes, SHAPES_CLASSES } from './shapes.js';
 
-export const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
-export type DatasetName = (typeof DATASET_NAMES)[number];
-type InMemory = Exclude<DatasetName, 'imagenet'>;
+const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
+type InMemory = Exclude<(typeof DATASET_NAMES)[number], 'imagenet'>;
 
 export interface LoadDatasetOptions extends BadImageOptions {
   /** One of `DATASET_NAMES`. */
@@ -43,7 +42,7 @@ export interface LoadDatasetOptions extends BadImageOptions {
 }
 
 /** Sizes of `shapes` where no limit is given. */
-export const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
+const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
 
 /**
  * Loads a data set: into memory, or, of `imagenet`, the names of its files, which are read while they are used.

@@ -5,7 +5,7 @@ import type { LabelledImages } from './labelled-images.js';
 import { KEY_DOMAIN, philox4x32, seedWords } from './philox.js';
 
 /** Pixels along each side of an image of `shapes`. */
-export const SHAPES_SIDE = 32;
+const SHAPES_SIDE = 32;
 
 /** A class is a texture and a form: neither alone tells it, and both are the same in a mirror. */
 const KINDS: readonly { name: string; form: Form; texture: Texture }[] = Object.entries(TEXTURES).flatMap(
