@@ -7,7 +7,6 @@
 import { createServer } from 'node:http';
 import { overrideRecipe, presetRecipe, TrainingJob } from 'layerwise';
 
-const port = Number(process.env.PORT ?? 8080);
 const runsDirectory = process.env.RUNS ?? `runs/service-${process.pid}`;
 
 /** id -> { job, status, runDirectory, last, result, error } */
@@ -63,7 +62,10 @@ async function answer(request) {
   return [409, { error: `run ${id} is ${run.status}` }];
 }
 
-createServer(async (request, response) => {
+const server = createServer(async (request, response) => {
   const [status, body] = await answer(request).catch((error) => [400, { error: error.message }]);
   response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`);
-}).listen(port, () => console.log(`listening on http://localhost:${port}; runs go to ${runsDirectory}`));
+});
+server.listen(Number(process.env.PORT ?? 8080), () => {
+  console.log(`listening on http://localhost:${server.address().port}; runs go to ${runsDirectory}`);
+});

@@ -36,7 +36,7 @@ interface Experiment {
   readonly description: string;
   /** The paper's data set first. */
   readonly datasets: readonly DatasetName[];
-  /** How many seeds the paper's figure is of; 1 unless told. */
+  /** How many seeds the paper's figure is of; default: 1. */
   readonly paperSeeds?: number;
 }
 

@@ -1,6 +1,7 @@
 import { Argument, Command, Option } from 'commander';
 import type { CheckDatasetOptions, DatasetCheck } from '../data/check.js';
 import type { DataErrorCode } from '../data/errors.js';
+import { newBar, Throttle } from './bar.js';
 import { EXIT } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { integer } from './options.js';
@@ -46,8 +47,11 @@ interface CheckFlags {
 
 async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags): Promise<void> {
   const { checkDataset } = await import('../data/check.js');
-  const progress = await checkProgress();
-  const interrupt = abortOnInterrupt();
+  const progress = checkProgress();
+  const interrupt = abortOnInterrupt(undefined, (code) => {
+    progress.done();
+    process.exit(code);
+  });
   let check: DatasetCheck;
   try {
     check = await checkDataset({ name, dataDir, maxPixels, signal: interrupt.signal, onProgress: progress.update });
@@ -63,21 +67,18 @@ async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags)
 
 const LINE_SECONDS = 10;
 
-/** On standard error: a bar on a terminal, else a line now and then. */
-async function checkProgress(): Promise<{ update: (at: { done: number; total: number }) => void; done: () => void }> {
-  if (!process.stderr.isTTY) {
-    let next = 0;
-    const update = ({ done, total }: { done: number; total: number }): void => {
-      if (performance.now() < next) return;
-      next = performance.now() + 1000 * LINE_SECONDS;
-      process.stderr.write(`${done} of ${total} images decoded\n`);
-    };
-    return { update, done: () => {} };
-  }
-  const { SingleBar, Presets } = await import('cli-progress');
-  const format = 'decoding {bar} {percentage}% · {value} of {total} images · {eta_formatted} left';
-  const settings = { format, barsize: 24, fps: 5, clearOnComplete: true, gracefulExit: false, stream: process.stderr };
-  const bar = new SingleBar(settings, Presets.shades_classic);
+interface CheckProgress {
+  update(at: { done: number; total: number }): void;
+  done(): void;
+}
+
+/** On standard error: a bar on a terminal, else a line at once and then now and then. */
+function checkProgress(): CheckProgress {
+  return process.stderr.isTTY ? checkBar() : checkLines();
+}
+
+function checkBar(): CheckProgress {
+  const bar = newBar('decoding {bar} {percentage}% · {value} of {total} images · {eta_formatted} left', process.stderr);
   let isStarted = false;
   return {
     update: ({ done, total }) => {
@@ -86,6 +87,16 @@ async function checkProgress(): Promise<{ update: (at: { done: number; total: nu
       bar.update(done);
     },
     done: () => bar.stop(),
+  };
+}
+
+function checkLines(): CheckProgress {
+  const throttle = new Throttle(LINE_SECONDS);
+  return {
+    update: ({ done, total }) => {
+      if (done === 1 || throttle.due) process.stderr.write(`${done} of ${total} images decoded\n`);
+    },
+    done: () => {},
   };
 }
 

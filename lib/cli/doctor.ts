@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { EXIT } from './exit.js';
 
 export function doctorCommand(): Command {
   return new Command('doctor')
@@ -8,6 +9,6 @@ export function doctorCommand(): Command {
       const { collect, render } = await import('../../scripts/doctor.mjs');
       const facts = await collect();
       process.stdout.write(json ? `${JSON.stringify(facts)}\n` : `${render(facts)}\n`);
-      if (!facts.ok) process.exitCode = 1;
+      if (!facts.ok) process.exitCode = EXIT.failed;
     });
 }

@@ -1,16 +1,15 @@
 import { Command, Option } from 'commander';
 import type { ClassFigures } from '../evaluation/index.js';
-import type { Recipe } from '../training/index.js';
+import type { DatasetName, Recipe } from '../training/index.js';
 import { UsageError } from './exit.js';
-import { device, integer, precisionOption } from './options.js';
-import { formatTable } from './table.js';
-import { DATASET_CHOICES } from './train.js';
+import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
+import { formatRows, formatTable } from './table.js';
 
 interface EvaluateFlags {
   run: string;
   layer?: number;
   ensemble?: boolean;
-  dataset?: 'shapes' | 'cifar10' | 'folder' | 'imagenet';
+  dataset?: DatasetName;
   dataDir?: string;
   testLimit?: number;
   device?: string;
@@ -25,10 +24,10 @@ export function evaluateCommand(): Command {
     .requiredOption('--run <dir>', 'run directory')
     .option('--layer <n>', 'the head of layer n, from 1 (default: the last)', integer(1))
     .option('--ensemble', 'the ensemble of all layers')
-    .addOption(new Option('--dataset <name>', "another data set than the run's").choices(DATASET_CHOICES))
+    .addOption(new Option('--dataset <name>', "another data set than the run's").choices(DATASETS))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--test-limit <n>', 'use the first n test images', integer(1))
-    .option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)", device)
+    .addOption(deviceOption())
     .addOption(precisionOption())
     .option('--per-class', 'a table of the classes as well')
     .option('--json', 'one JSON object on standard output')
@@ -77,7 +76,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
     ['top-1 %', top1.toFixed(2)],
     ['top-5 %', top5.toFixed(2)],
   ];
-  process.stdout.write(`${formatTable(['', ''], rows).split('\n').slice(2).join('\n')}\n`);
+  process.stdout.write(`${formatRows(rows)}\n`);
   if (flags.perClass) process.stdout.write(`\n${perClassTable(classes)}\n`);
 }
 

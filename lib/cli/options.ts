@@ -1,7 +1,8 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
 import { InvalidArgumentError, Option } from 'commander';
+import type { VggName } from '../models/index.js';
 import { TextFileError } from '../text-file.js';
-import type { CacheBudget, CachePlace } from '../training/index.js';
+import type { CacheBudget, CachePlace, DatasetName, Recipe } from '../training/index.js';
 import { UsageError } from './exit.js';
 
 export function integer(minimum: number): (text: string) => number {
@@ -48,14 +49,18 @@ export function device(text: string): string {
   return text;
 }
 
-/** Of the commands that open a finished run. */
+export const PRECISIONS: readonly Recipe['precision'][] = ['auto', 'fp32', 'bf16', 'fp16'];
+export const DATASETS: readonly DatasetName[] = ['shapes', 'cifar10', 'folder', 'imagenet'];
+export const VGGS: readonly VggName[] = ['vgg11', 'vgg13', 'vgg16', 'vgg19'];
+
+/** Of the commands that open a finished run, as is `precisionOption`. */
+export const deviceOption = (): Option =>
+  new Option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)").argParser(
+    device,
+  );
+
 export const precisionOption = (): Option =>
-  new Option('--precision <name>', "auto, fp32, bf16 or fp16 (default: the run's own)").choices([
-    'auto',
-    'fp32',
-    'bf16',
-    'fp16',
-  ]);
+  new Option('--precision <name>', "auto, fp32, bf16 or fp16 (default: the run's own)").choices(PRECISIONS);
 
 const CACHE_PLACES: readonly CachePlace[] = ['device', 'host', 'disk'];
 

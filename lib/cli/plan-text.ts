@@ -1,4 +1,5 @@
 // A run's plan, for people.
+import { byteSize } from '../format.js';
 import type { LayerTime, RunPlan } from '../training/index.js';
 import { formatTable } from './table.js';
 
@@ -24,30 +25,17 @@ function short(value: number): string {
   return `${(value / size).toPrecision(3)}${unit === '' ? '' : ` ${unit}`}`;
 }
 
-/** "31.5 MiB". */
-function bytes(value: number): string {
-  const [unit, size] = (
-    [
-      ['GiB', 2 ** 30],
-      ['MiB', 2 ** 20],
-      ['KiB', 2 ** 10],
-    ] as const
-  ).find(([, one]) => value >= one) ?? ['B', 1];
-  const number = value / size;
-  return `${number >= 100 || unit === 'B' ? number.toFixed(0) : number.toPrecision(3)} ${unit}`;
-}
-
 /** What is said when a run starts, in a line or two. */
 export function planSummary(plan: RunPlan): string[] {
   const { parameters, multiplyAdds, largest, steps, checkpointBytes, featureBytesOnDisk } = plan;
-  const kept = featureBytesOnDisk === 0 ? '' : `, features up to ${bytes(featureBytesOnDisk)}`;
+  const kept = featureBytesOnDisk === 0 ? '' : `, features up to ${byteSize(featureBytesOnDisk)}`;
   return [
     `${grouped(parameters)} parameters with all heads, ${short(multiplyAdds)} multiply-adds an image in the finished network`,
     ...(largest === null
       ? []
       : [
-          `${grouped(steps)} steps, up to ${bytes(largest.bytes)} of memory at layer ${largest.layer + 1}; ` +
-            `on disk: checkpoints up to ${bytes(checkpointBytes)}${kept}`,
+          `${grouped(steps)} steps, up to ${byteSize(largest.bytes)} of memory at layer ${largest.layer + 1}; ` +
+            `on disk: checkpoints up to ${byteSize(checkpointBytes)}${kept}`,
         ]),
   ];
 }
@@ -80,10 +68,10 @@ export function planTable({ layers }: RunPlan, times: readonly LayerTime[] | nul
         short(layer.multiplyAdds.block),
         short(layer.multiplyAdds.head),
         short(layer.multiplyAdds.frozen),
-        layer.memory === null ? '-' : bytes(layer.memory.step),
-        layer.memory === null ? '-' : bytes(layer.memory.peak),
-        layer.features === null ? '-' : bytes(layer.features.bytes),
-        bytes(layer.checkpoint.finished),
+        layer.memory === null ? '-' : byteSize(layer.memory.step),
+        layer.memory === null ? '-' : byteSize(layer.memory.peak),
+        layer.features === null ? '-' : byteSize(layer.features.bytes),
+        byteSize(layer.checkpoint.finished),
         ...(times === null
           ? []
           : time === undefined
@@ -100,7 +88,7 @@ export function planNotes(plan: RunPlan, times: readonly LayerTime[] | null): st
   return [
     ...planSummary(plan),
     'step, peak: memory of tensors in a training step, and with the evaluation of the test images.' +
-      (plan.imageBytes > 0 ? ` The images take ${bytes(plan.imageBytes)} more.` : ''),
+      (plan.imageBytes > 0 ? ` The images take ${byteSize(plan.imageBytes)} more.` : ''),
     ...(times === null || times.length === 0
       ? []
       : [

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import type { Recipe } from '../training/index.js';
 import { EXIT, messageOf } from './exit.js';
-import { device, integer, precisionOption } from './options.js';
+import { deviceOption, integer, precisionOption } from './options.js';
 
 interface PredictFlags {
   run: string;
@@ -16,7 +16,7 @@ export function predictCommand(): Command {
     .description('the likeliest classes of images')
     .requiredOption('--run <dir>', 'run directory')
     .option('--top <n>', 'classes to name', integer(1), 5)
-    .option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)", device)
+    .addOption(deviceOption())
     .addOption(precisionOption())
     .option('--json', 'one JSON object an image on standard output')
     .argument('<image...>', 'JPEG or PNG files')

@@ -1,14 +1,13 @@
 import { Command, Option } from 'commander';
-import type { Recipe } from '../training/index.js';
+import type { DatasetName, Recipe } from '../training/index.js';
 import { UsageError } from './exit.js';
-import { device, integer, precisionOption } from './options.js';
+import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
 import { formatTable } from './table.js';
-import { DATASET_CHOICES } from './train.js';
 
 interface ProbeFlags {
   run: string;
   layer?: number;
-  dataset?: string;
+  dataset?: DatasetName;
   dataDir?: string;
   trainLimit?: number;
   testLimit?: number;
@@ -24,13 +23,11 @@ export function probeCommand(): Command {
     )
     .requiredOption('--run <dir>', 'run directory')
     .option('--layer <n>', 'layer n alone, from 1 (default: every layer)', integer(1))
-    .addOption(
-      new Option('--dataset <name>', "another data set than the run's, of any classes").choices(DATASET_CHOICES),
-    )
+    .addOption(new Option('--dataset <name>', "another data set than the run's, of any classes").choices(DATASETS))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--train-limit <n>', 'fit to the first n training images', integer(1))
     .option('--test-limit <n>', 'use the first n test images', integer(1))
-    .option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)", device)
+    .addOption(deviceOption())
     .addOption(precisionOption())
     .option('--json', 'one JSON object a layer on standard output')
     .action(run);

@@ -1,5 +1,7 @@
-import { type Options, Presets, SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
+import { byteSize } from '../format.js';
 import type { TrainingEvent } from '../training/events.js';
+import { newBar, Throttle } from './bar.js';
 import { duration, planSummary } from './plan-text.js';
 import { resultTable } from './table.js';
 
@@ -19,20 +21,6 @@ const JSON_INTERVAL_SECONDS = 1;
 export function progressView(options: { json: boolean }): ProgressView {
   if (options.json) return new JsonView();
   return process.stdout.isTTY ? new TerminalView() : new PlainView();
-}
-
-/** Fires at most once in so many seconds. */
-class Throttle {
-  #last = performance.now();
-
-  constructor(readonly seconds: number) {}
-
-  get due(): boolean {
-    const now = performance.now();
-    if (now - this.#last < this.seconds * 1000) return false;
-    this.#last = now;
-    return true;
-  }
 }
 
 /** One JSON object a line on standard output, and nothing else there. */
@@ -55,9 +43,9 @@ const print = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
 
-/** Time left, from the pace of this process. */
+/** Time left, from the pace of the steps since it was made. */
 class TimeLeft {
-  #start = performance.now();
+  readonly #start = performance.now();
   #stepsBefore: number | null = null;
 
   after(event: { stepsDone: number; stepsTotal: number }): string {
@@ -124,7 +112,7 @@ function viewLine(event: TrainingEvent & { type: 'view' }): string {
   const place = { device: 'memory of the GPU', host: 'memory', disk: 'file' }[event.place];
   return (
     `layer ${event.layer + 1}: features of view ${event.view + 1} of ${event.views} kept, ` +
-    `${(event.bytes / 2 ** 20).toFixed(0)} MiB (${place})`
+    `${byteSize(event.bytes)} (${place})`
   );
 }
 
@@ -132,106 +120,41 @@ function scaleLine(event: TrainingEvent & { type: 'scale' }): string {
   return `layer ${event.layer + 1} epoch ${event.epoch + 1} step ${event.step + 1}: gradients overflowed, step left out; loss scale now ${event.scale}`;
 }
 
-/** One line an event, for logs. */
-class PlainView implements ProgressView {
-  readonly #throttle = new Throttle(PLAIN_INTERVAL_SECONDS);
-  readonly #left = new TimeLeft();
-
-  show(event: TrainingEvent): void {
-    switch (event.type) {
-      case 'start':
-        print(describeStart(event));
-        break;
-      case 'step': {
-        const left = this.#left.after(event);
-        if (this.#throttle.due) {
-          print(
-            `layer ${event.layer + 1} epoch ${event.epoch + 1} step ${event.step} of ${event.stepsPerEpoch}: ` +
-              `loss ${event.loss?.toFixed(4) ?? '-'}, top-1 ${event.top1?.toFixed(2) ?? '-'} %, ` +
-              `${Math.round(event.imagesPerSecond)} images/s, about ${left} left`,
-          );
-        }
-        break;
-      }
-      case 'epoch':
-        print(epochLine(event));
-        break;
-      case 'view':
-        print(viewLine(event));
-        break;
-      case 'scale':
-        print(scaleLine(event));
-        break;
-      case 'done':
-        print(describeEnd(event));
-        break;
-    }
+/** The text of an event that is told whole; null for one that is not. */
+function textOf(event: TrainingEvent): string | null {
+  switch (event.type) {
+    case 'start':
+      return describeStart(event);
+    case 'epoch':
+      return epochLine(event);
+    case 'view':
+      return viewLine(event);
+    case 'scale':
+      return scaleLine(event);
+    case 'done':
+      return describeEnd(event);
+    default:
+      return null;
   }
-
-  note(text: string): void {
-    process.stderr.write(`${text}\n`);
-  }
-
-  close(): void {}
 }
 
-/** A bar for the epoch in progress; what is finished stays above it as lines. */
-class TerminalView implements ProgressView {
-  readonly #left = new TimeLeft();
-  #bar: SingleBar | null = null;
+type Step = TrainingEvent & { type: 'step' };
+
+/** Lines for people; how steps are shown is left to what extends it. */
+abstract class TextView implements ProgressView {
+  #left = new TimeLeft();
 
   show(event: TrainingEvent): void {
-    switch (event.type) {
-      case 'start':
-        print(describeStart(event));
-        break;
-      case 'step':
-        this.#step(event);
-        break;
-      case 'epoch':
-        this.close();
-        print(epochLine(event));
-        break;
-      case 'view':
-        this.close();
-        print(viewLine(event));
-        break;
-      case 'scale':
-        this.close();
-        print(scaleLine(event));
-        break;
-      case 'done':
-        print(describeEnd(event));
-        break;
+    // What came before the first step, such as reading the data, says nothing of the steps' pace.
+    if (event.type === 'start') this.#left = new TimeLeft();
+    if (event.type === 'step') {
+      this.showStep(event, this.#left.after(event));
+      return;
     }
-  }
-
-  #step(event: TrainingEvent & { type: 'step' }): void {
-    const payload = {
-      layer: event.layer + 1,
-      epoch: event.epoch + 1,
-      loss: event.loss?.toFixed(3) ?? '-',
-      top1: event.top1?.toFixed(1) ?? '-',
-      speed: Math.round(event.imagesPerSecond),
-      left: this.#left.after(event),
-    };
-    if (this.#bar === null) {
-      const options: Options = {
-        format:
-          'layer {layer} epoch {epoch} {bar} {percentage}% · loss {loss} · top-1 {top1} % · {speed} images/s · {left} left',
-        barsize: 24,
-        fps: 5,
-        hideCursor: true,
-        clearOnComplete: true,
-        linewrap: false,
-        gracefulExit: false,
-        stream: process.stdout,
-      };
-      this.#bar = new SingleBar(options, Presets.shades_classic);
-      this.#bar.start(event.stepsPerEpoch, event.step, payload);
-    } else {
-      this.#bar.update(event.step, payload);
-    }
+    const text = textOf(event);
+    if (text === null) return;
+    this.close();
+    print(text);
   }
 
   note(text: string): void {
@@ -239,7 +162,51 @@ class TerminalView implements ProgressView {
     process.stderr.write(`${text}\n`);
   }
 
-  close(): void {
+  abstract close(): void;
+  protected abstract showStep(event: Step, left: string): void;
+}
+
+/** A line now and then, for logs. */
+class PlainView extends TextView {
+  readonly #throttle = new Throttle(PLAIN_INTERVAL_SECONDS);
+
+  protected override showStep(event: Step, left: string): void {
+    if (!this.#throttle.due) return;
+    print(
+      `layer ${event.layer + 1} epoch ${event.epoch + 1} step ${event.step} of ${event.stepsPerEpoch}: ` +
+        `loss ${event.loss?.toFixed(4) ?? '-'}, top-1 ${event.top1?.toFixed(2) ?? '-'} %, ` +
+        `${Math.round(event.imagesPerSecond)} images/s, about ${left} left`,
+    );
+  }
+
+  override close(): void {}
+}
+
+const BAR_FORMAT =
+  'layer {layer} epoch {epoch} {bar} {percentage}% · loss {loss} · top-1 {top1} % · {speed} images/s · {left} left';
+
+/** A bar for the epoch in progress; what is finished stays above it as lines. */
+class TerminalView extends TextView {
+  #bar: SingleBar | null = null;
+
+  protected override showStep(event: Step, left: string): void {
+    const payload = {
+      layer: event.layer + 1,
+      epoch: event.epoch + 1,
+      loss: event.loss?.toFixed(3) ?? '-',
+      top1: event.top1?.toFixed(1) ?? '-',
+      speed: Math.round(event.imagesPerSecond),
+      left,
+    };
+    if (this.#bar === null) {
+      this.#bar = newBar(BAR_FORMAT, process.stdout);
+      this.#bar.start(event.stepsPerEpoch, event.step, payload);
+    } else {
+      this.#bar.update(event.step, payload);
+    }
+  }
+
+  override close(): void {
     this.#bar?.stop();
     this.#bar = null;
   }

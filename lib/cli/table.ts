@@ -2,12 +2,22 @@ import type { RunResult } from '../evaluation/report/index.js';
 
 const percent = (value: number | null | undefined): string => (value == null ? '-' : value.toFixed(2));
 
-/** Rows of text as columns, numbers to the right. */
-export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)));
-  const line = (cells: readonly string[]) => cells.map((cell, i) => cell.padStart(widths[i]!)).join('  ');
-  return [line(header), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
+type Rows = readonly (readonly string[])[];
+
+/** Rows of text as columns, aligned to the right. */
+export function formatRows(rows: Rows): string {
+  const widths = widthsOf(rows);
+  return rows.map((cells) => cells.map((cell, i) => cell.padStart(widths[i]!)).join('  ')).join('\n');
 }
+
+/** The same under a line of titles. */
+export function formatTable(header: readonly string[], rows: Rows): string {
+  const dashes = widthsOf([header, ...rows]).map((width) => '-'.repeat(width));
+  return formatRows([header, dashes, ...rows]);
+}
+
+const widthsOf = (rows: Rows): number[] =>
+  rows[0]!.map((_, column) => Math.max(...rows.map((cells) => cells[column]!.length)));
 
 /** Accuracy by layer, percentages; layers from 1. */
 export function resultTable(result: RunResult): string {

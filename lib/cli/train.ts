@@ -5,7 +5,7 @@ import { readJsonFile } from '../text-file.js';
 import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
 import { EXIT, exitCodeOf, UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
-import { cacheBudget, device, integer, positiveNumber, readGiven } from './options.js';
+import { cacheBudget, DATASETS, device, integer, PRECISIONS, positiveNumber, readGiven, VGGS } from './options.js';
 import { OutputError, outputFailure } from './output.js';
 import { progressView } from './progress.js';
 import { exitAtOnce } from './thread.js';
@@ -48,9 +48,6 @@ interface TrainFlags extends RecipeFlags {
   json?: boolean;
 }
 
-export const VGG_CHOICES = ['vgg11', 'vgg13', 'vgg16', 'vgg19'];
-export const DATASET_CHOICES = ['shapes', 'cifar10', 'folder', 'imagenet'];
-
 export function trainCommand(): Command {
   return withRecipeFlags(new Command('train').description('train a network and write a run directory'))
     .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
@@ -67,7 +64,7 @@ export function withRecipeFlags(command: Command): Command {
       '--preset <name>',
       'recipe to start from: vgg11-layerwise (default), vgg11-end-to-end, the same of vgg13, vgg16, vgg19, simcnn-k1, -k2, -k3',
     )
-    .addOption(new Option('--model <name>', "another VGG than the preset's").choices(VGG_CHOICES))
+    .addOption(new Option('--model <name>', "another VGG than the preset's").choices(VGGS))
     .addOption(
       new Option('--schedule <name>', 'layer by layer, or all layers as one network').choices([
         'layerwise',
@@ -75,7 +72,7 @@ export function withRecipeFlags(command: Command): Command {
       ]),
     )
     .option('--config <file>', "JSON file whose values replace those of the preset, or a run's config.json")
-    .addOption(new Option('--dataset <name>', 'data set; its preset recipe goes with it').choices(DATASET_CHOICES))
+    .addOption(new Option('--dataset <name>', 'data set; its preset recipe goes with it').choices(DATASETS))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--epochs <n>', 'epochs of each layer', integer(1))
     .option('--batch-size <n>', 'images in a step', integer(1))
@@ -93,7 +90,7 @@ export function withRecipeFlags(command: Command): Command {
     .option('--test-limit <n>', 'use the first n test images', integer(1))
     .option('--seed <n>', 'seed of weights, order and augmentation', integer(0))
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
-    .addOption(new Option('--precision <name>', 'of the forward pass').choices(['auto', 'fp32', 'bf16', 'fp16']))
+    .addOption(new Option('--precision <name>', 'of the forward pass').choices(PRECISIONS))
     .option(
       '--views <n>',
       'augmented views of each image, the same for all layers, whose features are kept',

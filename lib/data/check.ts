@@ -9,10 +9,8 @@ import { surveyImageNet } from './imagenet.js';
 import { type LabelledImages, pathOf } from './labelled-images.js';
 import { forEachIndex } from './parallel.js';
 
-export const CHECKED_DATASETS = ['folder', 'imagenet', 'cifar10'] as const;
-
 export interface CheckDatasetOptions extends DecodeOptions {
-  readonly name: (typeof CHECKED_DATASETS)[number];
+  readonly name: 'folder' | 'imagenet' | 'cifar10';
   readonly dataDir: string;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (progress: { done: number; total: number }) => void;
@@ -56,7 +54,7 @@ export async function checkDataset(options: CheckDatasetOptions): Promise<Datase
   const { name, dataDir, signal } = options;
   requireMaxPixels(options.maxPixels);
   try {
-    if (name === 'cifar10') return await checkCifar10(dataDir);
+    if (name === 'cifar10') return await checkCifar10(dataDir, signal);
     const survey = await (name === 'folder' ? surveyImageFolder : surveyImageNet)({ dataDir, signal });
     return { name, dataDir, ...(await checkFiles(survey, options)) };
   } catch (error) {
@@ -70,8 +68,8 @@ export async function checkDataset(options: CheckDatasetOptions): Promise<Datase
 
 const NO_FILES = { passedOver: 0, smallest: null, largest: null };
 
-async function checkCifar10(dataDir: string): Promise<DatasetCheck> {
-  const { classes, train, test } = await readCifar10({ dataDir });
+async function checkCifar10(dataDir: string, signal: AbortSignal | undefined): Promise<DatasetCheck> {
+  const { classes, train, test } = await readCifar10({ dataDir, signal });
   const part = (name: CheckedPart['part'], { count, labels }: LabelledImages): CheckedPart => ({
     ...{ part: name, images: count },
     perClass: countBy(Array.from(labels, (label) => classes[label]!)),
@@ -112,7 +110,7 @@ async function checkFiles(
         }
         onProgress?.({ done: ++done, total });
       },
-      signal,
+      { signal },
     );
     // Sparse: only what is there is visited, in the order of the list.
     problems.push(...failures.filter(() => true));

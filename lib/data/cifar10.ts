@@ -1,11 +1,13 @@
 import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readRegion } from '../files.js';
-import { DataError } from './errors.js';
+import { DataError, throwIfCancelled } from './errors.js';
+import { fileSystemError } from './file-errors.js';
 import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
+import type { SelectionOptions } from './reading-options.js';
 
-export const CIFAR10_CLASSES: readonly string[] = [
+const CIFAR10_CLASSES: readonly string[] = [
   'airplane',
   'automobile',
   'bird',
@@ -31,14 +33,10 @@ const MAX_CLASS_NAMES_BYTES = 4096;
 const TRAIN_BATCHES = ['data_batch_1', 'data_batch_2', 'data_batch_3', 'data_batch_4', 'data_batch_5'];
 const TEST_BATCHES = ['test_batch'];
 
-export interface ReadCifar10Options {
+/** Batches beyond a limit are not read, only looked for. */
+export interface ReadCifar10Options extends SelectionOptions {
   /** Holds `cifar-10-batches-bin` or `cifar-10-batches-py`, or is one of the two. */
   readonly dataDir: string;
-  /** At most the first n images; batches beyond them are not read, only looked for. */
-  readonly trainLimit?: number | undefined;
-  readonly testLimit?: number | undefined;
-  /** Reads the test images alone; default: false. */
-  readonly testOnly?: boolean | undefined;
   /** Images in each file: 10,000 in the official files. For tests. */
   readonly recordsPerBatch?: number;
 }
@@ -46,17 +44,18 @@ export interface ReadCifar10Options {
 /**
  * Reads CIFAR-10 in its official binary or, where that is not there, its official Python layout: images [n, 3, 32, 32].
  *
- * Throws `DataError` naming the file: DATA_NOT_FOUND for a missing folder or batch, DATA_CORRUPT for a wrong size or a label
- * over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind.
+ * Throws `DataError` naming the file: DATA_NOT_FOUND for a missing folder or batch, DATA_UNREADABLE for a file that the
+ * system does not give, DATA_CORRUPT for a wrong size or a label over 9, DATA_UNSUPPORTED for a pickle that is not of the official kind,
+ * DATA_CANCELLED on `signal`.
  */
 export async function readCifar10(options: ReadCifar10Options): Promise<Dataset<LabelledImages>> {
-  const { dataDir, trainLimit, testLimit, testOnly = false, recordsPerBatch = RECORDS_PER_BATCH } = options;
+  const { dataDir, trainLimit, testLimit, testOnly = false, signal, recordsPerBatch = RECORDS_PER_BATCH } = options;
   const layout = await findLayout(dataDir);
   const trainBatches = testOnly ? [] : TRAIN_BATCHES;
   await requireBatches(layout, [...trainBatches, ...TEST_BATCHES], recordsPerBatch);
   await requireClassNames(layout);
-  const read = (batches: readonly string[], limit: number | undefined) =>
-    readBatches(layout, batches, recordsPerBatch, limit ?? Number.POSITIVE_INFINITY);
+  const read = (batches: readonly string[], limit = Number.POSITIVE_INFINITY) =>
+    readBatches(layout, batches, { recordsPerBatch, limit, signal });
   return {
     name: 'cifar10',
     title: 'CIFAR-10',
@@ -142,7 +141,7 @@ async function requireBatches(layout: Layout, batches: readonly string[], record
 async function requireClassNames({ classNames }: Layout): Promise<void> {
   const size = classNames === undefined ? undefined : await fileSize(classNames);
   if (classNames === undefined || size === undefined) return;
-  const text = size > MAX_CLASS_NAMES_BYTES ? '' : await readFile(classNames, 'utf8');
+  const text = size > MAX_CLASS_NAMES_BYTES ? '' : await givenBySystem(classNames, () => readFile(classNames, 'utf8'));
   const names = text.split(/\r?\n/).filter((line) => line !== '');
   if (names.join() !== CIFAR10_CLASSES.join()) {
     throw new DataError('DATA_CORRUPT', `${classNames} does not list the ten classes of CIFAR-10`);
@@ -152,18 +151,18 @@ async function requireClassNames({ classNames }: Layout): Promise<void> {
 async function readBatches(
   layout: Layout,
   batches: readonly string[],
-  recordsPerBatch: number,
-  limit: number,
+  { recordsPerBatch, limit, signal }: { recordsPerBatch: number; limit: number; signal: AbortSignal | undefined },
 ): Promise<LabelledImages> {
   const count = Math.min(limit, batches.length * recordsPerBatch);
   const images = new Uint8Array(count * IMAGE_LENGTH);
   const labels = new Uint8Array(count);
   for (let start = 0; start < count; start += recordsPerBatch) {
+    throwIfCancelled(signal);
     const file = layout.fileOf(batches[start / recordsPerBatch]!);
     const end = Math.min(start + recordsPerBatch, count);
     const batchLabels = labels.subarray(start, end);
     const batchImages = images.subarray(start * IMAGE_LENGTH, end * IMAGE_LENGTH);
-    await layout.read(file, recordsPerBatch, end - start, batchImages, batchLabels);
+    await givenBySystem(file, () => layout.read(file, recordsPerBatch, end - start, batchImages, batchLabels));
     requireLabels(file, batchLabels);
   }
   return { images, labels, count, channels: 3, height: SIDE, width: SIDE };
@@ -248,7 +247,22 @@ async function readStart(file: string, length: number): Promise<Uint8Array> {
   return bytes;
 }
 
+/** Bytes; undefined where there is no file. */
 async function fileSize(file: string): Promise<number | undefined> {
-  const found = await stat(file).catch(() => undefined);
-  return found?.isFile() ? found.size : undefined;
+  try {
+    const found = await stat(file);
+    return found.isFile() ? found.size : undefined;
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw fileSystemError(file, error, 'file');
+  }
+}
+
+/** Does `work` on a file; throws `fileSystemError` where the system refuses it. */
+async function givenBySystem<T>(file: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).syscall === undefined ? error : fileSystemError(file, error, 'file');
+  }
 }

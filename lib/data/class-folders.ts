@@ -7,6 +7,7 @@ import { fileSystemError, shown, shownBytes } from './file-errors.js';
 import { readFileKind } from './file-kind.js';
 import type { ImageFiles } from './labelled-images.js';
 import { forEachIndex } from './parallel.js';
+import type { SelectionOptions } from './reading-options.js';
 
 /** Files of these names are images by their name; one without any is looked into. */
 const EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png']);
@@ -20,17 +21,12 @@ const SYSTEM_NAMES: ReadonlySet<string> = new Set([
 /** Problems that an error's message names. */
 const NAMED_PROBLEMS = 5;
 
-export interface ListClassFoldersOptions {
+/** With `testOnly` the folders of the test images name the classes. */
+export interface ListClassFoldersOptions extends SelectionOptions {
   /** Holds train/ and a folder of test images, each with one folder a class. */
   readonly dataDir: string;
   /** Names of the folder of test images; the first that is there is taken. */
   readonly testNames: readonly [string, string];
-  /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
-  readonly trainLimit?: number | undefined;
-  readonly testLimit?: number | undefined;
-  /** Lists the test images alone, whose folders then name the classes; default: false. */
-  readonly testOnly?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
   /** The class, by index, of each file of a test folder without class folders; such a folder is refused by default. */
   readonly labelFlatTest?: (test: FlatFolder) => Promise<readonly number[]>;
 }
@@ -244,7 +240,7 @@ class Survey {
         });
         this.passedOver += folder.passedOver;
       },
-      this.#signal,
+      { signal: this.#signal },
     );
     this.problems.push(...problemsOf.flat());
     return classes;

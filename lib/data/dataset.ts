@@ -10,11 +10,11 @@ import {
   type LabelledImages,
 } from './labelled-images.js';
 import { requireMemory } from './memory.js';
+import type { SelectionOptions } from './reading-options.js';
 import { generateShapes, SHAPES_CLASSES } from './shapes.js';
 
-export const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
-export type DatasetName = (typeof DATASET_NAMES)[number];
-type InMemory = Exclude<DatasetName, 'imagenet'>;
+const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
+type InMemory = Exclude<(typeof DATASET_NAMES)[number], 'imagenet'>;
 
 export interface LoadDatasetOptions extends BadImageOptions {
   /** One of `DATASET_NAMES`. */
@@ -37,12 +37,12 @@ export interface LoadDatasetOptions extends BadImageOptions {
   readonly maxPixels?: number;
   /** Reads the test images alone: `train` is empty, and may be missing on disk. The classes are then those of the test images; default: false. */
   readonly testOnly?: boolean;
-  /** Cancels listing and reading. */
+  /** Cancels listing, reading and drawing. */
   readonly signal?: AbortSignal;
 }
 
 /** Sizes of `shapes` where no limit is given. */
-export const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
+const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
 
 /**
  * Loads a data set: into memory, or, of `imagenet`, the names of its files, which are read while they are used.
@@ -67,12 +67,12 @@ export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset>
     case 'shapes':
       requireSide32(name, imageSize, testResize);
       requireFail(name, onBadImage);
-      return loadShapes({ trainLimit, testLimit, testOnly, seed });
+      return loadShapes({ trainLimit, testLimit, testOnly, seed, signal });
     case 'cifar10':
       requireSide32(name, imageSize, testResize);
       requireFail(name, onBadImage);
       requireMemory32(Math.min(trainLimit ?? 50_000, 50_000), Math.min(testLimit ?? 10_000, 10_000));
-      return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit, testOnly });
+      return readCifar10({ dataDir: requireDataDir(name, dataDir), trainLimit, testLimit, testOnly, signal });
     case 'folder':
       return readImageFolder({ dataDir: requireDataDir(name, dataDir), ...files });
     case 'imagenet':
@@ -95,24 +95,22 @@ export function take(images: LabelledImages, n: number): LabelledImages {
   };
 }
 
-interface ShapesLimits {
-  trainLimit?: number | undefined;
-  testLimit?: number | undefined;
-  testOnly?: boolean | undefined;
-  seed?: number | undefined;
+interface LoadShapesOptions extends SelectionOptions {
+  readonly seed?: number | undefined;
 }
 
-function loadShapes({ trainLimit, testLimit, testOnly = false, seed = 0 }: ShapesLimits): Dataset<LabelledImages> {
+async function loadShapes(options: LoadShapesOptions): Promise<Dataset<LabelledImages>> {
+  const { trainLimit, testLimit, testOnly = false, seed = 0, signal } = options;
   const counts = { train: trainLimit ?? SHAPES_DEFAULT_COUNT.train, test: testLimit ?? SHAPES_DEFAULT_COUNT.test };
   requireMemory32(testOnly ? 0 : counts.train, counts.test);
-  const test = generateShapes({ split: 'test', count: counts.test, seed });
+  const test = await generateShapes({ split: 'test', count: counts.test, seed, signal });
   return {
     name: 'shapes',
     title: 'shapes',
     classes: SHAPES_CLASSES,
     train: testOnly
       ? { ...test, images: new Uint8Array(0), labels: new Uint8Array(0), count: 0 }
-      : generateShapes({ split: 'train', count: counts.train, seed }),
+      : await generateShapes({ split: 'train', count: counts.train, seed, signal }),
     test,
     normalization: { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
   };

@@ -5,25 +5,15 @@ import { IMAGENET_NORMALIZATION } from './imagenet.js';
 import type { BadImageOptions, Dataset, LabelledImages } from './labelled-images.js';
 import { requireMemory } from './memory.js';
 import { forEachIndex } from './parallel.js';
+import type { ImageFileOptions } from './reading-options.js';
 
 const DEFAULT_SIDE = 32;
 const TEST_NAMES = ['test', 'val'] as const;
 
-export interface ReadImageFolderOptions extends BadImageOptions {
+/** `imageSize` is 32 by default. */
+export interface ReadImageFolderOptions extends ImageFileOptions {
   /** Holds train/ and test/ (or val/, where there is no test/), each with one folder a class. */
   readonly dataDir: string;
-  /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
-  readonly trainLimit?: number | undefined;
-  readonly testLimit?: number | undefined;
-  /** Reads the test images alone; default: false. */
-  readonly testOnly?: boolean | undefined;
-  /** Pixels a side; 32 by default. */
-  readonly imageSize?: number | undefined;
-  /** Pixels that the shorter side of a test image is scaled to before its centre is cut out; `imageSize` by default. */
-  readonly testResize?: number | undefined;
-  /** Width times height of the largest image that is decoded; that of `readImage` by default. */
-  readonly maxPixels?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -87,7 +77,7 @@ async function readImages(
       const pixels = await readable.read(index, (file) => decodeCentre(file, size, resize, { maxPixels }));
       images.set(planar(pixels, size * size), index * imageLength);
     },
-    signal,
+    { signal },
   );
   return { images, labels, count, channels: 3, height: size, width: size };
 }

@@ -2,9 +2,10 @@
 // told apart. Of image files names and sizes count, which are there without opening them; of images in memory the pixels.
 import { createHash, type Hash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { Dataset, DatasetPart, ImageFiles, LabelledImages } from './labelled-images.js';
+import { serveEventLoop } from './event-loop.js';
+import { type Dataset, type DatasetPart, type ImageFiles, type LabelledImages, pathOf } from './labelled-images.js';
 import { isImageFiles } from './open-images.js';
+import { forEachIndex } from './parallel.js';
 
 export interface PartIdentity {
   /** Images, after the limit. */
@@ -25,13 +26,31 @@ export interface DataIdentity {
   readonly test: PartIdentity;
 }
 
-/** Reads the size of every image file, or all pixels in memory; the event loop is served in between. */
-export async function identifyDataset({ classes, train, test }: Dataset): Promise<DataIdentity> {
-  return { train: await identifyPart(train, classes.length), test: await identifyPart(test, classes.length) };
+interface IdentifyOptions {
+  readonly signal?: AbortSignal | undefined;
 }
 
-export function identifyPart(part: DatasetPart, classes: number): Promise<PartIdentity> {
-  return isImageFiles(part) ? identifyFiles(part, classes) : identifyPixels(part, classes);
+/**
+ * Reads the size of every image file, or all pixels in memory; the event loop is served in between. Throws `DataError`
+ * (DATA_CANCELLED) on `signal`.
+ */
+export async function identifyDataset(
+  { classes, train, test }: Dataset,
+  options: IdentifyOptions = {},
+): Promise<DataIdentity> {
+  return {
+    train: await identifyPart(train, classes.length, options),
+    test: await identifyPart(test, classes.length, options),
+  };
+}
+
+/** The same of one part; `classes` is how many the data set has. */
+export function identifyPart(
+  part: DatasetPart,
+  classes: number,
+  { signal }: IdentifyOptions = {},
+): Promise<PartIdentity> {
+  return isImageFiles(part) ? identifyFiles(part, classes, signal) : identifyPixels(part, classes, signal);
 }
 
 /** Classes, by label, whose images are no longer what they were, and how. */
@@ -66,46 +85,59 @@ export function compareParts(before: PartIdentity, after: PartIdentity): PartCha
   return { missing, added, renamed, changed, reordered };
 }
 
-const AT_ONCE = 64;
+/** Names between which the event loop is served: some milliseconds. */
+const NAMES_AT_A_TIME = 4096;
 
-async function identifyFiles(files: ImageFiles, classes: number): Promise<PartIdentity> {
+async function identifyFiles(
+  files: ImageFiles,
+  classes: number,
+  signal: AbortSignal | undefined,
+): Promise<PartIdentity> {
   const { count, labels, names: fileNames } = files;
-  const sizes = await sizesOf(files);
+  const sizes = await sizesOf(files, signal);
   const names = newHashes(classes);
   const bytes = newHashes(classes);
   for (let i = 0; i < count; i++) {
     const label = labels[i]!;
     names[label]!.update(`${fileNames[i]}\0`);
     bytes[label]!.update(`${sizes[i]}\0`);
+    if (i % NAMES_AT_A_TIME === 0) await serveEventLoop(signal);
   }
   return summarise(files, classes, { names, sizes: bytes });
 }
 
+/** Little but waiting, most of all for a disk on a network. */
+const SIZES_AT_ONCE = 64;
+
 /** In bytes; -1 for a file that is gone, whose reader will name it. */
-async function sizesOf({ root, folders, names, labels, count }: ImageFiles): Promise<Float64Array> {
-  const sizes = new Float64Array(count);
-  let next = 0;
-  const lookInTurn = async (): Promise<void> => {
-    while (next < count) {
-      const i = next++;
-      const found = await stat(join(root, folders[labels[i]!]!, names[i]!)).catch(() => null);
-      sizes[i] = found?.size ?? -1;
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, lookInTurn));
+async function sizesOf(files: ImageFiles, signal: AbortSignal | undefined): Promise<Float64Array> {
+  const sizes = new Float64Array(files.count);
+  await forEachIndex(
+    files.count,
+    async (index) => {
+      const found = await stat(pathOf(files, index)).catch(() => null);
+      sizes[index] = found?.size ?? -1;
+    },
+    { signal, atOnce: SIZES_AT_ONCE },
+  );
   return sizes;
 }
 
-const BYTES_AT_ONCE = 2 ** 24;
+/** Bytes of pixels likewise. */
+const BYTES_AT_A_TIME = 2 ** 24;
 
-async function identifyPixels(part: LabelledImages, classes: number): Promise<PartIdentity> {
+async function identifyPixels(
+  part: LabelledImages,
+  classes: number,
+  signal: AbortSignal | undefined,
+): Promise<PartIdentity> {
   const { images, labels, count, channels, height, width } = part;
   const length = channels * height * width;
-  const pause = Math.max(1, Math.floor(BYTES_AT_ONCE / length));
+  const atATime = Math.max(1, Math.floor(BYTES_AT_A_TIME / length));
   const pixels = newHashes(classes);
   for (let i = 0; i < count; i++) {
     pixels[labels[i]!]!.update(images.subarray(i * length, (i + 1) * length));
-    if (i % pause === 0) await new Promise((resolve) => setImmediate(resolve));
+    if (i % atATime === 0) await serveEventLoop(signal);
   }
   return summarise(part, classes, { pixels });
 }

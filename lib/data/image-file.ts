@@ -9,7 +9,7 @@ const MAX_SIDE = 4096;
  * Pixels of the largest image that is decoded by default: where Pillow, and so torchvision, refuses an image as a
  * decompression bomb (twice the pixels of 256 MiB of RGB).
  */
-export const DEFAULT_MAX_PIXELS = 178_956_970;
+const DEFAULT_MAX_PIXELS = 178_956_970;
 
 /** A rectangle of pixels of an image that stands upright. */
 export interface Region {
@@ -92,7 +92,7 @@ export async function decodeWhole(
 }
 
 /** What a file's header says of the image, after it was turned upright. */
-export interface ImageHeader {
+interface ImageHeader {
   readonly width: number;
   readonly height: number;
   readonly hasAlpha: boolean;
@@ -105,7 +105,7 @@ async function decode(
   { maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions,
   view: View,
 ): Promise<Uint8Array> {
-  // Loaded here so that who reads no image files does without it.
+  // Loaded here, so that a program that reads no image files does not need it.
   const { default: sharp } = await import('sharp');
   let header: ImageHeader;
   try {

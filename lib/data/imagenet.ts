@@ -7,7 +7,8 @@ import {
   surveyClassFolders,
 } from './class-folders.js';
 import { requireMaxPixels, requireResize, requireSide } from './image-file.js';
-import type { BadImageOptions, Dataset, ImageFiles, Normalization } from './labelled-images.js';
+import type { Dataset, ImageFiles, Normalization } from './labelled-images.js';
+import type { ImageFileOptions } from './reading-options.js';
 import { readValidationLabels } from './validation-labels.js';
 
 const DEFAULT_SIDE = 224;
@@ -18,25 +19,14 @@ const KAGGLE_FOLDER = join('ILSVRC', 'Data', 'CLS-LOC');
 /** Mean and standard deviation of ImageNet's training images, as published with torchvision's models. */
 export const IMAGENET_NORMALIZATION: Normalization = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
-export interface ListImageNetOptions extends BadImageOptions {
+/** `imageSize` is 224 by default. */
+export interface ListImageNetOptions extends ImageFileOptions {
   /**
    * Holds train/ and val/ (or test/, where there is no val/), each with one folder a class, named by its WordNet id; or is
    * what Kaggle's archive unpacks to. val/ may hold all images itself, with a file of their classes (`readValidationLabels`)
    * beside it.
    */
   readonly dataDir: string;
-  /** At most the first n images, which are spread over the classes: the first of each, then the second of each. */
-  readonly trainLimit?: number | undefined;
-  readonly testLimit?: number | undefined;
-  /** Reads the test images alone; default: false. */
-  readonly testOnly?: boolean | undefined;
-  /** Pixels a side; 224 by default. */
-  readonly imageSize?: number | undefined;
-  /** Pixels that the shorter side is scaled to before the centre is cut out, in evaluation; `imageSize` by default. */
-  readonly testResize?: number | undefined;
-  /** Width times height of the largest image that is decoded; that of `readImage` by default. */
-  readonly maxPixels?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /**

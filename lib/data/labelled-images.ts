@@ -5,7 +5,7 @@ import { DataError } from './errors.js';
 export interface LabelledImages {
   /** [count, channels, height, width], row-major, 0 to 255. */
   readonly images: Uint8Array;
-  /** [count]: places in the data set's list of classes. */
+  /** [count]: indices into the data set's classes. */
   readonly labels: Uint8Array | Int32Array;
   readonly count: number;
   /** Always 3: red, green, blue. */
@@ -41,7 +41,7 @@ export interface ImageFiles extends BadImageOptions {
   readonly folders: readonly string[];
   /** [count]: names of the files, each in the folder of its class. */
   readonly names: readonly string[];
-  /** [count]: places in the data set's list of classes. */
+  /** [count]: indices into the data set's classes. */
   readonly labels: Uint8Array | Int32Array;
   readonly count: number;
   /** Pixels a side of what the files are made into. */

@@ -1,5 +1,6 @@
 import { constants } from 'node:buffer';
 import { availableMemory } from '../../scripts/support/limits.mjs';
+import { gibibytes } from '../format.js';
 import { DataError } from './errors.js';
 
 export interface RequireMemoryOptions {
@@ -28,9 +29,4 @@ export function requireMemory({ what, bytes, instead, usable = availableMemory()
     'DATA_ARGUMENT',
     `${what} take ${gibibytes(needed)} of memory (array and tensor), but ${reason}: ${instead}`,
   );
-}
-
-function gibibytes(bytes: number): string {
-  const value = bytes / 2 ** 30;
-  return `${value >= 100 ? value.toFixed(0) : value.toPrecision(3)} GiB`;
 }

@@ -7,7 +7,7 @@ import { StreamedImages } from './streamed-images.js';
 
 export interface OpenImagesOptions {
   readonly device: Device;
-  /** Whether training shows random parts of the files, scaled; false unless told. */
+  /** Whether training shows random parts of the files, scaled; default: false. */
   readonly randomResizedCrop?: boolean;
 }
 

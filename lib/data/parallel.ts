@@ -1,17 +1,17 @@
 import { usableProcessors } from '../../scripts/support/limits.mjs';
 import { throwIfCancelled } from './errors.js';
 
-/** Files read at once: sharp decodes on its own threads, and a few at a time keep them busy without holding many images. */
-export const FILES_AT_ONCE = 2 * usableProcessors();
+/** Images are decoded on the threads of Node's pool: a few at a time keep them busy without holding many images. */
+const IMAGES_AT_ONCE = 2 * usableProcessors();
 
 /**
- * Calls `work` for each index below `count`, some at once, in order. After a failure or on `signal` no other is started;
- * rejects with the first failure, or DATA_CANCELLED, when those under way have ended.
+ * Calls `work` for each index below `count`, in order, `atOnce` of them at a time. After a failure or on `signal` no other
+ * is started; rejects with the first failure, or DATA_CANCELLED, when those under way have ended.
  */
 export async function forEachIndex(
   count: number,
   work: (index: number) => Promise<void>,
-  signal: AbortSignal | undefined,
+  { signal, atOnce = IMAGES_AT_ONCE }: { signal: AbortSignal | undefined; atOnce?: number },
 ): Promise<void> {
   let next = 0;
   let failed = false;
@@ -26,7 +26,7 @@ export async function forEachIndex(
       throw error;
     }
   };
-  const outcomes = await Promise.allSettled(Array.from({ length: FILES_AT_ONCE }, inTurn));
+  const outcomes = await Promise.allSettled(Array.from({ length: atOnce }, inTurn));
   const failure = outcomes.find((outcome) => outcome.status === 'rejected');
   if (failure) throw failure.reason;
 }

@@ -1,10 +1,11 @@
 import { Canvas, type Direction, FORMS, type Form, type Rgb, TEXTURES, type Texture } from './canvas.js';
 import { DataError } from './errors.js';
+import { serveEventLoop } from './event-loop.js';
 import type { LabelledImages } from './labelled-images.js';
 import { KEY_DOMAIN, philox4x32, seedWords } from './philox.js';
 
 /** Pixels along each side of an image of `shapes`. */
-export const SHAPES_SIDE = 32;
+const SHAPES_SIDE = 32;
 
 /** A class is a texture and a form: neither alone tells it, and both are the same in a mirror. */
 const KINDS: readonly { name: string; form: Form; texture: Texture }[] = Object.entries(TEXTURES).flatMap(
@@ -18,6 +19,8 @@ export const SHAPES_CLASSES: readonly string[] = KINDS.map(({ name }) => name);
 const SPLITS = { train: 0, test: 1 } as const;
 /** 3 GiB of pixels. */
 const MAX_COUNT = 2 ** 20;
+/** Images between which the event loop is served: some twenty milliseconds. */
+const IMAGES_AT_A_TIME = 128;
 
 export interface ShapesOptions {
   readonly split: keyof typeof SPLITS;
@@ -25,6 +28,7 @@ export interface ShapesOptions {
   readonly count: number;
   /** Any integer from 0 to 2^53 - 1; 0 by default. */
   readonly seed?: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -34,9 +38,9 @@ export interface ShapesOptions {
  * One large figure, whose form and texture are the class, among smaller figures of any form and texture and bars before and
  * behind it, on a gradient, under noise. Place, size, rotation and colours are random and say nothing about the class.
  *
- * Throws `DataError` (DATA_ARGUMENT) for a count below 1 or above 2^20, or a bad seed.
+ * Throws `DataError`: DATA_ARGUMENT for a count below 1 or above 2^20, or a bad seed; DATA_CANCELLED on `signal`.
  */
-export function generateShapes({ split, count, seed = 0 }: ShapesOptions): LabelledImages {
+export async function generateShapes({ split, count, seed = 0, signal }: ShapesOptions): Promise<LabelledImages> {
   if (!Number.isInteger(count) || count < 1 || count > MAX_COUNT) {
     throw new DataError(
       'DATA_ARGUMENT',
@@ -49,6 +53,7 @@ export function generateShapes({ split, count, seed = 0 }: ShapesOptions): Label
   const canvas = new Canvas(SHAPES_SIDE);
   const random = new ImageRandom(seed, SPLITS[split]);
   for (let index = 0; index < count; index++) {
+    if (index % IMAGES_AT_A_TIME === 0) await serveEventLoop(signal);
     const label = index % KINDS.length;
     labels[index] = label;
     random.startImage(index);

@@ -11,9 +11,9 @@ export interface StreamedImagesOptions {
   readonly device: Device;
   /** Whether training shows parts of the images, drawn as in `drawResizedCrop`; else it shows what evaluation shows. */
   readonly randomResizedCrop: boolean;
-  /** Batches decoded ahead of the one in use; 4 unless told, or fewer (but 1) where they would take more than 256 MiB. */
+  /** Batches decoded ahead of the one in use; default: 4, or fewer, but at least 1, where 4 would take more than 256 MiB. */
   readonly ahead?: number;
-  /** Files decoded at once; sixteen for each thread of Node's pool (UV_THREADPOOL_SIZE) unless told. */
+  /** Files decoded at once; default: sixteen for each thread of Node's pool (UV_THREADPOOL_SIZE). */
   readonly concurrency?: number;
 }
 

@@ -1,6 +1,6 @@
 // The classes of ImageNet's validation images where they lie in one folder, as they are distributed.
-import { readFile } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
+import { readLines, TextFileError } from '../text-file.js';
 import type { FlatFolder } from './class-folders.js';
 import { DataError } from './errors.js';
 import { fileSystemError, shown } from './file-errors.js';
@@ -19,7 +19,7 @@ interface Context {
 
 interface TextFile {
   readonly path: string;
-  /** Without line ends; empty lines are left out. */
+  /** As of `readLines`. */
   readonly lines: readonly string[];
 }
 
@@ -120,6 +120,7 @@ async function readPairs(
 function byName({ path, lines }: TextFile): (image: string) => string | undefined {
   const classes = new Map<string, string>();
   lines.forEach((line, at) => {
+    if (line === '') return;
     const [name, label] = line.split(/[\s,;]+/);
     if (name === undefined || label === undefined || label === '') {
       throw new DataError(
@@ -148,7 +149,8 @@ function byNumber({ path }: TextFile, labels: readonly string[]): (image: string
         `${shown(path)} goes by numbers: expected images such as ILSVRC2012_val_00000001.JPEG, got ${shown(image)}`,
       );
     }
-    return labels[Number(number) - 1];
+    // An empty line is that of an image without a class.
+    return labels[Number(number) - 1] || undefined;
   };
 }
 
@@ -182,25 +184,15 @@ async function find(names: readonly string[], folders: readonly string[]): Promi
     for (const name of names) {
       const path = join(folder, name);
       try {
-        return { path, lines: linesOf(path, await readFile(path)) };
+        return { path, lines: await readLines(path) };
       } catch (error) {
-        if (error instanceof DataError) throw error;
-        if (!['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) {
-          throw fileSystemError(path, error, 'file');
-        }
+        if (!(error instanceof TextFileError)) throw error;
+        const { code, syscall } = (error.cause ?? {}) as NodeJS.ErrnoException;
+        if (code === 'ENOENT' || code === 'ENOTDIR') continue;
+        if (syscall !== undefined) throw fileSystemError(path, error.cause, 'file');
+        throw new DataError('DATA_CORRUPT', shown(error.message), { cause: error, path });
       }
     }
   }
   return null;
-}
-
-/** UTF-8, or UTF-16 with a byte-order mark. */
-function linesOf(path: string, bytes: Uint8Array): string[] {
-  const encoding = { '255,254': 'utf-16le', '254,255': 'utf-16be' }[bytes.subarray(0, 2).join()] ?? 'utf-8';
-  try {
-    const text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
-    return text.split(/\r?\n/).flatMap((line) => line.trim() || []);
-  } catch (error) {
-    throw new DataError('DATA_CORRUPT', `${shown(path)} is no text in UTF-8 or UTF-16`, { cause: error });
-  }
 }

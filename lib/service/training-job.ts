@@ -44,8 +44,8 @@ interface JobEvents {
 }
 
 /**
- * A run of the trainer in a worker thread: the event loop of the caller stays free. The threads of the CPU's kernels are
- * a budget of the whole process, so give concurrent jobs their share with the recipe's `threads`.
+ * A run of the trainer in a worker thread: the event loop of the caller stays free. Each job uses all processors by default:
+ * give jobs that run at once their share with the recipe's `threads`.
  */
 export class TrainingJob extends EventEmitter<JobEvents> {
   /** The finished run; rejects with TrainingJobError. */
@@ -73,7 +73,7 @@ export class TrainingJob extends EventEmitter<JobEvents> {
     this.outcome.catch(() => {});
   }
 
-  /** Starts a run that makes the run directory `out` (default: a new one under runs/), with layers taken from a finished run where told. */
+  /** Starts a run that makes the run directory `out` (default: a new one under runs/); `startFrom` takes layers of a finished run. */
   static train(input: { recipe: Recipe; out?: string; startFrom?: StartFrom } & JobOptions): TrainingJob {
     const { recipe, out, startFrom, ...options } = input;
     return new TrainingJob({

@@ -1,7 +1,7 @@
 // The worker thread of a training job: its own addon environment, its own tensors, no event loop of anybody else's.
 import { parentPort, workerData } from 'node:worker_threads';
 import { onLibTorchMessage } from '../tensor/index.js';
-import { resume, train } from '../training/index.js';
+import { resume, type TrainingEvent, train } from '../training/index.js';
 import { type FromWorker, type JobInput, type ToWorker, toSend } from './messages.js';
 
 const port = parentPort!;
@@ -18,8 +18,7 @@ port.on('message', (message: ToWorker) => {
 try {
   const options = {
     signal: controller.signal,
-    onEvent: (event: Parameters<NonNullable<Parameters<typeof train>[0]['onEvent']>>[0]) =>
-      send({ type: 'event', event }),
+    onEvent: (event: TrainingEvent) => send({ type: 'event', event }),
     ...input.options,
   };
   const outcome =

@@ -1,9 +1,10 @@
 // Where the features of the frozen layers are kept: decided before a run begins, so that it cannot fail for want of room.
 import { availableMemory } from '../../scripts/support/limits.mjs';
+import { gibibytes } from '../format.js';
 import type { Network } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { type Device, isCuda, scope, zeros } from '../tensor/index.js';
-import { FeatureCacheError, gibibytes } from './errors.js';
+import { FeatureCacheError } from './errors.js';
 import { type RowFormat, rowBytes } from './feature-storage.js';
 import { frozenDtype, type Precision } from './precision.js';
 import type { Recipe } from './recipe.js';

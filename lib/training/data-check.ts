@@ -43,12 +43,12 @@ export async function checkData(
   directory: string,
   config: RunConfig,
   dataset: Dataset,
-  { acceptChangedData = false }: { acceptChangedData?: boolean | undefined } = {},
+  { acceptChangedData = false, signal }: { acceptChangedData?: boolean | undefined; signal?: AbortSignal } = {},
 ): Promise<CheckedData> {
   const refuse = (problem: string, mend: string): never => {
     throw new RunDirectoryError(`${directory}: the data is not what the run was started with: ${problem}; ${mend}`);
   };
-  const data = await identifyDataset(dataset);
+  const data = await identifyDataset(dataset, { signal });
   const classes = config.classes ?? dataset.classes;
   const classChanges = describeClasses({ classes, data: config.data }, { classes: dataset.classes, data });
   if (classChanges !== null) refuse(classChanges, 'put the classes back as they were, or train a new run');

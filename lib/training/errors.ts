@@ -1,3 +1,5 @@
+import { gibibytes } from '../format.js';
+
 /** The loss became infinite or NaN. The last checkpoint is from before. */
 export class NonFiniteLossError extends Error {
   override readonly name = 'NonFiniteLossError';
@@ -23,12 +25,6 @@ export class NonFiniteLossError extends Error {
           : `The last good checkpoint is in ${lastCheckpoint}.`),
     );
   }
-}
-
-/** For people: "12.2 GiB". */
-export function gibibytes(bytes: number): string {
-  const value = bytes / 2 ** 30;
-  return `${value >= 100 ? value.toFixed(0) : value.toPrecision(3)} GiB`;
 }
 
 /** A batch does not fit into the device's memory. The last checkpoint is from before. */

@@ -1,10 +1,11 @@
 // What can be known of a run before its first step: found by rehearsing its stages on the meta device.
 import { availableMemory } from '../../scripts/support/limits.mjs';
+import { gibibytes } from '../format.js';
 import { disposeNetwork } from '../models/index.js';
 import { canRehearse, type Device, isCuda, onDevice } from '../tensor/index.js';
 import { buildNetwork, buildStages, buildTransforms } from './build.js';
 import { type CacheBudget, type CachePlace, type CachePlan, planCache } from './cache-plan.js';
-import { gibibytes, RecipeError } from './errors.js';
+import { RecipeError } from './errors.js';
 import { rowBytes } from './feature-storage.js';
 import type { Precision } from './precision.js';
 import type { Recipe } from './recipe.js';

@@ -100,7 +100,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const interrupted = (): Error => new TrainingInterrupted(null);
   const { dataset, data } = await unlessAborted(options.signal, interrupted, async () => {
     const loaded = await loadRecipeDataset(recipe, { ...options, badImages, runDirectory: null });
-    return { dataset: loaded, data: await identifyDataset(loaded) };
+    return { dataset: loaded, data: await identifyDataset(loaded, options) };
   });
   const { dataDir } = recipe.dataset;
   // Whoever opens the run does so from another working directory.

@@ -1,10 +1,8 @@
 // Image files that cannot be used, and the flags that say what is done about them.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { gradient, save } from '../data/images.js';
-import { smallRecipe } from '../training/runs.js';
 import { layerwise, TINY, temporaryFolder } from './cli.js';
 
 const at = temporaryFolder();
@@ -69,18 +67,4 @@ it('--max-pixels refuses larger images by name, and is kept in the recipe', asyn
   expect(stderr).toMatch(/\.jpg has 36 x 40 pixels \(1440 pixels\): expected at most 1439 pixels/);
   const config = JSON.parse(readFileSync(at('pixels/config.json'), 'utf8')) as { recipe: { dataset: object } };
   expect(config.recipe.dataset).toMatchObject({ maxPixels: 1439, onBadImage: 'fail' });
-});
-
-it('a job that is cancelled while a folder is read is interrupted, and leaves no run directory', async () => {
-  const service = pathToFileURL(join(import.meta.dirname, '..', '..', 'dist', 'service', 'index.js')).href;
-  const { TrainingJob } = (await import(service)) as typeof import('../../lib/service/index.js');
-  const dataset = { name: 'folder', dataDir: at('set'), imageSize: 32, trainLimit: null, testLimit: null };
-  const job = TrainingJob.train({ recipe: smallRecipe({ dataset }), out: at('cancelled') });
-  await job.cancel();
-  // The damaged file would end it otherwise.
-  await expect(job.outcome).rejects.toMatchObject({
-    code: 'INTERRUPTED',
-    message: 'training was interrupted before anything was written: there is nothing to resume',
-  });
-  expect(existsSync(at('cancelled'))).toBe(false);
 });

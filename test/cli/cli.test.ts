@@ -204,9 +204,7 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     expect(stderr).toMatch(message);
     expect([code, stdout]).toEqual([2, '']);
     expect(stderr).not.toContain('    at ');
-  });
-
-  it('leaves no directory behind', () => {
+    // No run directory is left behind.
     expect(existsSync(at('no'))).toBe(false);
   });
 

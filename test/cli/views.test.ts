@@ -39,7 +39,7 @@ it.each([
 it("says for people where the features are, and that the recipe is not the paper's", async () => {
   const { code, stdout } = await layerwise(tiny('people', '--views', '1'));
   expect(code).toBe(0);
-  expect(stdout).toMatch(/layer 2: features of view 1 of 1 kept, \d+ MiB \(memory\)/);
+  expect(stdout).toMatch(/layer 2: features of view 1 of 1 kept, 128 KiB \(memory\)/);
   expect(stdout).toMatch(/note +1 augmented view of each image, the same for all layers/);
 });
 

@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readCifar10 } from '../../lib/data/cifar10.js';
 import { loadDataset } from '../../lib/data/dataset.js';
 import { unpickle } from '../../lib/data/pickle.js';
+import { unprivileged } from '../support/unprivileged.js';
 import { IMAGE_LENGTH, labelOf, pickleBatch, pixelsOf, writeBinary, writePython } from './cifar10-files.js';
 
 const RECORDS = 12;
@@ -57,6 +58,24 @@ describe.each([
     expect(train.images).toEqual((await read()).train.images.subarray(0, 15 * IMAGE_LENGTH));
     expect(Array.from(train.labels)).toEqual(Array.from((await read()).train.labels.subarray(0, 15)));
     expect(test.count).toBe(RECORDS);
+  });
+
+  it('refuses a batch that the system does not give, by name', async () => {
+    const file = join(dir, folder, `data_batch_3${folder === BINARY ? '.bin' : ''}`);
+    await chmod(dir, 0o755);
+    await chmod(file, 0);
+    await unprivileged(() =>
+      expect(read()).rejects.toMatchObject({
+        code: 'DATA_UNREADABLE',
+        message: `${file} cannot be read: permission denied (EACCES)`,
+      }),
+    );
+    await rm(file);
+    await symlink(file, file);
+    await expect(read()).rejects.toMatchObject({
+      code: 'DATA_UNREADABLE',
+      message: `${file} cannot be read: its symbolic links form a loop (ELOOP)`,
+    });
   });
 
   it('refuses a missing batch by name, even one beyond the limit', async () => {

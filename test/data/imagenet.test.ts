@@ -200,6 +200,18 @@ describe('validation images in one folder', () => {
     expect((await list()).train.root).toBe(join(dir, inside, 'train'));
   });
 
+  it('keep their numbers where a line is empty: nothing behind it moves up', async () => {
+    await lay({ ...TRAIN, val: [image(1), image(3)] });
+    await write('imagenet_2012_validation_synset_labels.txt', 'n02119789\n\nn01440764\n\n');
+    const { test } = await list();
+    expect([test.names, Array.from(test.labels)]).toEqual([
+      [image(3), image(1)],
+      [tench, fox],
+    ]);
+    await lay({ val: [image(2)] });
+    await expect(list()).rejects.toThrow(`has no class for ${image(2)} of`);
+  });
+
   it('are refused with what was looked for where', async () => {
     await lay({ ...TRAIN, val: [image(1), image(2)] });
     const looked = ['LOC_val_solution.csv', 'val.csv', 'val.txt', 'imagenet_2012_validation_synset_labels.txt'];
@@ -216,7 +228,8 @@ describe('validation images in one folder', () => {
       [`${image(1)} n01440764\n${image(2)} n09999999\n`, 'val\\.txt has the class n09999999, which train/ lacks'],
       [`${image(1)}\n`, `val\\.txt, line 1: expected an image and its class, got "${image(1)}"`],
       [`${image(1)} 0\n${image(1)} 1\n`, 'line 2: .* was of another class before'],
-      [Buffer.from('caf\xe9 1', 'latin1'), 'val\\.txt is no text in UTF-8 or UTF-16'],
+      [`${image(1)} 0\n\n\n${image(2)}\n`, 'line 4: expected an image and its class'],
+      [Buffer.from('\n\ncaf\xe9 1', 'latin1'), 'val\\.txt:3:4: expected UTF-8, got other bytes'],
     ] as const) {
       await write('val.txt', contents);
       await expect(list()).rejects.toMatchObject({ code: 'DATA_CORRUPT', message: expect.stringMatching(words) });
