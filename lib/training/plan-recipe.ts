@@ -10,9 +10,9 @@ import { RecipeError } from './errors.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
-import type { StartFrom } from './start-from.js';
+import { loadRecipeDataset } from './run-data.js';
+import { type StartFrom, takeLayers } from './start-from.js';
 import { type LayerTime, measureStepTimes } from './step-times.js';
-import { loadRecipeDataset, takeFrom } from './train.js';
 
 export interface PlanRecipeOptions {
   readonly recipe: Recipe;
@@ -40,7 +40,7 @@ export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRec
   const given = parseRecipe(options.recipe);
   const device = resolveDevice(given.device);
   const precision = resolvePrecision(given.precision, device);
-  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog(), runDirectory: null });
+  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog() });
   const [trainCount, testCount] = [dataset.train.count, dataset.test.count];
   const recipe: Recipe = { ...given, dataset: { ...given.dataset, title: dataset.title, trainCount, testCount } };
   const classes = dataset.classes.length;
@@ -71,8 +71,8 @@ async function takenOf(
   if (start === undefined) return { takenLayers: undefined, firstStage: 0 };
   const network = buildNetwork(recipe, dataset.classes.length, 'cpu');
   try {
-    const taken = await takeFrom(start, recipe, network, dataset);
-    return { takenLayers: taken?.from.layers, firstStage: taken?.stageSeconds.length ?? 0 };
+    const { from, stageSeconds } = await takeLayers(start, { recipe, network, classes: dataset.classes });
+    return { takenLayers: from.layers, firstStage: stageSeconds.length };
   } finally {
     disposeNetwork(network);
   }
