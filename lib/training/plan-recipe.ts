@@ -4,21 +4,21 @@ import { disposeNetwork } from '../models/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
 import { BadImageLog } from './bad-image-log.js';
 import { buildNetwork } from './build.js';
-import { type CacheBudget, resolveCacheBudget } from './cache-plan.js';
-import { resolveDevice } from './device.js';
+import { resolveCacheBudget } from './cache-plan.js';
 import { RecipeError } from './errors.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
-import { type Precision, resolvePrecision } from './precision.js';
-import { parseRecipe, type Recipe } from './recipe.js';
+import type { Precision } from './precision.js';
+import type { Recipe } from './recipe.js';
+import { checkRecipe, resolveRecipe } from './resolve-recipe.js';
 import { loadRecipeDataset } from './run-data.js';
+import type { TrainOptions } from './run-options.js';
 import { type StartFrom, takeLayers } from './start-from.js';
 import { type LayerTime, measureStepTimes } from './step-times.js';
+import { useThreads } from './threads.js';
 
-export interface PlanRecipeOptions {
-  readonly recipe: Recipe;
-  readonly startFrom?: StartFrom;
-  /** As for `train`. */
-  readonly cache?: Partial<CacheBudget> | 'none';
+/** As for `train`. */
+export interface PlanRecipeOptions
+  extends Pick<TrainOptions, 'recipe' | 'startFrom' | 'cache' | 'cudaGraph' | 'onBadImage'> {
   /** Whether a few steps of each layer are timed, too. */
   readonly measured: boolean;
   /** Called with the plan of a run that is then refused for its memory. */
@@ -37,25 +37,20 @@ export interface PlannedRecipe {
 /** Plans what `train` would do with a recipe, and throws as it would. */
 export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRecipe> {
   if (!canRehearse()) throw new RecipeError('a plan needs LibTorch 2.4 or later; npm run doctor tells which there is');
-  const given = parseRecipe(options.recipe);
-  const device = resolveDevice(given.device);
-  const precision = resolvePrecision(given.precision, device);
+  const { recipe: given, device, precision } = checkRecipe(options);
   const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog() });
-  const [trainCount, testCount] = [dataset.train.count, dataset.test.count];
-  const recipe: Recipe = { ...given, dataset: { ...given.dataset, title: dataset.title, trainCount, testCount } };
+  const recipe = resolveRecipe(given, dataset, precision);
+  useThreads(recipe);
   const classes = dataset.classes.length;
   const taken = await takenOf(recipe, dataset, options.startFrom);
   const shared = { recipe, classes, device, precision, ...taken };
-  const budget = resolveCacheBudget(options.cache, device);
-  const planned = { ...shared, budget, imagesInMemory: 'images' in dataset.train };
-  const plan = planRun(planned);
-  try {
-    const usable = usableBytesOf(device);
-    if (usable !== undefined) planRun({ ...planned, usableBytes: usable });
-  } catch (error) {
-    options.onRefused?.(plan);
-    throw error;
-  }
+  const plan = planRun({
+    ...shared,
+    budget: resolveCacheBudget(options.cache, device),
+    imagesInMemory: 'images' in dataset.train,
+    usableBytes: usableBytesOf(device),
+    onRefused: options.onRefused,
+  });
   const times = options.measured
     ? measureStepTimes({ ...shared, isKept: plan.layers.some(({ features }) => features !== null) })
     : null;

@@ -11,13 +11,14 @@ import { resolveDevice } from './device.js';
 import { RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
 import { requireGraphs } from './graphed-steps.js';
 import { holdUnlessAborted, type Interruption, unlessAborted } from './interruption.js';
-import { type Precision, resolvePrecision } from './precision.js';
+import { resolvePrecision } from './precision.js';
 import { prepareRun } from './prepare-run.js';
-import { parseRecipe, type Recipe } from './recipe.js';
+import type { Recipe } from './recipe.js';
+import { checkRecipe, resolveRecipe, withPolicy } from './resolve-recipe.js';
 import { describeDevice, describeRun, recordedNetwork, recordedRecipe } from './run-config.js';
 import { loadRecipeDataset } from './run-data.js';
 import { RunDirectory } from './run-directory.js';
-import type { ResumeOptions, RunOptions, TrainingOutcome, TrainOptions } from './run-options.js';
+import type { ResumeOptions, TrainingOutcome, TrainOptions } from './run-options.js';
 import { finish, runToEnd } from './run-to-end.js';
 import { useRecordedThreads, useThreads } from './threads.js';
 
@@ -27,10 +28,7 @@ import { useRecordedThreads, useThreads } from './threads.js';
  * the disk is full, or LockLostError where another process has taken over the run.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
-  const given = withPolicy(parseRecipe(options.recipe), options);
-  const device = resolveDevice(given.device);
-  const precision = resolvePrecision(given.precision, device);
-  if (options.cudaGraph) requireGraphs(given, device, precision);
+  const { recipe: given, device, precision } = checkRecipe(options);
   const { signal, cache, startFrom, out } = options;
   const interruption: Interruption = { signal, error: () => new TrainingInterrupted(null) };
   const badImages = new BadImageLog();
@@ -138,27 +136,6 @@ function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {
     throw new RecipeError(`dataset.dataDir: expected none for shapes, which is drawn by the program, got ${dataDir}`);
   }
   return { ...recipe, dataset: { ...recipe.dataset, dataDir: resolve(dataDir) } };
-}
-
-function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadImage }: RunOptions): Recipe {
-  return { ...recipe, dataset: { ...recipe.dataset, onBadImage } };
-}
-
-/** A recipe as it is recorded: with what `auto` stands for, the whole path of its data, and the counts of its images. */
-function resolveRecipe(recipe: Recipe, { title, train, test }: Dataset, precision: Precision): Recipe {
-  const { dataDir } = recipe.dataset;
-  return {
-    ...recipe,
-    precision,
-    dataset: {
-      ...recipe.dataset,
-      // Whoever opens the run does so from another working directory.
-      dataDir: dataDir === null ? null : resolve(dataDir),
-      title,
-      trainCount: train.count,
-      testCount: test.count,
-    },
-  };
 }
 
 function defaultName({ preset, dataset }: Recipe): string {
