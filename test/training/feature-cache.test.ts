@@ -22,6 +22,7 @@ import { type Recipe, resume, type TrainingEvent, train } from '../../lib/traini
 import type { Precision } from '../../lib/training/precision.js';
 import type { Stage } from '../../lib/training/stage.js';
 import { TestFeatures } from '../../lib/training/test-features.js';
+import { availableMemory } from '../../scripts/support/limits.mjs';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'layerwise-features-'));
@@ -295,6 +296,18 @@ describe('the plan of a cache', () => {
     await withSetting(withViews(4), 'fp32', async ({ plan }) => {
       expect(plan(resolveCacheBudget('none', 'cpu'))).toEqual({ testBytes: 0, views: null });
     });
+  });
+
+  it('takes 4 GiB of a GPU, a quarter of the memory that can be allocated, and no files by default', () => {
+    const GIB = 2 ** 30;
+    expect(resolveCacheBudget(undefined, 'cuda:0')).toMatchObject({ device: 4 * GIB, disk: 0 });
+    expect(resolveCacheBudget({ host: 5, disk: 7 }, 'cuda:0')).toEqual({ device: 4 * GIB, host: 5, disk: 7 });
+    const { host, ...others } = resolveCacheBudget(undefined, 'cpu');
+    expect(others).toEqual({ device: 0, disk: 0 });
+    // Other programs take and free memory meanwhile.
+    const quarter = availableMemory() / 4;
+    expect(host / quarter).toBeGreaterThan(0.6);
+    expect(host / quarter).toBeLessThan(1.6);
   });
 
   it.each([
