@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { planNotes, planTable } from './plan-text.js';
-import { type RecipeFlags, resolveRecipe, startFromOf, withRecipeFlags } from './train.js';
+import { jobOptionsOf, type RecipeFlags, resolveRecipe, startFromOf, withRecipeFlags } from './train.js';
 
 interface PlanFlags extends RecipeFlags {
   /** False for --no-times. */
@@ -25,7 +25,7 @@ async function run(flags: PlanFlags): Promise<void> {
   const planned = await planRecipe({
     recipe,
     ...(startFrom === undefined ? {} : { startFrom }),
-    ...(flags.cache === undefined ? {} : { cache: flags.cache }),
+    ...jobOptionsOf(flags),
     measured: flags.times,
     // A run that is refused for its memory is shown, too; else the table comes once, with its times.
     onRefused: (plan) => {

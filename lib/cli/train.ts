@@ -175,7 +175,8 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   });
 }
 
-const jobOptionsOf = ({ cache, cudaGraph, onBadImage }: TrainFlags): JobOptions => ({
+/** What decides how a recipe is trained, and is no part of it. */
+export const jobOptionsOf = ({ cache, cudaGraph, onBadImage }: RecipeFlags): JobOptions => ({
   ...(cache === undefined ? {} : { cache }),
   ...(cudaGraph === undefined ? {} : { cudaGraph }),
   ...(onBadImage === undefined ? {} : { onBadImage }),

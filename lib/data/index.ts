@@ -9,7 +9,7 @@ export {
   type Transform,
 } from './augmentation.js';
 export { DeviceImages } from './batches.js';
-export { loadDataset } from './dataset.js';
+export { type LoadDatasetOptions, loadDataset } from './dataset.js';
 export { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
 export { Draws } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';

@@ -1,32 +1,14 @@
 // Whether a run's data is still what the run was made of, and if not, what has become of it.
 import {
   compareParts,
-  DataError,
   type DataIdentity,
   type Dataset,
   identifyDataset,
   identifyPart,
-  loadDataset,
   type PartChanges,
 } from '../data/index.js';
 import type { RunConfig } from '../evaluation/report/index.js';
 import { RunDirectoryError } from './errors.js';
-
-/** `loadDataset` of a run's own data: where it is not found, the error says how to tell where it has gone. */
-export async function loadRunData(
-  directory: string,
-  dataDir: string | null,
-  options: Parameters<typeof loadDataset>[0],
-): Promise<Dataset> {
-  try {
-    return await loadDataset(options);
-  } catch (error) {
-    const isMissing = error instanceof DataError && error.code === 'DATA_NOT_FOUND' && options.dataDir === dataDir;
-    if (!isMissing) throw error;
-    const hint = `${directory} was trained on data in ${dataDir}; if it has moved, say where to with --data-dir DIR`;
-    throw new DataError(error.code, `${error.message}; ${hint}`, { cause: error });
-  }
-}
 
 export interface CheckedData {
   /** As the data is now. */

@@ -2,19 +2,21 @@ import { buildInfo, type Device } from '../tensor/index.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
 
+type Gpus = Pick<ReturnType<typeof buildInfo>, 'cudaAvailable' | 'cudaDeviceCount' | 'cudaReason'>;
+
 /** The device that a run was trained on; where this machine has it not, the one that auto is. */
-export function deviceOfRecord(recorded: string): Device {
-  const { cudaAvailable, cudaDeviceCount } = buildInfo();
+export function deviceOfRecord(recorded: string, gpus: Gpus = buildInfo()): Device {
+  const { cudaAvailable, cudaDeviceCount } = gpus;
   const isHere = recorded === 'cpu' || (cudaAvailable && Number(recorded.slice('cuda:'.length)) < cudaDeviceCount);
-  return resolveDevice(isHere ? recorded : 'auto');
+  return resolveDevice(isHere ? recorded : 'auto', gpus);
 }
 
 /**
  * auto is the first CUDA device where there is one, else the CPU. A device that was asked for is never exchanged for
  * another: throws RecipeError, with the reason, when it is not there.
  */
-export function resolveDevice(requested: Recipe['device']): Device {
-  const { cudaAvailable, cudaDeviceCount, cudaReason } = buildInfo();
+export function resolveDevice(requested: Recipe['device'], gpus: Gpus = buildInfo()): Device {
+  const { cudaAvailable, cudaDeviceCount, cudaReason } = gpus;
   if (requested === 'auto') return cudaAvailable ? 'cuda:0' : 'cpu';
   if (requested === 'cpu') return 'cpu';
   const index = requested === 'cuda' ? 0 : Number(requested.slice('cuda:'.length));

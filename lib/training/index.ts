@@ -16,15 +16,9 @@ export { type DatasetName, presetNames, presetRecipe } from './presets.js';
 export { type ProbeOptions, probeLayer } from './probe.js';
 export { overrideRecipe, parseRecipe, type Recipe } from './recipe.js';
 export { recipeOfRun } from './run-config.js';
+export type { ResumeOptions, RunOptions, TrainingOutcome, TrainOptions } from './run-options.js';
 export { endToEndStages, headStage, layerwiseStages, type Stage } from './stage.js';
 export type { StartFrom } from './start-from.js';
 export type { LayerTime } from './step-times.js';
-export {
-  type ResumeOptions,
-  type RunOptions,
-  resume,
-  type TrainingOutcome,
-  type TrainOptions,
-  train,
-} from './train.js';
+export { resume, train } from './train.js';
 export { type LayerSelection, type RunEvaluation, TrainedRun } from './trained-run.js';

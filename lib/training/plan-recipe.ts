@@ -4,21 +4,21 @@ import { disposeNetwork } from '../models/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
 import { BadImageLog } from './bad-image-log.js';
 import { buildNetwork } from './build.js';
-import { type CacheBudget, resolveCacheBudget } from './cache-plan.js';
-import { resolveDevice } from './device.js';
+import { resolveCacheBudget } from './cache-plan.js';
 import { RecipeError } from './errors.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
-import { type Precision, resolvePrecision } from './precision.js';
-import { parseRecipe, type Recipe } from './recipe.js';
-import type { StartFrom } from './start-from.js';
+import type { Precision } from './precision.js';
+import type { Recipe } from './recipe.js';
+import { checkRecipe, resolveRecipe } from './resolve-recipe.js';
+import { loadRecipeDataset } from './run-data.js';
+import type { TrainOptions } from './run-options.js';
+import { type StartFrom, takeLayers } from './start-from.js';
 import { type LayerTime, measureStepTimes } from './step-times.js';
-import { loadRecipeDataset, takeFrom, withCounts } from './train.js';
+import { useThreads } from './threads.js';
 
-export interface PlanRecipeOptions {
-  readonly recipe: Recipe;
-  readonly startFrom?: StartFrom;
-  /** As for `train`. */
-  readonly cache?: Partial<CacheBudget> | 'none';
+/** As for `train`. */
+export interface PlanRecipeOptions
+  extends Pick<TrainOptions, 'recipe' | 'startFrom' | 'cache' | 'cudaGraph' | 'onBadImage'> {
   /** Whether a few steps of each layer are timed, too. */
   readonly measured: boolean;
   /** Called with the plan of a run that is then refused for its memory. */
@@ -37,24 +37,20 @@ export interface PlannedRecipe {
 /** Plans what `train` would do with a recipe, and throws as it would. */
 export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRecipe> {
   if (!canRehearse()) throw new RecipeError('a plan needs LibTorch 2.4 or later; npm run doctor tells which there is');
-  const given = parseRecipe(options.recipe);
-  const device = resolveDevice(given.device);
-  const precision = resolvePrecision(given.precision, device);
-  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog(), runDirectory: null });
-  const recipe = withCounts(given, dataset);
+  const { recipe: given, device, precision } = checkRecipe(options);
+  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog() });
+  const recipe = resolveRecipe(given, dataset, precision);
+  useThreads(recipe);
   const classes = dataset.classes.length;
   const taken = await takenOf(recipe, dataset, options.startFrom);
   const shared = { recipe, classes, device, precision, ...taken };
-  const budget = resolveCacheBudget(options.cache, device);
-  const planned = { ...shared, budget, imagesInMemory: 'images' in dataset.train };
-  const plan = planRun(planned);
-  try {
-    const usable = usableBytesOf(device);
-    if (usable !== undefined) planRun({ ...planned, usableBytes: usable });
-  } catch (error) {
-    options.onRefused?.(plan);
-    throw error;
-  }
+  const plan = planRun({
+    ...shared,
+    budget: resolveCacheBudget(options.cache, device),
+    imagesInMemory: 'images' in dataset.train,
+    usableBytes: usableBytesOf(device),
+    onRefused: options.onRefused,
+  });
   const times = options.measured
     ? measureStepTimes({ ...shared, isKept: plan.layers.some(({ features }) => features !== null) })
     : null;
@@ -70,8 +66,8 @@ async function takenOf(
   if (start === undefined) return { takenLayers: undefined, firstStage: 0 };
   const network = buildNetwork(recipe, dataset.classes.length, 'cpu');
   try {
-    const taken = await takeFrom(start, recipe, network, dataset);
-    return { takenLayers: taken?.from.layers, firstStage: taken?.stageSeconds.length ?? 0 };
+    const { from, stageSeconds } = await takeLayers(start, { recipe, network, classes: dataset.classes });
+    return { takenLayers: from.layers, firstStage: stageSeconds.length };
   } finally {
     disposeNetwork(network);
   }

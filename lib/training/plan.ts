@@ -9,7 +9,7 @@ import { RecipeError } from './errors.js';
 import { rowBytes } from './feature-storage.js';
 import type { Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
-import { type Stage, trainedModules } from './stage.js';
+import { parametersOf, type Stage, trainedModules } from './stage.js';
 import {
   hasOneValue,
   parameterBytes,
@@ -82,7 +82,9 @@ export interface PlanOptions {
   /** The index of the first stage that is trained. */
   readonly firstStage?: number;
   /** Bytes that the run may take. Default: as many as it likes. */
-  readonly usableBytes?: number;
+  readonly usableBytes?: number | undefined;
+  /** Called with the plan of a run that is then refused for its memory. */
+  readonly onRefused?: ((plan: RunPlan) => void) | undefined;
 }
 
 /**
@@ -110,7 +112,11 @@ export function planRun(options: PlanOptions): RunPlan {
     for (const stage of stages.slice(firstStage)) refuseOneValue(context, stage);
     const layers = stages.map((stage, i) => planLayer(context, stage, { cache, isTrained: i >= firstStage }));
     const plan = summarise(layers, options);
-    if (options.usableBytes !== undefined) refuseLackOfMemory(plan, context, stages, options.usableBytes);
+    const lack = lackOfMemory(plan, context, stages, options.usableBytes);
+    if (lack !== null) {
+      options.onRefused?.(plan);
+      throw new RecipeError(lack);
+    }
     return plan;
   } finally {
     disposeNetwork(network);
@@ -135,10 +141,7 @@ function planLayer(
   const kept = cache.views?.get(stage.frozen.length) ?? null;
   return {
     ...{ layer: stage.layer, isTrained, outputShape, multiplyAdds },
-    parameters: {
-      block: stage.owned.reduce((sum, module) => sum + (module === stage.head ? 0 : module.parameterCount()), 0),
-      head: stage.head.parameterCount(),
-    },
+    parameters: parametersOf(stage),
     memory: isTrained ? memoryOf(context, stage, largestBatch(recipe)) : null,
     features:
       kept === null
@@ -169,11 +172,6 @@ function summarise(layers: readonly LayerPlan[], { recipe, imagesInMemory }: Pla
     finished += checkpoint.finished;
     return bytes;
   });
-  const onDisk = layers.map(({ features }) =>
-    features === null
-      ? 0
-      : (features.bytes * features.places.filter((place) => place === 'disk').length) / features.places.length,
-  );
   const images = dataset.trainCount! + dataset.testCount!;
   return {
     layers,
@@ -182,9 +180,16 @@ function summarise(layers: readonly LayerPlan[], { recipe, imagesInMemory }: Pla
     steps: trained.length * training.epochs * Math.ceil(dataset.trainCount! / training.batchSize),
     largest: largest === null ? null : { layer: largest.layer, bytes: largest.memory!.peak },
     imageBytes: imagesInMemory ? images * 3 * dataset.imageSize ** 2 : 0,
-    featureBytesOnDisk: Math.max(...onDisk),
+    featureBytesOnDisk: Math.max(...layers.map((layer) => featureBytes(layer, 'disk'))),
     checkpointBytes: Math.max(...checkpoints),
   };
+}
+
+/** Of the features that a layer reads, those in one kind of place. */
+function featureBytes({ features }: LayerPlan, where: CachePlace): number {
+  if (features === null) return 0;
+  const { bytes, places } = features;
+  return (bytes * places.filter((place) => place === where).length) / places.length;
 }
 
 const largestBatch = ({ training, dataset }: Recipe): number => Math.min(training.batchSize, dataset.trainCount!);
@@ -225,28 +230,22 @@ function refuseOneValue(context: RehearsalContext, stage: Stage): void {
   );
 }
 
-function refuseLackOfMemory(
+/** Why a run does not fit into so many bytes, and what does; null where it fits. */
+function lackOfMemory(
   { layers, imageBytes }: RunPlan,
   context: RehearsalContext,
   stages: readonly Stage[],
-  usable: number,
-): void {
-  const beside = (layer: LayerPlan): number =>
-    imageBytes +
-    (layer.features === null
-      ? 0
-      : (layer.features.bytes * layer.features.places.filter((place) => place === 'host').length) /
-        layer.features.places.length);
+  usable = Number.POSITIVE_INFINITY,
+): string | null {
+  const beside = (layer: LayerPlan): number => imageBytes + featureBytes(layer, 'host');
   const needs = layers.map((layer) => (layer.memory === null ? 0 : layer.memory.peak + beside(layer)));
   const most = Math.max(...needs);
-  if (most <= usable) return;
+  if (most <= usable) return null;
   const layer = layers[needs.indexOf(most)]!;
   const needed = `${gibibytes(most)} of memory, but this process may use ${gibibytes(usable)}`;
   if (layer.memory!.step + beside(layer) <= usable) {
     const { batchSize } = context.recipe.evaluation;
-    throw new RecipeError(
-      `evaluation.batchSize: evaluating ${batchSize} images at once at layer ${layer.layer + 1} needs about ${needed}; take a smaller one`,
-    );
+    return `evaluation.batchSize: evaluating ${batchSize} images at once at layer ${layer.layer + 1} needs about ${needed}; take a smaller one`;
   }
   const { batchSize, microBatchSize } = context.recipe.training;
   const images = Math.min(largestBatch(context.recipe), microBatchSize ?? batchSize);
@@ -258,11 +257,11 @@ function refuseLackOfMemory(
     );
   let fitting = Math.floor(images / 2);
   while (fitting > 0 && !fits(fitting)) fitting = Math.floor(fitting / 2);
-  throw new RecipeError(
+  return (
     `training.batchSize: layer ${layer.layer + 1} with ${images} ${images === 1 ? 'image' : 'images'} at once needs about ${needed}; ` +
-      (fitting === 0
-        ? 'no smaller batch fits'
-        : `${fitting} ${fitting === 1 ? 'image fits' : 'images fit'}: take --batch-size ${fitting}, or --micro-batch ${fitting} to keep the batch`),
+    (fitting === 0
+      ? 'no smaller batch fits'
+      : `${fitting} ${fitting === 1 ? 'image fits' : 'images fit'}: take --batch-size ${fitting}, or --micro-batch ${fitting} to keep the batch`)
   );
 }
 
@@ -271,7 +270,5 @@ export const usableBytesOf = (device: Device): number | undefined => (isCuda(dev
 
 /** The plan of a run that begins, with its refusals; null where LibTorch is too old to plan. */
 export function planStart(options: Omit<PlanOptions, 'usableBytes'>): RunPlan | null {
-  if (!canRehearse()) return null;
-  const usable = usableBytesOf(options.device);
-  return planRun({ ...options, ...(usable === undefined ? {} : { usableBytes: usable }) });
+  return canRehearse() ? planRun({ ...options, usableBytes: usableBytesOf(options.device) }) : null;
 }

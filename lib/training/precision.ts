@@ -23,11 +23,13 @@ const atLeast = (version: string, major: number, minor: number): boolean => {
  * auto is bf16 where the hardware multiplies it natively (CUDA; CPUs with AVX512-BF16 or AMX and LibTorch 2.x), else fp32.
  * Throws RecipeError for a precision that the device cannot train in.
  */
-export function resolvePrecision(requested: Recipe['precision'], device: Device): Precision {
-  const version = buildInfo().libtorchBuilt;
+export function resolvePrecision(
+  requested: Recipe['precision'],
+  device: Device,
+  { version = buildInfo().libtorchBuilt, flags = cpuFlags() }: { version?: string; flags?: ReadonlySet<string> } = {},
+): Precision {
   if (requested === 'auto') {
     if (isCuda(device)) return 'bf16';
-    const flags = cpuFlags();
     return atLeast(version, 2, 0) && (flags.has('avx512_bf16') || flags.has('amx_bf16')) ? 'bf16' : 'fp32';
   }
   if (requested === 'fp16' && !isCuda(device) && !atLeast(version, 2, 4)) {

@@ -128,11 +128,6 @@ export const recipeSchema = z
 
 export type Recipe = z.infer<typeof recipeSchema>;
 
-/** Values that replace those of a recipe, nested like it. */
-export type RecipeOverrides = {
-  readonly [K in keyof Recipe]?: Recipe[K] extends object | null ? Partial<Recipe[K]> : Recipe[K];
-};
-
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 

@@ -193,11 +193,6 @@ export class RunDirectory {
     await this.#write('result.json', `${JSON.stringify(result, null, 2)}\n`);
   }
 
-  /** The result of a finished run, or null. */
-  async readResult(): Promise<RunResult | null> {
-    return (await this.readRecord()).result ?? null;
-  }
-
   async #write(name: string, text: string): Promise<void> {
     this.requireHeld();
     await writeWhole(join(this.path, name), text);

@@ -53,3 +53,9 @@ export function headStage(last: Stage): Stage {
 
 /** Everything of the stage that the optimiser changes. */
 export const trainedModules = (stage: Stage): readonly Module[] => [...stage.trained, stage.head];
+
+/** Weights of what a stage's files hold: of the head, and of the layers before it. */
+export function parametersOf({ owned, head }: Stage): { block: number; head: number } {
+  const all = owned.reduce((sum, module) => sum + module.parameterCount(), 0);
+  return { block: all - head.parameterCount(), head: head.parameterCount() };
+}

@@ -4,8 +4,9 @@ import type { Network } from '../models/index.js';
 import { loadInto, type Module } from '../nn/index.js';
 import type { CheckpointStore } from './checkpoint.js';
 import { describeClasses } from './data-check.js';
-import { RunDirectoryError } from './errors.js';
+import { RecipeError, RunDirectoryError } from './errors.js';
 import type { EpochRecord } from './events.js';
+import type { Recipe } from './recipe.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Stage } from './stage.js';
 import { TrainedRun } from './trained-run.js';
@@ -32,14 +33,17 @@ export interface TakenLayers {
 }
 
 /**
- * Loads the first layers of a finished run, and their heads, into a network. Throws RunDirectoryError where the run was
- * trained end to end or on other classes, has fewer layers, or has layers or heads of another shape.
+ * Loads the first layers of a finished run, and their heads, into the network of a recipe. Throws RecipeError where the recipe
+ * trains end to end, and RunDirectoryError where the run was trained end to end or on other classes, has fewer layers, or has
+ * layers or heads of another shape.
  */
 export async function takeLayers(
-  network: Network,
-  classes: readonly string[],
   { runDirectory, layers, head = 'new' }: StartFrom,
+  { recipe, network, classes }: { recipe: Recipe; network: Network; classes: readonly string[] },
 ): Promise<TakenLayers> {
+  if (recipe.training.schedule !== 'layerwise') {
+    throw new RecipeError('training.schedule: expected layerwise for a run that starts from trained layers');
+  }
   using source = await TrainedRun.open(runDirectory, { device: 'cpu', precision: 'fp32' });
   const taken = layers ?? source.layers;
   const refuse = (problem: string): never => {

@@ -2,7 +2,7 @@ import {
   applyTransforms,
   type Dataset,
   type DatasetPart,
-  type loadDataset,
+  type LoadDatasetOptions,
   noDraws,
   openImages,
   type Transform,
@@ -21,12 +21,13 @@ import { FrozenBlocks } from '../nn/index.js';
 import { type Device, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
 import { buildTransforms } from './build.js';
 import { loadNetwork } from './checkpoint.js';
-import { describeClasses, describeTestChanges, loadRunData } from './data-check.js';
+import { describeClasses, describeTestChanges } from './data-check.js';
 import { deviceOfRecord, resolveDevice } from './device.js';
 import { RunDirectoryError } from './errors.js';
 import { frozenDtype, inPrecision, type Precision, resolvePrecision } from './precision.js';
 import type { Recipe } from './recipe.js';
 import { recordedNetwork, recordedRecipe } from './run-config.js';
+import { datasetOptions, loadRunData } from './run-data.js';
 import { RunDirectory } from './run-directory.js';
 
 export interface RunEvaluation extends Accuracy {
@@ -150,20 +151,15 @@ export class TrainedRun {
    * With `testOnly` the training images are not read, and may be missing. Throws DataError and RunDirectoryError.
    */
   async loadDataset(
-    overrides: Partial<Parameters<typeof loadDataset>[0]> = {},
+    overrides: Partial<LoadDatasetOptions> = {},
     { anyClasses = false }: { anyClasses?: boolean } = {},
   ): Promise<Dataset> {
-    const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = this.recipe.dataset;
-    const own = overrides.name === undefined || overrides.name === name;
-    const dataset = await loadRunData(this.directory.path, dataDir, {
-      name,
-      imageSize,
-      ...(testResize === null ? {} : { testResize }),
-      ...(maxPixels === null ? {} : { maxPixels }),
-      ...(own ? { onBadImage } : {}),
-      ...(own && dataDir !== null ? { dataDir } : {}),
-      ...(own && trainLimit !== null ? { trainLimit } : {}),
-      ...(own && testLimit !== null ? { testLimit } : {}),
+    const own = this.recipe.dataset;
+    const isOwn = overrides.name === undefined || overrides.name === own.name;
+    // Of another data set only the sizes of the images are the run's.
+    const other = { dataDir: null, trainLimit: null, testLimit: null, onBadImage: 'fail' } as const;
+    const dataset = await loadRunData(this.directory.path, own.dataDir, {
+      ...datasetOptions(isOwn ? own : { ...own, ...other }),
       ...overrides,
     });
     const changes = anyClasses ? null : describeClasses(this, dataset);

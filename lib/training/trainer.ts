@@ -13,7 +13,7 @@ import type { FeatureBatch, TrainingFeatures } from './features.js';
 import { EpochMeter, type StepLoss } from './meter.js';
 import { explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
 import type { RunDirectory } from './run-directory.js';
-import type { Stage } from './stage.js';
+import { parametersOf, type Stage } from './stage.js';
 import type { TestFeatures } from './test-features.js';
 
 /** A read of the losses waits for the device: on CUDA it is done only so often, and at the end of an epoch. */
@@ -354,10 +354,7 @@ export class Trainer {
       ensembleTop1,
       ensembleTop5,
       seconds: this.#stageSeconds[index] ?? null,
-      parameters: {
-        block: stage.owned.reduce((sum, module) => sum + (module === stage.head ? 0 : module.parameterCount()), 0),
-        head: stage.head.parameterCount(),
-      },
+      parameters: parametersOf(stage),
     };
   }
 }

@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { batchDraws, Draws } from '../../lib/data/index.js';
 import { disposeNetwork } from '../../lib/models/index.js';
-import { measurePeak, scope, zeros } from '../../lib/tensor/index.js';
+import { buildInfo, measurePeak, scope, zeros } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
 import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
 import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
 import {
   overrideRecipe,
+  type PlanRecipeOptions,
   planRecipe,
   presetRecipe,
   type Recipe,
@@ -24,7 +25,7 @@ import { type PlanOptions, planRun } from '../../lib/training/plan.js';
 import type { Precision } from '../../lib/training/precision.js';
 import { measureStepTimes } from '../../lib/training/step-times.js';
 import { libtorchAtLeast } from '../support/fixtures.js';
-import { smallRecipe, temporaryFolder } from './runs.js';
+import { smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();
 
@@ -290,16 +291,19 @@ describe.skipIf(!libtorchAtLeast('2.4'))('a run that needs more memory than it m
     const needed = largest!.bytes + imageBytes;
     expect(planOf(recipe, { usableBytes: needed }).layers.length).toBe(4);
     const usableBytes = Math.floor(needed * 0.6);
+    const refused: RunPlan[] = [];
+    const onRefused = (plan: RunPlan): void => void refused.push(plan);
     const refusal = new RegExp(
       `layer ${largest!.layer + 1} with 60 images at once needs about .* GiB of memory, but this process may use .* GiB; (\\d+) images fit: take --batch-size \\1, or --micro-batch \\1`,
     );
-    expect(() => planOf(recipe, { usableBytes })).toThrow(refusal);
     let message = '';
     try {
-      planOf(recipe, { usableBytes });
+      planOf(recipe, { usableBytes, onRefused });
     } catch (error) {
       message = (error as Error).message;
     }
+    expect(message).toMatch(refusal);
+    expect(refused, 'it can be shown all the same').toEqual([planOf(recipe)]);
     const fitting = Number(refusal.exec(message)![1]);
     for (const training of [{ batchSize: fitting }, { microBatchSize: fitting }]) {
       expect(planOf(overrideRecipe(recipe, { training }), { usableBytes }).layers.length).toBe(4);
@@ -320,18 +324,9 @@ describe.skipIf(!libtorchAtLeast('2.4'))('a run that needs more memory than it m
 describe.skipIf(!libtorchAtLeast('2.4'))('what a run begins with', () => {
   it('is in the start event, after an interruption too', async () => {
     const recipe = smallRecipe();
-    const controller = new AbortController();
     const events: TrainingEvent[] = [];
-    const interrupted = train({
-      recipe,
-      out: at('interrupted'),
-      signal: controller.signal,
-      onEvent: (event) => {
-        events.push(event);
-        if (event.type === 'layer') controller.abort();
-      },
-    });
-    await expect(interrupted).rejects.toThrow(/interrupted/);
+    const onEvent = (event: TrainingEvent): void => void events.push(event);
+    await startAndStop({ recipe, out: at('interrupted'), onEvent }, ({ type }) => type === 'layer');
     const plan = await plannedBy(Promise.resolve(), events);
     expect(plan.layers.map(({ isTrained }) => isTrained)).toEqual([true, true]);
 
@@ -348,6 +343,22 @@ describe.skipIf(!libtorchAtLeast('2.4'))('what a run begins with', () => {
       onEvent: (event) => more.push(event),
     });
     expect((await plannedBy(grown, more)).layers.map(({ isTrained }) => isTrained)).toEqual([false, true, true]);
+  });
+});
+
+describe.skipIf(!libtorchAtLeast('2.4'))('the plan of a recipe is refused as the training would be', () => {
+  const most = buildInfo().mostThreads;
+  const small = smallRecipe();
+  it.each<[string, Partial<PlanRecipeOptions>, string]>([
+    ['threads', { recipe: { ...small, threads: most + 1 } }, `threads: expected at most ${most} on this machine`],
+    ['CUDA graphs on the CPU', { cudaGraph: true }, 'cudaGraph (--cuda-graph): needs a CUDA device'],
+    ['a cache of another machine', { cache: { device: 10 } }, 'cache.device: expected nothing for cpu'],
+    ['bad images where there are no files', { onBadImage: 'skip' }, 'shapes has no image files'],
+  ])('for its %s', async (name, options, message) => {
+    const recipe = { recipe: small, ...options };
+    await expect(planRecipe({ ...recipe, measured: false })).rejects.toThrow(message);
+    await expect(train({ ...recipe, out: at(name) })).rejects.toThrow(message);
+    expect(existsSync(at(name))).toBe(false);
   });
 });
 

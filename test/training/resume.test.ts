@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { readSafetensors, type StateDict, writeSafetensors } from '../../lib/nn/index.js';
 import { full, type Tensor, zeros } from '../../lib/tensor/index.js';
 import { type Recipe, resume, type TrainingEvent, train } from '../../lib/training/index.js';
-import { placeOf, productOf, smallRecipe, temporaryFolder } from './runs.js';
+import { placeOf, productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();
 
@@ -101,12 +101,10 @@ const recipe = smallRecipe();
 async function stoppedRun(name: string): Promise<string> {
   const directory = at(name);
   if (!existsSync(at('stopped-template'))) {
-    const controller = new AbortController();
-    const onEvent = (event: TrainingEvent): void => {
-      if (event.type === 'step' && event.layer === 1 && event.epoch === 1 && event.step === 2) controller.abort();
-    };
-    const run = train({ recipe, out: at('stopped-template'), signal: controller.signal, onEvent });
-    await expect(run).rejects.toEqual(interrupted);
+    await startAndStop(
+      { recipe, out: at('stopped-template') },
+      (event) => event.type === 'step' && event.layer === 1 && event.epoch === 1 && event.step === 2,
+    );
   }
   cpSync(at('stopped-template'), directory, { recursive: true });
   return directory;
@@ -130,11 +128,7 @@ it('a signal that was given at the start stops the run after one step, with a ch
   const out = at('at-once');
   await expect(train({ recipe, out, signal: AbortSignal.abort() })).rejects.toMatchObject({ runDirectory: null });
   expect(existsSync(out)).toBe(false);
-  const controller = new AbortController();
-  const onEvent = ({ type }: TrainingEvent): void => {
-    if (type === 'start') controller.abort();
-  };
-  await expect(train({ recipe, out, signal: controller.signal, onEvent })).rejects.toEqual(interrupted);
+  await startAndStop({ recipe, out });
   const state = JSON.parse(readFileSync(join(out, 'checkpoint', 'state.json'), 'utf8'));
   expect(state.position).toEqual({ stage: 0, epoch: 0, step: 1 });
   // As if it had been killed before that.

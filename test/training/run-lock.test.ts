@@ -2,7 +2,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { overrideRecipe, presetRecipe, resume, TrainingInterrupted, train } from '../../lib/training/index.js';
+import { overrideRecipe, presetRecipe, resume, train } from '../../lib/training/index.js';
+import { startAndStop } from './runs.js';
 
 const root = mkdtempSync(join(tmpdir(), 'layerwise-lock-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -37,19 +38,11 @@ it('refuses a second trainer of a run while the first one trains, and leaves no 
 
 /** A run that was stopped after its first step, with the lock that it had. */
 async function stoppedRun(out: string): Promise<Record<string, unknown>> {
-  const controller = new AbortController();
   let lock = '';
-  const stopped = train({
-    recipe,
-    out,
-    signal: controller.signal,
-    onEvent: ({ type }) => {
-      if (type !== 'step') return;
-      lock = readFileSync(join(out, 'run.lock'), 'utf8');
-      controller.abort();
-    },
-  });
-  await expect(stopped).rejects.toThrow(TrainingInterrupted);
+  const onEvent = (): void => {
+    lock = readFileSync(join(out, 'run.lock'), 'utf8');
+  };
+  await startAndStop({ recipe, out, onEvent });
   return JSON.parse(lock);
 }
 

@@ -34,14 +34,18 @@ export function smallRecipe(overrides: unknown = {}, preset = 'vgg11-layerwise')
   return overrideRecipe(recipe, overrides);
 }
 
-/** Begins a run that is stopped after its first step, with a checkpoint. */
-export async function startAndStop(options: Parameters<typeof train>[0]): Promise<void> {
+/** Begins a run that is stopped at the first event that `when` names; by default after its first step, with a checkpoint. */
+export async function startAndStop(
+  options: Parameters<typeof train>[0],
+  when: (event: TrainingEvent) => boolean = ({ type }) => type === 'start',
+): Promise<void> {
   const controller = new AbortController();
   const stopped = train({
     ...options,
     signal: controller.signal,
-    onEvent: ({ type }) => {
-      if (type === 'start') controller.abort();
+    onEvent: (event) => {
+      options.onEvent?.(event);
+      if (when(event)) controller.abort();
     },
   });
   await expect(stopped).rejects.toThrow(TrainingInterrupted);

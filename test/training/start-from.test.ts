@@ -2,15 +2,8 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import {
-  overrideRecipe,
-  type Recipe,
-  resume,
-  TrainedRun,
-  TrainingInterrupted,
-  train,
-} from '../../lib/training/index.js';
-import { productOf, smallRecipe, temporaryFolder } from './runs.js';
+import { overrideRecipe, type Recipe, resume, TrainedRun, train } from '../../lib/training/index.js';
+import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const folder = temporaryFolder();
 const withModel = (model: object): Recipe => smallRecipe({ model: { width: 4, auxWidth: 3, ...model } }, 'simcnn-k2');
@@ -38,6 +31,8 @@ describe('a run that starts from a finished run', () => {
     const out = folder('grown');
     await train({ recipe: twoLayers, out, startFrom: { runDirectory: one } });
     expect(productOf(out)).toEqual(productOf(two));
+    const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'));
+    expect(config.startedFrom, 'what it records').toEqual({ runDirectory: one, layers: 1, head: 'new' });
   });
 
   it('takes as many layers as it is told to', async () => {
@@ -49,37 +44,17 @@ describe('a run that starts from a finished run', () => {
   it.each([
     ['in its first step', 1],
     ['later', 3],
-  ])('goes on after an interruption %s to the same bytes', async (name, steps) => {
+  ])('goes on after an interruption %s to the same bytes', async (name, step) => {
     const out = folder(`interrupted ${name}`);
-    const controller = new AbortController();
-    let seen = 0;
-    const interrupted = train({
-      recipe: twoLayers,
-      out,
-      startFrom: { runDirectory: one },
-      signal: controller.signal,
-      onEvent: ({ type }) => {
-        if (type === 'step' && ++seen === steps) controller.abort();
-      },
-    });
-    await expect(interrupted).rejects.toThrow(TrainingInterrupted);
+    const grown = { recipe: twoLayers, out, startFrom: { runDirectory: one } };
+    await startAndStop(grown, (event) => event.type === 'step' && event.step === step);
     await resume(out);
     expect(productOf(out)).toEqual(productOf(two));
   });
 
   it('takes the layers again when it was stopped before its first checkpoint', async () => {
     const out = folder('no-checkpoint');
-    const controller = new AbortController();
-    const interrupted = train({
-      recipe: twoLayers,
-      out,
-      startFrom: { runDirectory: one },
-      signal: controller.signal,
-      onEvent: ({ type }) => {
-        if (type === 'start') controller.abort();
-      },
-    });
-    await expect(interrupted).rejects.toThrow(TrainingInterrupted);
+    await startAndStop({ recipe: twoLayers, out, startFrom: { runDirectory: one } });
     rmSync(join(out, 'checkpoint'), { recursive: true });
     await resume(out);
     expect(productOf(out)).toEqual(productOf(two));
@@ -88,7 +63,8 @@ describe('a run that starts from a finished run', () => {
   it('trains a new last head alone when it takes all layers, and leaves their bytes as they were', async () => {
     const out = folder('head');
     const recipe = overrideRecipe(twoLayers, { model: { lastHead: { convolutions: 2, width: 5 } } });
-    const { result } = await train({ recipe, out, startFrom: { runDirectory: two } });
+    const startFrom = { runDirectory: two };
+    const { result } = await train({ recipe, out, startFrom });
     expect(await blockBytes(out)).toEqual(await blockBytes(two));
     const before = (productOf(two) as { layers: { parameters: unknown }[] }).layers;
     const after = (productOf(out) as { layers: { parameters: unknown }[] }).layers;
@@ -100,25 +76,11 @@ describe('a run that starts from a finished run', () => {
     using trained = await TrainedRun.open(out, { device: 'cpu' });
     const dataset = await trained.loadDataset();
     expect((await trained.evaluate(dataset.test, 1)).top1).toBeCloseTo(result.layers[1]!.testTop1!, 10);
-  });
 
-  it('goes on with a new head after an interruption to the same bytes', async () => {
-    const recipe = overrideRecipe(twoLayers, { model: { lastHead: { convolutions: 2, width: 5 } } });
-    const out = folder('head-interrupted');
-    const controller = new AbortController();
-    let steps = 0;
-    const interrupted = train({
-      recipe,
-      out,
-      startFrom: { runDirectory: two },
-      signal: controller.signal,
-      onEvent: ({ type }) => {
-        if (type === 'step' && ++steps === 2) controller.abort();
-      },
-    });
-    await expect(interrupted).rejects.toThrow(TrainingInterrupted);
-    await resume(out);
-    expect(productOf(out)).toEqual(productOf(folder('head')));
+    const again = folder('head-interrupted');
+    await startAndStop({ recipe, out: again, startFrom }, (event) => event.type === 'step' && event.step === 2);
+    await resume(again);
+    expect(productOf(again), 'after an interruption').toEqual(productOf(out));
   });
 
   it("starts from the run's own head where told to", async () => {
@@ -132,11 +94,6 @@ describe('a run that starts from a finished run', () => {
     expect(tuned.result.layers[1]!.testLoss).toBe(result.layers[1]!.testLoss);
     const fresh = await train({ recipe: still, out: folder('k1-new'), startFrom: { runDirectory: source } });
     expect(fresh.result.layers[1]!.testLoss).not.toBe(result.layers[1]!.testLoss);
-  });
-
-  it('records what it started from', async () => {
-    const config = JSON.parse(readFileSync(join(folder('grown'), 'config.json'), 'utf8'));
-    expect(config.startedFrom).toEqual({ runDirectory: one, layers: 1, head: 'new' });
   });
 });
 

@@ -45,7 +45,7 @@ export function colourProperties(scheme: keyof typeof palette): string {
 }
 
 /** The colours of a chart on the page it is part of, or, standalone, of an SVG file. */
-export const chartColours = `
+const chartColours = `
 .lw-chart { ${colourProperties('light')} }
 @media screen and (prefers-color-scheme: dark) { .lw-chart { ${colourProperties('dark')} } }
 `;

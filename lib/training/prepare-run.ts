@@ -1,0 +1,80 @@
+// All of a run that is made before its first step, whether it begins or goes on.
+import type { Dataset } from '../data/index.js';
+import { disposeNetwork, type Network } from '../models/index.js';
+import type { Device } from '../tensor/index.js';
+import { buildStages } from './build.js';
+import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
+import type { CheckpointLimits, CheckpointStore } from './checkpoint.js';
+import { type Interruption, unlessAborted } from './interruption.js';
+import { planStart, type RunPlan } from './plan.js';
+import type { Precision } from './precision.js';
+import type { Recipe } from './recipe.js';
+import type { Stage } from './stage.js';
+import { type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
+
+/** What is trained, on what. */
+export interface RunSetting {
+  /** With the counts of its images. */
+  readonly recipe: Recipe;
+  readonly dataset: Dataset;
+  readonly device: Device;
+  readonly precision: Precision;
+}
+
+export interface PrepareOptions {
+  /** Makes the network on the device, with its initial weights. */
+  readonly build: () => Network;
+  readonly cache: Partial<CacheBudget> | 'none' | undefined;
+  /** The run whose layers it starts from. They are taken, unless there is a checkpoint. */
+  readonly startFrom: StartFrom | undefined;
+  /** Of a run that goes on. */
+  readonly checkpoints?: CheckpointStore;
+  readonly interruption: Interruption;
+}
+
+/** A run before its first step. Dispose it, or declare it with `using`. */
+export interface PreparedRun extends RunSetting, Disposable {
+  readonly network: Network;
+  readonly stages: readonly Stage[];
+  /** Layers that have just been loaded into the network, and are not recorded yet. */
+  readonly taken: TakenLayers | null;
+  readonly cachePlan: CachePlan;
+  /** Null where LibTorch is too old to plan. */
+  readonly plan: RunPlan | null;
+  readonly checkpointLimits: CheckpointLimits;
+}
+
+/** Makes all that is needed to train. Throws for a run that would fail in its middle: see `takeLayers`, `planCache`, `planRun`. */
+export async function prepareRun(setting: RunSetting, options: PrepareOptions): Promise<PreparedRun> {
+  const { recipe, dataset, device, precision } = setting;
+  const { build, startFrom, checkpoints, interruption } = options;
+  const classes = dataset.classes.length;
+  const budget = resolveCacheBudget(options.cache, device);
+  const planned = { recipe, classes, device, precision, budget, imagesInMemory: 'images' in dataset.train };
+  // Before the memory of a network is taken. What was trained before must be known first.
+  const isNew = startFrom === undefined && checkpoints === undefined;
+  const early = isNew ? planStart(planned) : null;
+  const network = build();
+  try {
+    const isTaken = startFrom !== undefined && checkpoints?.exists !== true;
+    const taken = isTaken
+      ? await unlessAborted(interruption, () => takeLayers(startFrom, { recipe, network, classes: dataset.classes }))
+      : null;
+    const takenLayers = taken?.from.layers ?? startFrom?.layers;
+    const stages = buildStages(recipe, network, takenLayers);
+    const counts = { trainCount: dataset.train.count, testCount: dataset.test.count };
+    const cachePlan = planCache({ recipe, network, stages, device, precision, budget, ...counts });
+    const { epochs, batchSize } = recipe.training;
+    const checkpointLimits = { stages, epochs, batchSize, trainCount: dataset.train.count, precision };
+    const state = checkpoints?.exists ? await checkpoints.read(checkpointLimits) : null;
+    const firstStage = state?.position.stage ?? taken?.stageSeconds.length ?? 0;
+    const plan = early ?? planStart({ ...planned, takenLayers, firstStage });
+    return {
+      ...{ recipe, dataset, device, precision, network, stages, taken, cachePlan, plan, checkpointLimits },
+      [Symbol.dispose]: () => disposeNetwork(network),
+    };
+  } catch (error) {
+    disposeNetwork(network);
+    throw error;
+  }
+}

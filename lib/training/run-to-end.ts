@@ -1,0 +1,153 @@
+// The run itself: from where it stands to its result and its report.
+import { openImages } from '../data/index.js';
+import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
+import { drawNetworkFrom } from '../models/index.js';
+import { Generator, isCuda, setCudnnBenchmark } from '../tensor/index.js';
+import type { BadImageLog } from './bad-image-log.js';
+import { buildTransforms, notesOf } from './build.js';
+import { type CheckpointState, type CheckpointStore, saveNetwork } from './checkpoint.js';
+import { RunDirectoryError } from './errors.js';
+import type { EpochRecord } from './events.js';
+import { CachedFeatures } from './feature-cache.js';
+import { RecomputedFeatures } from './features.js';
+import type { PreparedRun } from './prepare-run.js';
+import type { Recipe } from './recipe.js';
+import type { RunDirectory } from './run-directory.js';
+import type { RunOptions, TrainingOutcome } from './run-options.js';
+import type { Stage } from './stage.js';
+import { recordTakenLayers } from './start-from.js';
+import { TestFeatures } from './test-features.js';
+import { Trainer } from './trainer.js';
+
+/** What a run writes to. */
+export interface RunFiles {
+  /** As it has been written. */
+  readonly config: RunConfig;
+  readonly directory: RunDirectory;
+  readonly checkpoints: CheckpointStore;
+  readonly badImages: BadImageLog;
+}
+
+/** Trains from the checkpoint, where there is one, else from the first step. */
+export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOptions): Promise<TrainingOutcome> {
+  const { recipe, dataset, device, precision, network, stages, cachePlan, plan } = run;
+  const { config, directory, checkpoints, badImages } = files;
+  if (run.taken !== null) await recordTakenLayers(run.taken, stages, files);
+  const from = await readPosition(run, files);
+  const onEvent = options.onEvent ?? (() => {});
+  if (isCuda(device)) setCudnnBenchmark(true);
+  using generator = Generator.create({ seed: recipe.seed, device });
+  drawNetworkFrom(network, generator);
+
+  const notes = [...notesOf(recipe, network), ...(config.notes ?? [])];
+  const { randomResizedCrop } = recipe.augmentation;
+  const trainImages = openImages(dataset.train, { device, randomResizedCrop });
+  const testImages = openImages(dataset.test, { device });
+  const { trainTransforms, testTransforms } = buildTransforms(recipe, dataset.normalization);
+  const toTrain = { recipe, precision, images: trainImages, transforms: trainTransforms };
+  const trainFeatures =
+    cachePlan.views === null
+      ? new RecomputedFeatures(toTrain)
+      : new CachedFeatures({
+          ...toTrain,
+          device,
+          views: cachePlan.views,
+          directory: directory.features,
+          onView: (view) => onEvent({ type: 'view', ...view, views: recipe.augmentation.views! }),
+        });
+  const toTest = { recipe, precision, images: testImages, transforms: testTransforms };
+  const testFeatures = new TestFeatures(toTest, cachePlan.testBytes);
+  try {
+    onEvent({
+      type: 'start',
+      runDirectory: directory.path,
+      config,
+      notes: [...notes, ...badImages.notes, ...neverReached(recipe)],
+      plan,
+      resumedFrom: from === null ? null : resumedFrom(from.state, stages),
+    });
+    const trainer = new Trainer({
+      ...{ recipe, device, precision, network, stages, generator },
+      ...{ trainImages, testImages, trainFeatures, testFeatures },
+      ...{ directory, checkpoints, onEvent },
+      cudaGraph: options.cudaGraph ?? false,
+      checkpointSeconds: options.checkpointSeconds ?? 300,
+      signal: options.signal,
+    });
+    const result: RunResult = { ...(await trainer.run(from)), notes: [...notes, ...badImages.notes] };
+
+    const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
+    directory.requireHeld();
+    await saveNetwork(network, { model: directory.model, auxiliaryHeads });
+    await directory.writeResult(result);
+    // The network has its own files now.
+    await checkpoints.remove();
+    return await finish(directory, result, options);
+  } finally {
+    await trainFeatures.dispose();
+    testFeatures.dispose();
+    trainImages.dispose();
+    testImages.dispose();
+  }
+}
+
+/** The checkpoint to go on from, with the epochs recorded before it; null at the first step. */
+async function readPosition(
+  run: PreparedRun,
+  files: RunFiles,
+): Promise<{ state: CheckpointState; records: readonly EpochRecord[] } | null> {
+  const { checkpoints, directory } = files;
+  const state = checkpoints.exists ? await checkpoints.read(run.checkpointLimits) : null;
+  const layer = run.stages[state?.position.stage ?? 0]?.layer ?? run.network.blocks.length;
+  const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
+  if (state === null) return null;
+  requireRecords(run, files, state, records);
+  return { state, records };
+}
+
+/** The metrics of all epochs before a checkpoint are there: the result is made of them. */
+function requireRecords(
+  { recipe, stages }: PreparedRun,
+  { config, directory }: RunFiles,
+  { position }: CheckpointState,
+  records: readonly EpochRecord[],
+): void {
+  const taken = config.startedFrom?.layers ?? 0;
+  for (const [i, { layer }] of stages.slice(0, position.stage + 1).entries()) {
+    // Of layers that were taken there are those of another run, if any.
+    if (i < taken) continue;
+    const expected = i < position.stage ? recipe.training.epochs : position.epoch;
+    const got = records.filter((record) => record.layer === layer).length;
+    if (got === expected) continue;
+    throw new RunDirectoryError(
+      `${directory.path}/metrics.jsonl: expected ${expected} epochs of layer ${layer} before the checkpoint, got ${got}`,
+    );
+  }
+}
+
+/** Told when a run starts: a preset's drops of the rate are often beyond the epochs that a flag asks for. */
+function neverReached({ training: { milestones, epochs } }: Recipe): string[] {
+  const beyond = milestones.filter((milestone) => milestone >= epochs);
+  if (beyond.length === 0) return [];
+  return [`The learning rate does not drop at ${beyond.join(', ')}: a layer has ${epochs} epochs.`];
+}
+
+/** Writes the report of a finished run. */
+export async function finish(
+  directory: RunDirectory,
+  result: RunResult,
+  { onEvent }: RunOptions,
+): Promise<TrainingOutcome> {
+  const outcome = { runDirectory: directory.path, report: await writeReport(directory.path), result };
+  onEvent?.({ type: 'done', ...outcome });
+  return outcome;
+}
+
+/** The layer, epoch and step that a checkpoint goes on with; after the last stage, its end. */
+function resumedFrom(
+  { position }: CheckpointState,
+  stages: readonly Stage[],
+): { layer: number; epoch: number; step: number } {
+  const stage = stages[position.stage] ?? stages.at(-1)!;
+  return { layer: stage.layer, epoch: position.epoch, step: position.step };
+}
