@@ -1,9 +1,9 @@
 #include "normalization.h"
 
-#include <ATen/TensorIterator.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "compat.h"
+#include "parallel.h"
 
 #include <ATen/ops/adaptive_avg_pool2d.h>
 #include <ATen/ops/batch_norm.h>
@@ -80,27 +80,6 @@ int64_t rowsOfBlock(const Rows& rows) {
 int64_t countBlocks(const Rows& rows) {
   const int64_t size = rowsOfBlock(rows);
   return (rows.count + size - 1) / size;
-}
-
-/**
- * Runs body(block) for each block, on the threads of LibTorch's own pool: an iteration over as many bytes, since a
- * parallel loop of our own would bring a second pool of threads along.
- */
-template <typename Body>
-void forEachBlock(int64_t blocks, const Body& body) {
-  at::Tensor bytes = at::empty({blocks}, at::kByte);
-  char* const base = static_cast<char*>(bytes.data_ptr());
-  at::TensorIterator iterator = at::TensorIteratorConfig()
-                                    .check_all_same_dtype(false)
-                                    .resize_outputs(false)
-                                    .declare_static_shape(bytes.sizes())
-                                    .add_output(bytes)
-                                    .build();
-  iterator.for_each(
-      [&](char** data, const int64_t* strides, int64_t size) {
-        for (int64_t i = 0; i < size; i++) body(data[0] + i * strides[0] - base);
-      },
-      /*grain_size=*/1);
 }
 
 /** The mean and the summed squares of deviations of each channel of a block. */
@@ -223,7 +202,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
       T* const y = dataOf<T>(output);
       std::vector<float> moments(2 * blocks * channels);
       const auto lengthOf = [&](int64_t block) { return std::min(size, rows.count - block * size); };
-      forEachBlock(blocks, [&](int64_t block) {
+      forEachIndex(blocks, [&](int64_t block) {
         float* const own = moments.data() + 2 * block * channels;
         blockMoments(x + block * size * channels, lengthOf(block), channels, own, own + channels);
       });
@@ -253,7 +232,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
         movingMean[c] = static_cast<float>((1 - momentum) * movingMean[c] + momentum * average[c]);
         movingVar[c] = static_cast<float>((1 - momentum) * movingVar[c] + momentum * squares[c] / (count - 1));
       }
-      forEachBlock(blocks, [&](int64_t block) {
+      forEachIndex(blocks, [&](int64_t block) {
         const int64_t start = block * size * channels;
         blockForward(x + start, y + start, lengthOf(block), channels, mean, gain, offset);
       });
@@ -281,7 +260,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
       T* const result = dataOf<T>(inputGradient);
       std::vector<float> sums(2 * blocks * channels), slope(channels), base(channels);
       const auto lengthOf = [&](int64_t block) { return std::min(size, rows.count - block * size); };
-      forEachBlock(blocks, [&](int64_t block) {
+      forEachIndex(blocks, [&](int64_t block) {
         const int64_t start = block * size * channels;
         float* const own = sums.data() + 2 * block * channels;
         blockGradientSums(x + start, g + start, lengthOf(block), channels, mean, gain, offset, own,
@@ -303,7 +282,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
         slope[c] = static_cast<float>(-gain[c] * product[c] / count * inverse[c] * inverse[c]);
         base[c] = static_cast<float>(-gain[c] * sum[c] / count);
       }
-      forEachBlock(blocks, [&](int64_t block) {
+      forEachIndex(blocks, [&](int64_t block) {
         const int64_t start = block * size * channels;
         blockBackward(x + start, g + start, result + start, lengthOf(block), channels, mean, gain, offset,
                       slope.data(), base.data());
