@@ -3,6 +3,8 @@
 // that of the CPU's kernel does.
 #include "meta.h"
 
+#include "convolution.h"
+
 #include <c10/core/Allocator.h>
 
 #if LAYERWISE_CAN_REHEARSE
@@ -87,6 +89,17 @@ at::Tensor transposedMaps(const at::Tensor& input, const at::Tensor& outputGradi
   return at::empty({std::min<int64_t>(at::get_num_threads(), input.size(0)) * ofImage}, input.options());
 }
 
+/** What native/convolution.cpp holds for a gradient of weights in parts: each thread's own, in both orders, and their float32 sum. */
+std::vector<at::Tensor> gradientsOfParts(const at::Tensor& outputGradient, const at::Tensor& input,
+                                         const at::Tensor& weight) {
+  const WeightGradientParts parts = weightGradientParts(outputGradient, input, weight, /*groups=*/1);
+  const int64_t threads = std::min<int64_t>(at::get_num_threads(), parts.count());
+  if (parts.ofBatch == 1 || at::get_num_threads() > parts.count()) return weightsInOwnOrder(weight, 2);
+  std::vector<at::Tensor> held = weightsInOwnOrder(weight, 3 * threads);
+  held.push_back(at::empty(weight.sizes(), weight.options().dtype(at::kFloat)));
+  return held;
+}
+
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const Optional<at::Tensor>&,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef, int64_t) {
@@ -109,7 +122,7 @@ Three convolutionBackward(const at::Tensor& outputGradient, const at::Tensor& in
     ofInput = at::empty(x.sizes(), x.options(), format);
   }
   if (mask[1] || mask[2]) {
-    const auto held = weightsInOwnOrder(w, 2);
+    const auto held = gradientsOfParts(g, x, w);
     const auto transposed = transposedMaps(x, g);
     ofWeight = at::empty(w.sizes(), w.options(), format);
     if (mask[2]) ofBias = at::empty({g.size(1)}, g.options());
