@@ -49,11 +49,11 @@ async function finish(out: string): Promise<Record<string, unknown>[]> {
 
 describe.each(KINDS)('%s', (name, flags) => {
   const path = (part: string): string => at(`${name} ${part}`);
+  beforeAll(async () => {
+    expect(await layerwise([...flags, '--out', path('whole')])).toMatchObject({ code: 0, stderr: '' });
+  });
 
   it('ends with the same bits after Ctrl-C in the middle of an epoch', async () => {
-    const whole = await layerwise([...flags, '--out', path('whole')]);
-    expect(whole).toMatchObject({ code: 0, stderr: '' });
-
     const out = path('interrupted');
     const env = signalledAt('epoch', 1, name.includes('bf16') ? 'SIGHUP' : 'SIGINT');
     const { code, stderr, stdout } = await layerwise([...flags, '--out', out], { env });
