@@ -5,13 +5,13 @@ export interface OneVersusRestOptions {
   /** Labels are 0 ... classes - 1. */
   readonly classes: number;
   /**
-   * The L2 penalty on the weights of each class, in units of the standardised features; 1 / n unless told, which is the
+   * The L2 penalty on the weights of each class, in units of the standardised features; default: 1 / n, which is the
    * C = 1 of scikit-learn's LogisticRegression behind its StandardScaler.
    */
   readonly l2?: number;
-  /** Converged when no entry of the gradient is larger than this in absolute value; 1e-6 unless told. */
+  /** Converged when no entry of the gradient is larger than this in absolute value; default: 1e-6. */
   readonly tolerance?: number;
-  /** 1000 unless told. */
+  /** Default: 1000. */
   readonly maxIterations?: number;
 }
 

@@ -30,7 +30,7 @@ export interface LastHead {
 
 export interface SimCnnOptions {
   readonly classes: number;
-  /** Height and width of an input image. 32 unless told. */
+  /** Height and width of an input image; default: 32. */
   readonly imageSize?: number;
   /** Layers of an auxiliary problem: the layer that is grown counts as one, so a head has k - 1 convolutions. */
   readonly k: number;
@@ -46,11 +46,11 @@ export interface SimCnnOptions {
   readonly lastHead?: LastHead | null;
   /** The layers, from 0, whose input is downsampled. */
   readonly downsampleAt: readonly number[];
-  /** 'invertible' unless told. */
+  /** Default: 'invertible'. */
   readonly downsampling?: Downsampling;
-  /** What batch norm's weight starts from: 1, or U(0, 1) as in the PyTorch 0.4 that the authors ran. 'ones' unless told. */
+  /** What batch norm's weight starts from: 1, or U(0, 1) as in the PyTorch 0.4 that the authors ran. Default: 'ones'. */
   readonly batchNormInit?: 'ones' | 'uniform';
-  /** For k = 1, which convolutions have a bias: all (the paper's text) or the first (its code). 'all' unless told. */
+  /** For k = 1, which convolutions have a bias: all (the paper's text) or the first (its code). Default: 'all'. */
   readonly bias?: 'all' | 'first';
   /** Of the initial weights; layer j's are a function of the seed and j alone. */
   readonly seed: number;

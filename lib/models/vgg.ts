@@ -61,15 +61,15 @@ export const vggLayerCount = (name: VggName): number => layersOf(name).length;
 export interface VggOptions {
   readonly name: VggName;
   readonly classes: number;
-  /** Height and width of an input image; a multiple of 32. 224 unless told. */
+  /** Height and width of an input image; a multiple of 32; default: 224. */
   readonly imageSize?: number;
-  /** Channels of the first layer; all other widths scale with it. 64, the network itself, unless told. */
+  /** Channels of the first layer; all other widths scale with it. Default: 64, the network itself. */
   readonly width?: number;
-  /** Layers that are built, from the first; the last of them is read by the last head. All unless told. */
+  /** Layers that are built, from the first; the last of them is read by the last head. Default: all. */
   readonly layers?: number;
   /** Of the initial weights; layer j's are a function of the seed and j alone. */
   readonly seed: number;
-  /** The classifier of torchvision's definition, with this dropout, for training as one network. No dropout unless told. */
+  /** The classifier of torchvision's definition, with this dropout, for training as one network. Default: none. */
   readonly dropout?: number;
 }
 

@@ -25,7 +25,7 @@ export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): 
   return takenLayers === stages.length ? [...stages.slice(0, -1), headStage(stages.at(-1)!)] : stages;
 }
 
-/** What is to be said wherever results of the network are shown; of auxiliary heads only where they are trained. */
+/** Notes that are shown with every result of the network; of auxiliary heads only where they are trained. */
 export function notesOf(recipe: Recipe, network: Network): string[] {
   const { views } = recipe.augmentation;
   const { batchSize, microBatchSize } = recipe.training;

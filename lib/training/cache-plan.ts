@@ -31,9 +31,9 @@ const DEFAULT_DEVICE_BYTES = 4 * GIB;
 const DEFAULT_HOST_SHARE = 1 / 4;
 
 /**
- * The budget of a run: `stated`; for what is left out 4 GiB of a GPU, a quarter of the memory that this process can still
- * allocate, and nothing on disk; nothing anywhere for 'none'. Throws FeatureCacheError for a budget of another machine or
- * of no number.
+ * The budget of a run. Default: 4 GiB of a GPU, a quarter of the memory that this process can still allocate, nothing on disk;
+ * 'none' is nothing anywhere. Throws FeatureCacheError for an unknown kind of place, for what is no number of bytes, and for
+ * memory of a GPU where the run is on the CPU.
  */
 export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undefined, device: Device): CacheBudget {
   if (stated === 'none') return { device: 0, host: 0, disk: 0 };

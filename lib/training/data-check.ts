@@ -13,7 +13,7 @@ import { RunDirectoryError } from './errors.js';
 export interface CheckedData {
   /** As the data is now. */
   readonly data: DataIdentity;
-  /** What is to be said of it wherever results of the run are shown. */
+  /** Shown with every result of the run. */
   readonly notes: readonly string[];
 }
 

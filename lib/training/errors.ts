@@ -66,7 +66,7 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** Training was stopped by its AbortSignal, with a checkpoint if it had begun. */
+/** Training was stopped by its AbortSignal. The message says what there is to go on from. */
 export class TrainingInterrupted extends Error {
   override readonly name = 'TrainingInterrupted';
   readonly code = 'INTERRUPTED';

@@ -4,7 +4,7 @@ import { noGrad, type Tensor } from '../tensor/index.js';
 import { frozenDtype, type Precision } from './precision.js';
 import type { Stage } from './stage.js';
 
-/** The way from images to what a stage's trained layers read: transforms, then the frozen layers. Dispose it. */
+/** Makes a stage's features of images: the transforms, then the frozen layers. Dispose it. */
 export class FrozenPrefix {
   readonly #transforms: readonly Transform[];
   readonly #blocks: FrozenBlocks;

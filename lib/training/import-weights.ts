@@ -33,7 +33,7 @@ export interface ImportOptions {
   /** The run directory to make: new or empty. */
   readonly out: string;
   /**
-   * Height and width of the images that the run is for, a multiple of 32; 224 unless told. torchvision's classifier reads
+   * Height and width of the images that the run is for, a multiple of 32; default: 224. torchvision's classifier reads
    * features averaged to 7 x 7: where the size gives others, its first weight is rewritten so that the logits stay.
    */
   readonly imageSize?: number;
@@ -235,7 +235,7 @@ async function writeRun(
   const result: RunResult = { layers: [{ layer: network.blocks.length - 1, parameters }], seconds: 0, notes };
   return RunDirectory.fill(out, async (directory) => {
     const normalization = NORMALIZATION;
-    // Where it is evaluated, unless told otherwise.
+    // Where it is evaluated by default.
     const device = resolveDevice(recipe.device);
     await directory.writeConfig(describeRun({ recipe, classes, normalization, device, precision: 'fp32' }));
     await saveNetwork(network, { model: directory.model, auxiliaryHeads: null });

@@ -6,9 +6,8 @@ export const isOutOfMemory = (error: unknown): error is TensorError =>
   error instanceof TensorError && error.code === 'OUT_OF_MEMORY';
 
 /**
- * What is to be told of a batch that did not fit: tries it again for its peak, then half of it and so on until one fits, and the
- * one between that and its double.
- * The weights stay as they are, batch norm's running statistics do not.
+ * Explains why a batch did not fit: tries it again for its peak, then half of it and so on until one fits, and at last the size
+ * between that one and its double. The weights stay as they are, batch norm's running statistics do not.
  */
 export function explainOutOfMemory(
   problem: AuxiliaryProblem,

@@ -7,7 +7,7 @@ type ScheduleName = Recipe['training']['schedule'];
 
 /** What is asked of a preset. */
 export interface PresetOptions {
-  /** The preset's own unless told. */
+  /** Default: the preset's own. */
   readonly dataset?: DatasetName;
   /** Another VGG in place of the preset's: `vgg11-layerwise` with vgg16 is `vgg16-layerwise`. */
   readonly model?: Recipe['model']['name'];

@@ -8,20 +8,21 @@ import type { StartFrom } from './start-from.js';
 
 export interface RunOptions {
   /**
-   * Stops the run after the step in progress, with a checkpoint; before the first step, as soon as it can be, with nothing
-   * written. Throws TrainingInterrupted, whose message says what there is to go on from.
+   * Stops the run after the step in progress, with a checkpoint; between steps, as while features are made, as soon as it can
+   * be, and the last checkpoint holds, if there is one. Throws TrainingInterrupted, whose message says what there is to go on
+   * from.
    */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: TrainingEvent) => void;
   /**
    * Bytes that features of frozen layers may take: those of the test images, and with `augmentation.views` those of every
-   * view. 4 GiB of a GPU, a quarter of the host's free memory and nothing on disk unless told; 'none' computes them anew
-   * in every epoch.
+   * view. Default: 4 GiB of a GPU, a quarter of the memory that this process can still allocate, nothing on disk. 'none'
+   * computes them anew in every epoch.
    */
   readonly cache?: Partial<CacheBudget> | 'none';
   /**
    * Captures each layer's training step as a CUDA graph and launches it as a whole: of use where the host cannot give
-   * kernels as fast as the GPU runs them, as with narrow networks and small batches. No unless told; RecipeError on the
+   * kernels as fast as the GPU runs them, as with narrow networks and small batches. Default: false. RecipeError on the
    * CPU, with fp16 and with micro-batches.
    */
   readonly cudaGraph?: boolean;
@@ -30,7 +31,7 @@ export interface RunOptions {
    * with 'skip': it ends as one that had 'skip' from the start.
    */
   readonly onBadImage?: OnBadImage;
-  /** Seconds between checkpoints within an epoch; there is one after each epoch in any case. 300 unless told. */
+  /** Seconds between checkpoints within an epoch; there is one after each epoch in any case. Default: 300. */
   readonly checkpointSeconds?: number;
 }
 

@@ -14,11 +14,11 @@ import { TrainedRun } from './trained-run.js';
 export interface StartFrom {
   /** A finished run, trained layer by layer on the same classes. */
   readonly runDirectory: string;
-  /** How many of its layers are taken, from the first, with their heads; all unless told. */
+  /** How many of its layers are taken, from the first, with their heads; default: all. */
   readonly layers?: number;
   /**
    * Where the run's layers are all that the recipe has, only the last head trains: a new one, or, to fine-tune it, the
-   * run's own. 'new' unless told.
+   * run's own. Default: 'new'.
    */
   readonly head?: 'new' | 'taken';
 }

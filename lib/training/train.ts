@@ -24,8 +24,9 @@ import { useRecordedThreads, useThreads } from './threads.js';
 
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served
- * between steps. Throws RecipeError, DataError, RunDirectoryError, NonFiniteLossError, TrainingInterrupted, WriteError where
- * the disk is full, or LockLostError where another process has taken over the run.
+ * between steps. Throws RecipeError, ModelError or FeatureCacheError for a run that cannot be trained, DataError,
+ * RunDirectoryError, NonFiniteLossError, OutOfMemoryError, TrainingInterrupted, WriteError where the disk is full, and
+ * LockLostError where another process has taken over the run.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const { recipe: given, device, precision } = checkRecipe(options);

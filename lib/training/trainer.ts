@@ -101,7 +101,7 @@ export class Trainer {
     }
   }
 
-  /** For work between checkpoints: the one that was written last, or is being gone back to, still stands. */
+  /** For work between checkpoints: the last one still holds. */
   readonly #stopHere = async (): Promise<void> => {
     await breathe();
     const { signal, directory, checkpoints } = this.#options;

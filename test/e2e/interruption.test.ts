@@ -1,7 +1,7 @@
 // Ctrl-C and kill -9 through the command line: whatever happens to the process, the run ends with the same bits.
 import { cpSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { jsonLines, layerwise, type Started, start, temporaryFolder } from '../cli/cli.js';
+import { type Ended, jsonLines, layerwise, temporaryFolder } from '../cli/cli.js';
 import { productOf } from '../training/runs.js';
 
 const at = temporaryFolder();
@@ -22,13 +22,10 @@ const KINDS = [
   ['end to end with dropout, fp32', flagsOf('--preset', 'vgg11-end-to-end', '--precision', 'fp32')],
 ] as const;
 
-const isEpoch = (layer: number, epoch: number) => (event: Record<string, unknown>) =>
-  event.type === 'epoch' && event.layer === layer && event.epoch === epoch;
+const resume = (out: string, env = {}): Promise<Ended> => layerwise(['train', '--resume', out, '--json'], { env });
 
-const resume = (out: string, env = {}): Started => start(['train', '--resume', out, '--json'], { env });
-
-/** For the environment: the process kills itself with -9 when it prints the nth event of this type. */
-const dyingAt = (type: string, n: number): Record<string, string> => ({
+/** For the environment: the process sends itself these signals when it prints the nth event of this type. */
+const signalledAt = (type: string, n: number, ...signals: NodeJS.Signals[]): Record<string, string> => ({
   NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(`
     import { isMainThread } from 'node:worker_threads';
     if (isMainThread) {
@@ -36,31 +33,30 @@ const dyingAt = (type: string, n: number): Record<string, string> => ({
       let seen = 0;
       process.stdout.write = function (text, ...rest) {
         const written = write.call(this, text, ...rest);
-        if (text.startsWith('{"type":"${type}"') && ++seen === ${n}) process.kill(process.pid, 'SIGKILL');
+        if (text.startsWith('{"type":"${type}"') && ++seen === ${n}) {
+          for (const signal of ${JSON.stringify(signals)}) process.kill(process.pid, signal);
+        }
         return written;
       };
     }`)}`,
 });
 
 async function finish(out: string): Promise<Record<string, unknown>[]> {
-  const { code, stdout, stderr } = await resume(out).ended;
+  const { code, stdout, stderr } = await resume(out);
   expect([code, stderr]).toEqual([0, '']);
   return jsonLines(stdout);
 }
 
 describe.each(KINDS)('%s', (name, flags) => {
   const path = (part: string): string => at(`${name} ${part}`);
-  const firstLayer = name.startsWith('end') ? 1 : 0;
+  beforeAll(async () => {
+    expect(await layerwise([...flags, '--out', path('whole')])).toMatchObject({ code: 0, stderr: '' });
+  });
 
   it('ends with the same bits after Ctrl-C in the middle of an epoch', async () => {
-    const whole = await layerwise([...flags, '--out', path('whole')]);
-    expect(whole).toMatchObject({ code: 0, stderr: '' });
-
     const out = path('interrupted');
-    const run = start([...flags, '--out', out]);
-    await run.line(isEpoch(firstLayer, 0));
-    run.process.kill(name.includes('bf16') ? 'SIGHUP' : 'SIGINT');
-    const { code, stderr, stdout } = await run.ended;
+    const env = signalledAt('epoch', 1, name.includes('bf16') ? 'SIGHUP' : 'SIGINT');
+    const { code, stderr, stdout } = await layerwise([...flags, '--out', out], { env });
     expect(code).toBe(130);
     expect(stderr).toBe(
       `Stopping after this step, with a checkpoint. Ctrl-C again stops at once.\nlayerwise: training was interrupted; go on with --resume ${out}\n`,
@@ -79,10 +75,15 @@ describe.each(KINDS)('%s', (name, flags) => {
   it('ends with the same bits after kill -9, again and again', async () => {
     const out = path('killed');
     // Before anything is recorded; right after a checkpoint; right after an epoch, when its checkpoint is being written.
-    const begun = start([...flags, '--out', out], { env: dyingAt('start', 1) });
-    expect(await begun.ended).toMatchObject({ code: 'SIGKILL' });
-    for (const env of [dyingAt('checkpoint', 1), dyingAt('epoch', 1), dyingAt('epoch', 2)]) {
-      expect(await resume(out, env).ended).toMatchObject({ code: 'SIGKILL' });
+    const killed = { code: 'SIGKILL' };
+    const env = signalledAt('start', 1, 'SIGKILL');
+    expect(await layerwise([...flags, '--out', out], { env })).toMatchObject(killed);
+    for (const [type, n] of [
+      ['checkpoint', 1],
+      ['epoch', 1],
+      ['epoch', 2],
+    ] as const) {
+      expect(await resume(out, signalledAt(type, n, 'SIGKILL'))).toMatchObject(killed);
     }
     await finish(out);
     expect(productOf(out)).toEqual(productOf(path('whole')));
@@ -92,11 +93,8 @@ describe.each(KINDS)('%s', (name, flags) => {
 describe('Ctrl-C', () => {
   it('as the terminal and npm send it, twice within a moment, is one wish', async () => {
     const out = at('twice');
-    const run = start([...KINDS[0][1], '--out', out]);
-    await run.line(isEpoch(0, 0));
-    run.process.kill('SIGINT');
-    run.process.kill('SIGINT');
-    const { code, stderr } = await run.ended;
+    const env = signalledAt('epoch', 1, 'SIGINT', 'SIGINT');
+    const { code, stderr } = await layerwise([...KINDS[0][1], '--out', out], { env });
     expect(code).toBe(130);
     expect(stderr).toContain('go on with --resume');
     expect(existsSync(`${out}/checkpoint/state.json`)).toBe(true);
@@ -106,10 +104,8 @@ describe('Ctrl-C', () => {
 describe('resuming', () => {
   const [stopped, finished] = [at('stopped'), at('finished')];
   beforeAll(async () => {
-    const run = start([...KINDS[0][1], '--out', stopped]);
-    await run.line(isEpoch(0, 0));
-    run.process.kill('SIGTERM');
-    expect(await run.ended).toMatchObject({ code: 130 });
+    const env = signalledAt('epoch', 1, 'SIGTERM');
+    expect(await layerwise([...KINDS[0][1], '--out', stopped], { env })).toMatchObject({ code: 130 });
     cpSync(stopped, finished, { recursive: true });
     await finish(finished);
   });
@@ -134,7 +130,7 @@ describe('resuming', () => {
     const state = JSON.parse(readFileSync(`${out}/checkpoint/state.json`, 'utf8'));
     const file = `${out}/checkpoint/${name === 'state.json' ? name : state.current}`;
     truncateSync(file, size);
-    const { code, stdout, stderr } = await resume(out).ended;
+    const { code, stdout, stderr } = await resume(out);
     expect(code).toBe(1);
     expect(stderr).toContain(`layerwise: ${file}: `);
     expect(stderr).not.toContain('    at ');

@@ -64,7 +64,8 @@ describe('compressRun', () => {
   });
 
   it('can be gone on with: its head fine-tuned, and a layer grown on it', async () => {
-    const compressed = folder('compressed');
+    const compressed = folder('to-tune');
+    await compressRun({ runDirectory: full, filters: 4, out: compressed, device: 'cpu' });
     const narrow = overrideRecipe(recipe, { model: { widths: [6, 4] } });
     const tuned = folder('tuned');
     await train({ recipe: narrow, out: tuned, startFrom: { runDirectory: compressed, head: 'taken' } });

@@ -1,9 +1,7 @@
 // Features that are kept are those that would be computed again, wherever they are kept.
-import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { DeviceImages, loadDataset } from '../../lib/data/index.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
 import { noGrad, scope } from '../../lib/tensor/index.js';
@@ -25,8 +23,6 @@ import { TestFeatures } from '../../lib/training/test-features.js';
 import { availableMemory } from '../../scripts/support/limits.mjs';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'layerwise-features-'));
-afterAll(() => rm(folder, { recursive: true, force: true }));
 const at = temporaryFolder();
 
 const TRAIN = 60;
@@ -97,7 +93,7 @@ const cached = ({ training }: Setting, plan: CachePlan, onView?: (view: { place:
     ...training,
     device: 'cpu',
     views: plan.views!,
-    directory: join(folder, 'features'),
+    directory: at('features'),
     ...(onView === undefined ? {} : { onView }),
   });
 
@@ -184,9 +180,9 @@ describe.each([
       expect(places).toEqual([]);
       for (const stage of setting.stages.slice(1, 3)) await kept.begin(stage, go);
       expect(places).toEqual(Array(4).fill(where === 'memory' ? 'host' : 'disk'));
-      if (where === 'a file') expect(readdirSync(join(folder, 'features'))).toHaveLength(2);
+      if (where === 'a file') expect(readdirSync(at('features'))).toHaveLength(2);
       await kept.dispose();
-      expect(existsSync(join(folder, 'features'))).toBe(false);
+      expect(existsSync(at('features'))).toBe(false);
     });
   });
 
@@ -200,7 +196,7 @@ describe.each([
       };
       await expect(kept.begin(setting.stages[2]!, stop)).rejects.toThrow('stopped');
       await kept.dispose();
-      expect(existsSync(join(folder, 'features'))).toBe(false);
+      expect(existsSync(at('features'))).toBe(false);
     });
   });
 });

@@ -1,12 +1,11 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { overrideRecipe, presetRecipe, resume, train } from '../../lib/training/index.js';
-import { startAndStop } from './runs.js';
+import { startAndStop, temporaryFolder } from './runs.js';
 
-const root = mkdtempSync(join(tmpdir(), 'layerwise-lock-'));
-afterAll(() => rmSync(root, { recursive: true }));
+const at = temporaryFolder();
 
 const recipe = overrideRecipe(presetRecipe('vgg11-layerwise', { onCuda: false }), {
   model: { width: 2, layers: 2 },
@@ -17,7 +16,7 @@ const recipe = overrideRecipe(presetRecipe('vgg11-layerwise', { onCuda: false })
 });
 
 it('refuses a second trainer of a run while the first one trains, and leaves no lock behind', async () => {
-  const out = join(root, 'run');
+  const out = at('run');
   let refused: Promise<unknown> | null = null;
   await train({
     recipe,
@@ -49,7 +48,7 @@ async function stoppedRun(out: string): Promise<Record<string, unknown>> {
 const layersOf = ({ result }: Awaited<ReturnType<typeof resume>>) => result.layers.map(({ layer }) => layer);
 
 it('takes over the lock of a process that is gone', async () => {
-  const out = join(root, 'killed');
+  const out = at('killed');
   const lock = await stoppedRun(out);
   // The largest process id that Linux can give is 2^22.
   writeFileSync(join(out, 'run.lock'), JSON.stringify({ ...lock, pid: 2 ** 22 + 1 }));
@@ -57,14 +56,14 @@ it('takes over the lock of a process that is gone', async () => {
 });
 
 it('takes over an empty lock, which a full disk left', async () => {
-  const out = join(root, 'empty');
+  const out = at('empty');
   await stoppedRun(out);
   writeFileSync(join(out, 'run.lock'), '');
   expect(layersOf(await resume(out))).toEqual([0, 1]);
 });
 
 it("waiting to see whether another host's holder lives is given up on an abort", async () => {
-  const out = join(root, 'elsewhere');
+  const out = at('elsewhere');
   const lock = await stoppedRun(out);
   const record = JSON.stringify({ ...lock, host: 'elsewhere', pidSpace: 'elsewhere' });
   writeFileSync(join(out, 'run.lock'), record);
@@ -82,7 +81,7 @@ it.each([
   ['taken by another', (file: string) => writeFileSync(file, '{"pid": 7, "host": "elsewhere", "token": "theirs"}')],
   ['removed', (file: string) => rmSync(file)],
 ])('a run whose lock was %s in the meantime stops with an error, and writes nothing more', async (name, lose) => {
-  const out = join(root, name);
+  const out = at(name);
   let before: string[] = [];
   const lost = train({
     recipe,

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { memoryStats, scope, tensor } from '../../lib/tensor/index.js';
@@ -74,11 +74,12 @@ describe('a finished run', () => {
 
   it('is refused, and leaves no tensor behind, when its network is damaged or missing', async () => {
     const before = memoryStats();
-    const file = join(at('end-to-end'), 'model.safetensors');
+    cpSync(at('end-to-end'), at('damaged'), { recursive: true });
+    const file = join(at('damaged'), 'model.safetensors');
     truncateSync(file, 1000);
-    await expect(TrainedRun.open(at('end-to-end'), { device: 'cpu' })).rejects.toThrow(file);
+    await expect(TrainedRun.open(at('damaged'), { device: 'cpu' })).rejects.toThrow(file);
     rmSync(file);
-    await expect(TrainedRun.open(at('end-to-end'), { device: 'cpu' })).rejects.toThrow(
+    await expect(TrainedRun.open(at('damaged'), { device: 'cpu' })).rejects.toThrow(
       `${file}: not found; has the run finished?`,
     );
     expect(existsSync(file)).toBe(false);
