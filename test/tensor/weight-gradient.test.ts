@@ -1,0 +1,129 @@
+// The gradient of a convolution's weights, which is computed in parts: by images, or by output channels.
+import { execFile, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  type DType,
+  getThreads,
+  manualSeed,
+  measurePeak,
+  randn,
+  scope,
+  setThreads,
+  type Tensor,
+} from '../../lib/tensor/index.js';
+
+const CASES = [
+  { name: 'many positions', batch: 9, inChannels: 3, outChannels: 8, size: 32 },
+  { name: 'many positions, moved by 2', batch: 9, inChannels: 3, outChannels: 8, size: 33, stride: 2 },
+  { name: 'few positions, many channels', batch: 5, inChannels: 6, outChannels: 70, size: 5 },
+  { name: 'few positions, few channels', batch: 5, inChannels: 6, outChannels: 7, size: 5 },
+  { name: 'one large image', batch: 1, inChannels: 3, outChannels: 64, size: 40 },
+  { name: 'one large image, few channels', batch: 1, inChannels: 3, outChannels: 8, size: 40 },
+  { name: 'fewer images than parts', batch: 3, inChannels: 3, outChannels: 8, size: 48 },
+  { name: 'images of two rows', batch: 130, inChannels: 4, outChannels: 40, size: 2 },
+] as const;
+type Case = (typeof CASES)[number];
+
+/** The gradients of input, weight and bias of a convolution; of the same numbers in every dtype. */
+function gradients(of: Case, dtype: DType, memoryFormat: 'channelsLast' | 'contiguous'): Tensor[] {
+  const { batch, inChannels, outChannels, size } = of;
+  const geometry = { padding: 1, stride: 'stride' in of ? of.stride : 1 };
+  manualSeed(3);
+  // Numbers that bfloat16 holds.
+  const draw = (shape: number[]) => randn(shape).to({ dtype: 'bfloat16' }).to({ dtype });
+  const leaves = [
+    draw([batch, inChannels, size, size]).contiguous({ memoryFormat }),
+    draw([outChannels, inChannels, 3, 3]).contiguous({ memoryFormat }),
+    draw([outChannels]),
+  ] as const;
+  for (const leaf of leaves) leaf.requiresGrad = true;
+  const output = leaves[0].conv2d(leaves[1], leaves[2], geometry);
+  output.backward({ gradient: draw([...output.shape]) });
+  return leaves.map((leaf) => leaf.grad!);
+}
+
+const norm = (tensor: Tensor): number => Math.sqrt(tensor.mul(tensor).sum().item());
+
+let threads: number;
+beforeEach(() => {
+  threads = getThreads();
+});
+afterEach(() => setThreads(threads));
+
+describe.each(CASES)('$name', (of) => {
+  // bfloat16 keeps 8 bits; a part's gradient is rounded, and the sum again.
+  it.each([
+    ['float32', 'channelsLast', 1e-5],
+    ['float32', 'contiguous', 1e-5],
+    ['bfloat16', 'channelsLast', 2 ** -8],
+  ] as const)('in %s, %s, it is that of float64', (dtype, memoryFormat, tolerance) => {
+    setThreads(2);
+    scope(() => {
+      const expected = gradients(of, 'float64', 'contiguous');
+      const got = gradients(of, dtype, memoryFormat);
+      for (const [i, tensor] of got.entries()) {
+        expect(tensor.shape).toEqual(expected[i]!.shape);
+        expect(tensor.dtype).toBe(dtype);
+        const difference = norm(tensor.to({ dtype: 'float64' }).sub(expected[i]!)) / norm(expected[i]!);
+        expect(difference).toBeLessThan(tolerance);
+      }
+    });
+  });
+
+  it('has the same bits on one thread and on two', () => {
+    const digits = [1, 2].map((count) => {
+      setThreads(count);
+      return scope(() => gradients(of, 'float32', 'channelsLast')[1]!.toArray());
+    });
+    expect(digits[1]).toEqual(digits[0]);
+  });
+});
+
+it('counts what its threads allocate, and frees it', () => {
+  setThreads(2);
+  const of = { name: 'many positions', batch: 9, inChannels: 3, outChannels: 512, size: 32 } as unknown as Case;
+  const bytesOfWeights = 4 * 512 * 3 * 9;
+  const bytesOfOutput = 4 * 9 * 512 * 32 * 32;
+  const peakOf = () => measurePeak(() => scope(() => void gradients(of, 'float32', 'channelsLast'))).peakBytes;
+  const peak = peakOf();
+  expect(peak).toBeGreaterThan(2 * bytesOfOutput + 2 * bytesOfWeights);
+  expect(peakOf()).toBeLessThan(1.1 * peak);
+});
+
+const isPinnable = process.platform === 'linux' && spawnSync('taskset', ['-c', '0', 'true']).status === 0;
+
+/** CPU seconds of a short training on so many threads, all on one core: threads that wait for each other only burn it. */
+async function secondsOnOneCore(threads: number, out: string): Promise<number> {
+  const library = new URL('../../dist/training/index.js', import.meta.url).href;
+  const program = `
+    const { overrideRecipe, presetRecipe, train } = await import(${JSON.stringify(library)});
+    const recipe = overrideRecipe(presetRecipe('vgg11-layerwise', { dataset: 'shapes', onCuda: false }), {
+      model: { width: 16 },
+      dataset: { trainLimit: 256, testLimit: 16 },
+      training: { epochs: 1, milestones: [], batchSize: 128 },
+      threads: ${threads},
+    });
+    const before = process.cpuUsage();
+    await train({ recipe, out: ${JSON.stringify(out)} });
+    const { user, system } = process.cpuUsage(before);
+    console.log((user + system) / 1e6);`;
+  const arguments_ = ['-c', '0', process.execPath, '--input-type=module', '-e', program];
+  const { stdout } = await promisify(execFile)('taskset', arguments_, {
+    env: { ...process.env, OMP_NUM_THREADS: '2' },
+  });
+  return Number(stdout);
+}
+
+it.runIf(isPinnable)('wastes no time on waiting where two threads have one core', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'layerwise-core-'));
+  try {
+    const alone = await secondsOnOneCore(1, join(folder, 'one'));
+    expect(await secondsOnOneCore(2, join(folder, 'two'))).toBeLessThan(2 * alone);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
