@@ -115,15 +115,16 @@ describe.runIf(process.platform === 'linux' && libtorchAtLeast('2.4'))('a proces
   });
 });
 
-describe.runIf(process.platform === 'linux')('a run of 2,000 steps', () => {
+describe.runIf(process.platform === 'linux')('a run of 6,000 steps', () => {
   it('grows by less than half a kilobyte a step', () => {
-    // Steps 1,000 to 2,000, when everything that is made once has been made.
+    // From steps 1,000 to 2,500 to the last 1,500, when everything that is made once has been made. The least of each: the heap's
+    // top moves with what lies there.
     const { steps, sizes } = outputOf<{ steps: number; sizes: number[] }>(
       `
       const recipe = overrideRecipe(presetRecipe('simcnn-k3', { dataset: 'shapes', onCuda: false }), {
         model: { width: 8, auxWidth: 8, layers: 1, downsampleAt: [] },
         dataset: { trainLimit: 800, testLimit: 40 },
-        training: { epochs: 20, batchSize: 8, milestones: [10] },
+        training: { epochs: 60, batchSize: 8, milestones: [10] },
         device: 'cpu', threads: 1,
       });
       const sizes = [];
@@ -138,8 +139,8 @@ describe.runIf(process.platform === 'linux')('a run of 2,000 steps', () => {
       // Compiled code comes and goes, in threads of its own.
       ...['--expose-gc', '--jitless'],
     );
-    expect(steps).toBe(2000);
-    const [early, late] = [Math.max(...sizes.slice(15, 20)), Math.max(...sizes.slice(-5))];
-    expect((late - early) / 1000, `bytes a step; ${sizes.join(', ')}`).toBeLessThan(512);
+    expect(steps).toBe(6000);
+    const [early, late] = [Math.min(...sizes.slice(20, 50)), Math.min(...sizes.slice(-30))];
+    expect((late - early) / 3500, `bytes a step; ${sizes.join(', ')}`).toBeLessThan(512);
   });
 });
