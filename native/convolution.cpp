@@ -139,9 +139,7 @@ Three convolutionBackward(const at::Tensor& outputGradient, const at::Tensor& in
   const WeightGradientParts parts = transposed || !mask[1]
                                         ? WeightGradientParts{}
                                         : weightGradientParts(outputGradient, input, weight, groups);
-  // Where threads outnumber the parts, all of them on one gradient are quicker.
-  const bool isDivided = parts.count() > 1 && at::get_num_threads() <= parts.count() && !at::in_parallel_region() &&
-                         SingleThread::isSupported();
+  const bool isDivided = parts.count() > 1 && !at::in_parallel_region() && SingleThread::isSupported();
   if (!isDivided) return whole(outputGradient, input, weight, geometry, mask);
   at::Tensor ofInput;
   if (mask[0]) ofInput = std::get<0>(whole(outputGradient, input, weight, geometry, {true, false, false}));
@@ -162,8 +160,12 @@ WeightGradientParts weightGradientParts(const at::Tensor& outputGradient, const 
   if (!isOneDnns || outputGradient.numel() == 0 || weight.numel() == 0) return {};
   const int64_t batch = input.size(0), channels = weight.size(0), positions = outputGradient.numel() / channels;
   const int64_t ofChannels = std::clamp<int64_t>(channels / kChannelsOfPart, 1, kMostChannelParts);
-  if ((positions < kFewPositions || batch < kLeastParts) && ofChannels > 1) return {1, ofChannels};
-  return {std::min(batch, std::clamp(positions / kPositionsOfPart, kLeastParts, kMostParts)), 1};
+  const bool isByChannels = (positions < kFewPositions || batch < kLeastParts) && ofChannels > 1;
+  const WeightGradientParts parts =
+      isByChannels ? WeightGradientParts{1, ofChannels}
+                   : WeightGradientParts{std::min(batch, std::clamp(positions / kPositionsOfPart, kLeastParts, kMostParts)), 1};
+  // Where threads outnumber the parts, all of them on one gradient are quicker.
+  return at::get_num_threads() <= parts.count() ? parts : WeightGradientParts{};
 }
 
 }  // namespace layerwise

@@ -7,7 +7,7 @@ namespace layerwise {
 
 /**
  * How the gradient of the weights is divided: by images, whose gradients are added up, or by output channels, where images are few.
- * It depends on shapes alone, and so do the sums. One part is the whole.
+ * It depends on shapes alone, and so do the sums, but that it is left whole, as one part, where threads outnumber the parts.
  */
 struct WeightGradientParts {
   int64_t ofBatch = 1;

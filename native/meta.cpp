@@ -93,9 +93,8 @@ at::Tensor transposedMaps(const at::Tensor& input, const at::Tensor& outputGradi
 std::vector<at::Tensor> gradientsOfParts(const at::Tensor& outputGradient, const at::Tensor& input,
                                          const at::Tensor& weight) {
   const WeightGradientParts parts = weightGradientParts(outputGradient, input, weight, /*groups=*/1);
-  const int64_t threads = std::min<int64_t>(at::get_num_threads(), parts.count());
-  if (parts.ofBatch == 1 || at::get_num_threads() > parts.count()) return weightsInOwnOrder(weight, 2);
-  std::vector<at::Tensor> held = weightsInOwnOrder(weight, 3 * threads);
+  if (parts.ofBatch == 1) return weightsInOwnOrder(weight, 2);
+  std::vector<at::Tensor> held = weightsInOwnOrder(weight, 3 * at::get_num_threads());
   held.push_back(at::empty(weight.sizes(), weight.options().dtype(at::kFloat)));
   return held;
 }
