@@ -16,13 +16,6 @@
       ],
     },
     {
-      # What is set before LibTorch is loaded: an addon without it.
-      'target_name': 'preload',
-      'sources': ['native/preload/preload.cpp'],
-      'include_dirs': ['<!@(node scripts/gyp.mjs node-api)'],
-      'defines': ['NAPI_VERSION=8'],
-    },
-    {
       'target_name': 'layerwise',
       'dependencies': ['operators'],
       'sources': ['<!@(node scripts/gyp.mjs sources)'],

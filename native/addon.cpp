@@ -13,6 +13,7 @@
 #include "compat.h"
 #include "exports.h"
 #include "process.h"
+#include "waiting.h"
 
 namespace {
 
@@ -63,6 +64,7 @@ NAPI_MODULE_INIT() {
     layerwise::takeMessagesFromStandardError();
     preferHugePages();
     dropNnpack();
+    layerwise::watchCores();
   });
   layerwise::startThreads();
   layerwise::hearWarnings();
@@ -77,6 +79,7 @@ NAPI_MODULE_INIT() {
   layerwise::exportGraphs(env, exports, environment);
   layerwise::exportMemory(env, exports, environment);
   layerwise::exportMessages(env, exports, environment);
+  layerwise::exportWaiting(env, exports, environment);
   layerwise::exportRuntime(env, exports, environment);
   return exports;
 }

@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "environment.h"
+#include "waiting.h"
 
 namespace layerwise {
 
@@ -120,6 +121,7 @@ napi_value guarded(napi_env env, napi_callback_info info, const char* name, Body
   size_t count = N;
   void* data = nullptr;
   napi_get_cb_info(env, info, &count, values.data(), nullptr, &data);
+  noteCall();
   Call call(env, static_cast<Environment*>(data), name, values.data(), N);
   try {
     return body(call);

@@ -16,6 +16,7 @@ void exportOptimizers(napi_env env, napi_value exports, Environment* environment
 void exportGraphs(napi_env env, napi_value exports, Environment* environment);
 void exportMemory(napi_env env, napi_value exports, Environment* environment);
 void exportMessages(napi_env env, napi_value exports, Environment* environment);
+void exportWaiting(napi_env env, napi_value exports, Environment* environment);
 void exportRuntime(napi_env env, napi_value exports, Environment* environment);
 
 }  // namespace layerwise

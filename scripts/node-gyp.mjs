@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { addonNames, compileJobs } from './setup/addon.mjs';
+import { compileJobs } from './setup/addon.mjs';
 import { withPlainPaths } from './setup/plain-paths.mjs';
 import { workingTree } from './setup/working-tree.mjs';
 import { outDir, root } from './support/paths.mjs';
@@ -32,7 +32,8 @@ function rebuild({ gypSource, out }, args) {
   });
   if (code === 0 && gypSource !== root) {
     mkdirSync(join(root, release), { recursive: true });
-    for (const name of addonNames) cpSync(join(gypSource, release, name), join(root, release, name));
+    const addon = join(release, 'layerwise.node');
+    cpSync(join(gypSource, addon), join(root, addon));
   }
   return code;
 }

@@ -37,6 +37,19 @@ export interface MemoryStats {
   readonly externalBytes: number;
 }
 
+/** How OpenMP's threads wait for work. */
+export interface ThreadWaiting {
+  /**
+   * What decides: `watch`, whether the cores are shared; `environment`, GOMP_SPINCOUNT or OMP_WAIT_POLICY; `sleep`, nothing, since
+   * this system does not say whether the cores are shared; `none`, an OpenMP other than GNU's, or there is none.
+   */
+  readonly policy: 'watch' | 'environment' | 'sleep' | 'none';
+  /** Whether they sleep almost at once, since the cores are shared; else they look for work for milliseconds first. */
+  readonly isSleeping: boolean;
+  /** How often the cores were found shared. */
+  readonly timesShared: number;
+}
+
 interface NativeError {
   code: TensorErrorCode;
   operator: string;
@@ -112,6 +125,8 @@ export interface NativeAddon extends NativeOperators {
   takeMessages(): string[];
   listenForMessages(listener: () => void): void;
 
+  threadWaiting(): ThreadWaiting;
+
   buildInfo(): BuildInfo;
   getThreads(): number;
   setThreads(threads: number): void;
@@ -144,33 +159,6 @@ function deliverMessages(addon: NativeAddon): void {
   process.on('exit', deliver);
 }
 
-interface Preload {
-  /** Sets a variable of the process's environment that is not set; returns whether it did. */
-  setDefault(name: string, value: string): boolean;
-  unset(name: string): void;
-}
-
-/**
- * How often a thread of OpenMP looks for work before it sleeps. libgomp's own number keeps it looking for milliseconds, also
- * while another program waits for the core. What that costs and brings differs between machines (bench/RESULTS.md); whoever
- * has set one of the variables that decide it has decided.
- */
-const SPIN_VARIABLES = ['GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'];
-const SPIN_COUNT = '1000';
-
-/** Loads the addon, and LibTorch with it, which reads the environment only now. */
-function loadedUnderPolicy(path: string): NativeAddon {
-  const require = createRequire(import.meta.url);
-  const preload = require(join(dirname(path), 'preload.node')) as Preload;
-  const isDecided = SPIN_VARIABLES.some((name) => (process.env[name] ?? '') !== '');
-  const isSet = !isDecided && preload.setDefault(SPIN_VARIABLES[0]!, SPIN_COUNT);
-  try {
-    return require(path) as NativeAddon;
-  } finally {
-    if (isSet) preload.unset(SPIN_VARIABLES[0]!);
-  }
-}
-
 function loadAddon(): NativeAddon {
   const candidates = addonCandidates();
   const path = candidates.find((candidate) => existsSync(candidate));
@@ -183,7 +171,7 @@ function loadAddon(): NativeAddon {
     });
   }
   try {
-    const addon = loadedUnderPolicy(path);
+    const addon = createRequire(import.meta.url)(path) as NativeAddon;
     limitThreads(addon);
     deliverMessages(addon);
     addon.setErrorFactory(

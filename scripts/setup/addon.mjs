@@ -1,5 +1,5 @@
 import { cpSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { SetupError } from '../support/errors.mjs';
 import { digestFiles, filesUnder, identityOf, readText } from '../support/files.mjs';
 import { availableMemory, usableProcessors } from '../support/limits.mjs';
@@ -14,13 +14,6 @@ export function addonPath(out) {
   return join(out, 'cmake', 'Release', 'layerwise.node');
 }
 
-/** The addons of a build: the other one sets what must stand in the environment before LibTorch is loaded. */
-export const addonNames = ['layerwise.node', 'preload.node'];
-
-function addonPaths(out) {
-  return addonNames.map((name) => join(dirname(addonPath(out)), name));
-}
-
 export function addonInputs({ env, out }) {
   const native = filesUnder(join(root, 'native'));
   const state = [join(out, 'libtorch.json'), join(out, 'rpath.txt'), join(out, 'generated', 'operators.inc')];
@@ -32,7 +25,7 @@ export function addonInputs({ env, out }) {
 }
 
 export function addonOutputs(out) {
-  return addonPaths(out).map(identityOf);
+  return [identityOf(addonPath(out))];
 }
 
 /** Configures and compiles with cmake-js; everything it prints goes to `out/build.log`. */
@@ -61,10 +54,10 @@ function belongsHere(folder, source) {
 }
 
 function fetchAddon(from, to) {
-  const target = dirname(addonPath(to));
-  rmSync(dirname(target), { recursive: true, force: true });
-  mkdirSync(target, { recursive: true });
-  for (const path of addonPaths(from)) cpSync(path, join(target, basename(path)));
+  const target = addonPath(to);
+  rmSync(dirname(dirname(target)), { recursive: true, force: true });
+  mkdirSync(dirname(target), { recursive: true });
+  cpSync(addonPath(from), target);
 }
 
 async function cmakeJs(command, args, { paths, folder, log, env, signal }) {

@@ -61,7 +61,6 @@ function makeClone(folder: string): string {
     cpSync(join(root, name), join(folder, name), { recursive: true });
   }
   write(join(folder, 'native/addon.cpp'), ADDON);
-  cpSync(join(root, 'native/preload'), join(folder, 'native/preload'), { recursive: true });
   cpSync(join(root, 'native/operators.json'), join(folder, 'native/operators.json'));
   write(join(folder, 'lib/index.ts'), 'export const one: number = 1;\n');
   const config = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'));

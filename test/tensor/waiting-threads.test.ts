@@ -1,40 +1,124 @@
-// How OpenMP's threads wait is decided before LibTorch is loaded: read from what libgomp says of itself.
-import { execFile } from 'node:child_process';
+// How OpenMP's threads wait for work: for milliseconds while the cores are this process's own, else they sleep almost at once.
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
-import { expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 
 const run = promisify(execFile);
 const library = new URL('../../dist/tensor/index.js', import.meta.url).href;
-const load = `await import(${JSON.stringify(library)});`;
+const addon = new URL('../../dist/tensor/native.js', import.meta.url).href;
+const load = `
+  const { randn, scope, setThreads } = await import(${JSON.stringify(library)});
+  const { native } = await import(${JSON.stringify(addon)});
+  const waiting = () => native.threadWaiting();
+  const until = async (what, work) => { while (!what()) await work(); };
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));`;
+/** Work for two threads, with a turn of the event loop after each half second. */
+const compute = `
+  setThreads(2);
+  const compute = async (seconds = 0.5) => {
+    for (const end = performance.now() + 1000 * seconds; performance.now() < end; ) scope(() => { randn([512, 512]).matmul(randn([512, 512])); });
+    await pause(0);
+  };`;
 
-async function spinCount(program: string, env: Record<string, string> = {}): Promise<string | undefined> {
-  const variables = { ...process.env, OMP_DISPLAY_ENV: 'VERBOSE', ...env };
-  const { stdout, stderr } = await run(process.execPath, ['--input-type=module', '-e', program], { env: variables });
-  return /GOMP_SPINCOUNT = '(.*?)'/.exec(`${stdout}${stderr}`)?.[1];
+const POLICIES = ['GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'];
+function environment(env: Record<string, string>): NodeJS.ProcessEnv {
+  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !POLICIES.includes(name))), ...env };
 }
 
-it('they look for work a thousand times, then sleep', async () => {
-  expect(await spinCount(load)).toBe('1000');
+const argumentsOf = (program: string) => ['--input-type=module', '-e', `${load}${program}`];
+
+async function answerOf(program: string, env: Record<string, string> = {}, before: string[] = []): Promise<unknown> {
+  const [command, ...rest] = [...before, process.execPath, ...argumentsOf(program)];
+  const { stdout } = await run(command!, rest, { env: environment(env) });
+  return JSON.parse(stdout);
+}
+
+const others: ChildProcess[] = [];
+afterEach(() => {
+  for (const other of others.splice(0)) other.kill('SIGKILL');
 });
 
-it('also where a worker is the first to load the library', async () => {
-  const program = `
-    import { Worker } from 'node:worker_threads';
-    new Worker(${JSON.stringify(`import(${JSON.stringify(library)})`)}, { eval: true, execArgv: [] });`;
-  expect(await spinCount(program)).toBe('1000');
-});
+/** Whether a process can be bound to one processor here. */
+const canBind = spawnSync('taskset', ['-c', '0', 'true']).status === 0;
+const onOneCore = ['taskset', '-c', '0'];
 
-it('unless the environment says otherwise', async () => {
-  expect(await spinCount(load, { GOMP_SPINCOUNT: '77' })).toBe('77');
-  expect(await spinCount(load, { OMP_WAIT_POLICY: 'passive' })).toBe('0');
-});
+const policy = `process.stdout.write(JSON.stringify(waiting().policy));`;
 
-it('and child processes do not inherit it', async () => {
-  const program = `${load}
-    import { execFileSync } from 'node:child_process';
-    process.stdout.write(execFileSync('/usr/bin/env', { encoding: 'utf8' }).includes('GOMP_SPINCOUNT') ? 'yes' : 'no');`;
-  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', program], {
-    env: { PATH: process.env.PATH },
+describe('whether the cores are shared decides', () => {
+  it('unless the environment does', async () => {
+    expect(await answerOf(policy)).toBe('watch');
+    expect(await answerOf(policy, { GOMP_SPINCOUNT: '77' })).toBe('environment');
+    expect(await answerOf(policy, { OMP_WAIT_POLICY: 'passive' })).toBe('environment');
+    expect(await answerOf(policy, { GOMP_SPINCOUNT: '' })).toBe('watch');
   });
-  expect(stdout).toBe('no');
+
+  it('also where a worker is the first to load the library, and when that has ended', async () => {
+    const program = `
+      import { Worker } from 'node:worker_threads';
+      const inWorker = new Worker(${JSON.stringify(`import(${JSON.stringify(library)})`)}, { eval: true, execArgv: [] });
+      await new Promise((resolve) => inWorker.once('exit', resolve));`;
+    const later = `${program} ${load} ${policy}`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', later], { env: environment({}) });
+    expect(stdout).toBe('"watch"');
+  });
+
+  it.runIf(canBind)(
+    'two threads on one core are found, and looked at again and again',
+    { timeout: 60_000 },
+    async () => {
+      const program = `${compute}
+      await until(() => waiting().isSleeping, compute);
+      const first = waiting().timesShared;
+      await until(() => waiting().timesShared > first, compute);
+      process.stdout.write(JSON.stringify(waiting()));`;
+      expect(await answerOf(program, {}, onOneCore)).toMatchObject({
+        policy: 'watch',
+        timesShared: expect.any(Number),
+      });
+    },
+  );
+
+  it.runIf(canBind)('a busy program beside one thread is found too', { timeout: 60_000 }, async () => {
+    others.push(spawn('taskset', ['-c', '0', process.execPath, '-e', 'for (;;);'], { stdio: 'ignore' }));
+    const program = `${compute} setThreads(1);
+      await until(() => waiting().isSleeping, compute);
+      process.stdout.write('true');`;
+    expect(await answerOf(program, {}, onOneCore)).toBe(true);
+  });
+
+  it.runIf(canBind)('the watch rests while nothing is computed, and goes on after', { timeout: 60_000 }, async () => {
+    const program = `
+      await pause(2000);
+      const idle = waiting().timesShared;
+      ${compute}
+      await until(() => waiting().isSleeping, compute);
+      process.stdout.write(JSON.stringify(idle));`;
+    expect(await answerOf(program, {}, onOneCore)).toBe(0);
+  });
+});
+
+describe('what it brings', () => {
+  /** Milliseconds of processor time of fifty short parallel operators, 20 ms apart. */
+  const gaps = `${compute}
+    const work = () => scope(() => { randn([512, 512]).matmul(randn([512, 512])); });
+    work();
+    const gaps = async () => {
+      const before = process.cpuUsage();
+      for (let i = 0; i < 50; i++) { work(); await pause(20); }
+      const { user, system } = process.cpuUsage(before);
+      return (user + system) / 1000;
+    };`;
+
+  it.runIf(canBind)('a thread without work costs a shared core next to nothing', { timeout: 60_000 }, async () => {
+    const shared = `${gaps}
+      await until(() => waiting().isSleeping, compute);
+      await until(() => waiting().timesShared >= 3, compute);
+      process.stdout.write(JSON.stringify(await gaps()));`;
+    const spinning = `${gaps} process.stdout.write(JSON.stringify(await gaps()));`;
+    const [asleep, awake] = [
+      await answerOf(shared, {}, onOneCore),
+      await answerOf(spinning, { GOMP_SPINCOUNT: '300000' }),
+    ] as [number, number];
+    expect(asleep).toBeLessThan(0.5 * awake);
+  });
 });
