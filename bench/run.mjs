@@ -89,12 +89,16 @@ const EPOCH_BARS = onCpu ? { published: 0.4, tuned: 0.95 } : { published: 0.33, 
 const digits = (value) => (value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(2) : value.toFixed(4));
 const shown = ({ median, low, high }, unit) => `${digits(median)} ${unit} [${digits(low)}, ${digits(high)}]`;
 
-/** Measures each side `count` times, in turn, and prints a line for each reference. */
-async function compare(name, unit, ours, references, count = rounds) {
-  const values = { ours: [], ...Object.fromEntries(Object.keys(references).map((key) => [key, []])) };
+/** Measures each side `count` times, in turn; of each round the median of so many slices. Prints a line for each reference. */
+async function compare(name, unit, ours, references, { count = rounds, slices = 1 } = {}) {
+  const sides = { ours, ...references };
+  const values = Object.fromEntries(Object.keys(sides).map((key) => [key, []]));
   for (let round = 0; round < count; round++) {
-    values.ours.push(await ours());
-    for (const [key, measure] of Object.entries(references)) values[key].push(await measure());
+    const measured = Object.fromEntries(Object.keys(sides).map((key) => [key, []]));
+    for (let slice = 0; slice < slices; slice++) {
+      for (const [key, measure] of Object.entries(sides)) measured[key].push(await measure());
+    }
+    for (const key of Object.keys(sides)) values[key].push(summarize(measured[key]).median);
   }
   const own = summarize(values.ours);
   for (const key of Object.keys(references)) {
@@ -108,18 +112,19 @@ async function compare(name, unit, ours, references, count = rounds) {
   return { own, values };
 }
 
-/** Rounds of a few milliseconds each: whatever else the machine does falls on both sides. */
+/** Slices of a few milliseconds each, in turn: whatever else the machine does falls on both sides. */
 const DISPATCH_ROUNDS = 20;
+const DISPATCH_SLICES = 9;
 
 async function benchDispatch() {
   for (const [kind, label, repetitions, most] of [
-    ['add', 'dispatch: add, ns', 10_000, 0.8],
-    ['add_', 'dispatch: add in place, ns', 10_000, null],
-    ['backward', 'dispatch: forward, backward, ns', 2_000, 0.7],
+    ['add', 'dispatch: add, ns', 2_000, 0.8],
+    ['add_', 'dispatch: add in place, ns', 2_000, null],
+    ['backward', 'dispatch: forward, backward, ns', 200, 0.7],
   ]) {
     const request = { kind, repetitions, device: at };
     const theirs = () => reference.measure({ measure: 'dispatch', ...request });
-    for (let warm = 0; warm < 3; warm++) {
+    for (let warm = 0; warm < 30; warm++) {
       measures.dispatch(request);
       await theirs();
     }
@@ -128,7 +133,7 @@ async function benchDispatch() {
       'ns',
       async () => measures.dispatch(request),
       { PyTorch: theirs },
-      Math.max(DISPATCH_ROUNDS, rounds),
+      { count: Math.max(DISPATCH_ROUNDS, rounds), slices: DISPATCH_SLICES },
     );
     if (most !== null && onCpu)
       bar(`${label.slice(0, -4)}, of PyTorch's Python`, pairedRatio(values.ours, values.PyTorch), { most });
