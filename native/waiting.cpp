@@ -10,11 +10,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "call.h"
 #include "exports.h"
@@ -39,12 +42,41 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
+/** Whether so many threads can be started now: OpenMP ends the process where one cannot. */
+bool canStart(int count) {
+  std::mutex isStarting;
+  std::vector<std::thread> threads;
+  bool isPossible = true;
+  {
+    // Until all are started each waits for this one.
+    const std::lock_guard<std::mutex> guard(isStarting);
+    try {
+      threads.reserve(static_cast<size_t>(count));
+      for (int i = 0; i < count; i++) threads.emplace_back([&] { const std::lock_guard<std::mutex> after(isStarting); });
+    } catch (const std::exception&) {
+      isPossible = false;
+    }
+  }
+  for (std::thread& thread : threads) thread.join();
+  return isPossible;
+}
+
 /**
  * While it lives, libgomp counts more threads than cores, and lets each look for work a hundred times, not 300,000
  * (https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html). Its threads belong to a thread of their own, and sleep.
  */
 class SurplusThreads {
  public:
+  /** Null where they cannot be started. */
+  static std::unique_ptr<SurplusThreads> start() {
+    if (!canStart(omp_get_num_procs() + 1)) return nullptr;
+    try {
+      return std::make_unique<SurplusThreads>();
+    } catch (const std::exception&) {
+      return nullptr;
+    }
+  }
+
   SurplusThreads() : owner_([this] { hold(); }) {}
   ~SurplusThreads() {
     {
@@ -128,9 +160,14 @@ class Watch {
  public:
   void start() {
     policy_ = choose();
-    isSleeping_ = policy_ == Policy::kSleep;
-    if (policy_ == Policy::kSleep) surplus_ = std::make_unique<SurplusThreads>();
-    if (policy_ == Policy::kWatch) std::thread([this] { run(); }).detach();
+    if (policy_ == Policy::kSleep) surplus_ = SurplusThreads::start();
+    isSleeping_ = surplus_ != nullptr;
+    if (policy_ != Policy::kWatch) return;
+    try {
+      std::thread([this] { run(); }).detach();
+    } catch (const std::exception&) {
+      policy_ = Policy::kNone;
+    }
   }
 
   void wake() {
@@ -190,9 +227,9 @@ class Watch {
       const bool isStill = Clock::now() - releasedAt < kStill;
       pause = isStill ? std::min(2 * pause, kLongestPause) : kShortestPause;
       timesShared_++;
-      isSleeping_ = true;
       {
-        const SurplusThreads surplus;
+        const std::unique_ptr<SurplusThreads> surplus = SurplusThreads::start();
+        isSleeping_ = surplus != nullptr;
         std::this_thread::sleep_for(pause);
       }
       isSleeping_ = false;
@@ -223,8 +260,6 @@ class Watch {
   std::mutex mutex_;
   std::condition_variable parked_;
 };
-
-constexpr milliseconds Watch::kWindow, Watch::kShortestPause, Watch::kLongestPause, Watch::kStill;
 
 /** Never destroyed: its thread outlives the environments, and ends with the process. */
 Watch& watch() {

@@ -41,7 +41,7 @@ export interface MemoryStats {
 export interface ThreadWaiting {
   /**
    * What decides: `watch`, whether the cores are shared; `environment`, GOMP_SPINCOUNT or OMP_WAIT_POLICY; `sleep`, nothing, since
-   * this system does not say whether the cores are shared; `none`, an OpenMP other than GNU's, or there is none.
+   * this system does not say whether the cores are shared; `none`, an OpenMP other than GNU's, none, or no thread to spare.
    */
   readonly policy: 'watch' | 'environment' | 'sleep' | 'none';
   /** Whether they sleep almost at once, since the cores are shared; else they look for work for milliseconds first. */
