@@ -66,8 +66,8 @@ NAPI_MODULE_INIT() {
     dropNnpack();
     layerwise::watchCores();
   });
-  layerwise::startThreads();
   layerwise::hearWarnings();
+  layerwise::startThreads();
   auto* environment = new Environment();
   napi_set_instance_data(env, environment, deleteEnvironment, nullptr);
   layerwise::exportOperators(env, exports, environment);

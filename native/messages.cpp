@@ -39,6 +39,7 @@ class Messages {
   void listen(napi_threadsafe_function listener) {
     std::lock_guard<std::mutex> lock(mutex_);
     listeners_.insert(listener);
+    if (!waiting_.empty()) napi_call_threadsafe_function(listener, nullptr, napi_tsfn_nonblocking);
   }
 
   void forget(napi_threadsafe_function listener) {

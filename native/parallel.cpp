@@ -2,6 +2,11 @@
 
 #include <ATen/Parallel.h>
 
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
 // Of the OpenMP runtime that LibTorch itself loads; null where it uses none.
 extern "C" void omp_set_num_threads(int) __attribute__((weak));
 
@@ -23,6 +28,24 @@ bool SingleThread::isSupported() {
     return at::get_num_threads() == 1;
   }();
   return isOne;
+}
+
+bool canStart(int count) {
+  std::mutex isStarting;
+  std::vector<std::thread> threads;
+  bool isPossible = true;
+  {
+    // Until all are started each waits for this one.
+    const std::lock_guard<std::mutex> guard(isStarting);
+    try {
+      threads.reserve(static_cast<size_t>(count));
+      for (int i = 0; i < count; i++) threads.emplace_back([&] { const std::lock_guard<std::mutex> after(isStarting); });
+    } catch (const std::exception&) {
+      isPossible = false;
+    }
+  }
+  for (std::thread& thread : threads) thread.join();
+  return isPossible;
 }
 
 }  // namespace layerwise

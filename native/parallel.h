@@ -30,6 +30,9 @@ void forEachIndex(int64_t count, const Body& body) {
       /*grain_size=*/1);
 }
 
+/** Whether so many threads can be started now: OpenMP ends the process where one cannot. */
+bool canStart(int count);
+
 /**
  * While it lives, what this thread calls uses no other thread. Inside a parallel loop LibTorch sees to that by itself, but oneDNN
  * still divides its work among as many threads as it would have outside, and waits at a barrier for them: for ever.

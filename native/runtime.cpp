@@ -11,11 +11,15 @@
 
 #include "call.h"
 #include "exports.h"
+#include "parallel.h"
 #include "process.h"
 
 namespace layerwise {
 
 namespace {
+
+/** Threads that Node and this addon may start later. */
+constexpr int kSpareThreads = 4;
 
 /** More threads than this only slow each other, and many more end the process: OpenMP cannot refuse them. */
 int mostThreads() { return std::max(16, 4 * static_cast<int>(std::thread::hardware_concurrency())); }
@@ -33,7 +37,12 @@ std::string loadedLibTorchVersion() {
 
 void startThreads() {
   // LibTorch's own number, or that of OMP_NUM_THREADS; a new thread would otherwise take over what another one has set last.
-  static const int initial = std::min(at::get_num_threads(), mostThreads());
+  static const int initial = [] {
+    const int wanted = std::min(at::get_num_threads(), mostThreads());
+    if (wanted == 1 || canStart(wanted - 1 + kSpareThreads)) return wanted;
+    TORCH_WARN("this system does not let the process start ", wanted - 1, " threads more: one thread is used");
+    return 1;
+  }();
   at::set_num_threads(initial);
 }
 
@@ -88,6 +97,11 @@ napi_value setThreads(napi_env env, napi_callback_info info) {
     if (threads < 1 || threads > mostThreads()) {
       throw CodedError("INVALID_ARGUMENT", "expected an integer from 1 to " + std::to_string(mostThreads()) +
                                                " for threads on this machine, got " + std::to_string(threads));
+    }
+    const int added = static_cast<int>(threads) - at::get_num_threads();
+    if (added > 0 && !canStart(added)) {
+      throw CodedError("INVALID_ARGUMENT", "threads: this system does not let the process start " +
+                                               std::to_string(added) + " threads more (ulimit -u, pids.max)");
     }
     at::set_num_threads(static_cast<int>(threads));
     return call.nothing();

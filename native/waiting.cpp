@@ -17,10 +17,10 @@
 #include <thread>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "call.h"
 #include "exports.h"
+#include "parallel.h"
 
 #ifdef __linux__
 #include <dirent.h>
@@ -41,25 +41,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
-
-/** Whether so many threads can be started now: OpenMP ends the process where one cannot. */
-bool canStart(int count) {
-  std::mutex isStarting;
-  std::vector<std::thread> threads;
-  bool isPossible = true;
-  {
-    // Until all are started each waits for this one.
-    const std::lock_guard<std::mutex> guard(isStarting);
-    try {
-      threads.reserve(static_cast<size_t>(count));
-      for (int i = 0; i < count; i++) threads.emplace_back([&] { const std::lock_guard<std::mutex> after(isStarting); });
-    } catch (const std::exception&) {
-      isPossible = false;
-    }
-  }
-  for (std::thread& thread : threads) thread.join();
-  return isPossible;
-}
 
 /**
  * While it lives, libgomp counts more threads than cores, and lets each look for work a hundred times, not 300,000

@@ -4,6 +4,10 @@ export type MessageHandler = (text: string) => void;
 
 const warn: MessageHandler = (text) => process.emitWarning(text, 'LibTorchWarning');
 
+/** `process.emitWarning` waits for a tick, which does not come any more. */
+const warnAtExit: MessageHandler = (text) =>
+  process.emit('warning', Object.assign(new Error(text), { name: 'LibTorchWarning' }));
+
 let handler = warn;
 
 /**
@@ -16,3 +20,6 @@ export function onLibTorchMessage(handle: MessageHandler | null): void {
 
 /** Gives a message to this thread's handler. */
 export const passLibTorchMessage = (text: string): void => handler(text);
+
+/** The same while the process exits. */
+export const passLibTorchMessageAtExit = (text: string): void => (handler === warn ? warnAtExit : handler)(text);

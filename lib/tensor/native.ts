@@ -6,7 +6,7 @@ import { usableProcessors } from '../../scripts/support/limits.mjs';
 import { dtypeName } from './dtype.js';
 import { TensorError, type TensorErrorCode } from './errors.js';
 import type { NativeOperators } from './generated/operators.js';
-import { passLibTorchMessage } from './messages.js';
+import { passLibTorchMessage, passLibTorchMessageAtExit } from './messages.js';
 
 export interface BuildInfo {
   /** The LibTorch release that the addon was compiled against. */
@@ -153,10 +153,9 @@ function limitThreads(addon: NativeAddon): void {
 }
 
 function deliverMessages(addon: NativeAddon): void {
-  const deliver = (): void => addon.takeMessages().forEach(passLibTorchMessage);
-  addon.listenForMessages(deliver);
+  addon.listenForMessages(() => addon.takeMessages().forEach(passLibTorchMessage));
   // What came after the event loop's last turn.
-  process.on('exit', deliver);
+  process.on('exit', () => addon.takeMessages().forEach(passLibTorchMessageAtExit));
 }
 
 function loadAddon(): NativeAddon {

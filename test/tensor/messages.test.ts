@@ -1,6 +1,6 @@
 // What LibTorch itself writes never stands between the lines of a program: file descriptor 2 is read.
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 
@@ -28,5 +28,16 @@ describe("LibTorch's messages", () => {
     const { stdout, lines } = await warned('handle');
     expect(lines).toEqual(['before', 'after', 'end']);
     expect(stdout).toMatch(/^message: indexing with dtype torch.uint8 is now deprecated.*\n$/);
+  });
+
+  it('are not lost where the process ends with the call that brought them', async () => {
+    const last = `
+      const { ones, tensor } = await import(${JSON.stringify(pathToFileURL(library).href)});
+      ones([2]).index([tensor(Uint8Array.of(1, 0))]);
+      process.exit(0);`;
+    const ended = async (...flags: string[]) =>
+      (await run(process.execPath, [...flags, '--input-type=module', '-e', last])).stderr;
+    expect(await ended()).toMatch(/^\(node:\d+\) LibTorchWarning: indexing with dtype torch.uint8 is now deprecated/);
+    expect(await ended('--no-warnings')).toBe('');
   });
 });
