@@ -37,13 +37,13 @@ std::string loadedLibTorchVersion() {
 
 void startThreads() {
   // LibTorch's own number, or that of OMP_NUM_THREADS; a new thread would otherwise take over what another one has set last.
-  static const int initial = [] {
-    const int wanted = std::min(at::get_num_threads(), mostThreads());
-    if (wanted == 1 || canStart(wanted - 1 + kSpareThreads)) return wanted;
-    TORCH_WARN("this system does not let the process start ", wanted - 1, " threads more: one thread is used");
-    return 1;
-  }();
-  at::set_num_threads(initial);
+  static const int initial = std::min(at::get_num_threads(), mostThreads());
+  // Each environment's thread has a team of its own.
+  const bool isPossible = initial == 1 || canStart(initial - 1 + kSpareThreads);
+  if (!isPossible) {
+    TORCH_WARN("this system does not let the process start ", initial - 1, " threads more: one thread is used");
+  }
+  at::set_num_threads(isPossible ? initial : 1);
 }
 
 namespace {

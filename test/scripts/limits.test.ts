@@ -1,10 +1,11 @@
 // What a process may use, by affinity and control groups: in /proc and /sys as containers and batch systems present
 // them, and in a control group made for the test, where the machine lets one be made.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { onOneCore } from '../support/one-core.js';
 import { root, script, temporaryFolder } from './scripts.js';
 
 const { memoryLimits, processorLimits } = await script('support/limits.mjs');
@@ -170,9 +171,8 @@ describe('of this machine', () => {
   const args = ['--input-type=module', '-e', code, new URL('../../scripts/support/limits.mjs', import.meta.url).href];
 
   it.runIf(process.platform === 'linux')('an affinity to one processor leaves one', () => {
-    const { usable, affinity } = JSON.parse(
-      execFileSync('taskset', ['-c', firstAllowed(), process.execPath, ...args], { encoding: 'utf8' }),
-    );
+    const [command, ...rest] = [...onOneCore!, process.execPath, ...args];
+    const { usable, affinity } = JSON.parse(execFileSync(command!, rest, { encoding: 'utf8' }));
     expect([usable, affinity]).toEqual([1, 1]);
   });
 
@@ -192,10 +192,6 @@ describe('of this machine', () => {
     expect(Number(inside('--input-type=module', '-e', budget, plan))).toBeLessThanOrEqual(GIB / 4);
   });
 });
-
-function firstAllowed(): string {
-  return /^Cpus_allowed_list:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]!;
-}
 
 /**
  * A group with half a processor and 1 GiB, and one without limits in it, for each controller: the inner ones, which a

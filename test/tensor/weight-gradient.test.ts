@@ -1,5 +1,5 @@
 // The gradient of a convolution's weights, which is computed in parts: by images, or by output channels.
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ import {
   setThreads,
   type Tensor,
 } from '../../lib/tensor/index.js';
+import { onOneCore } from '../support/one-core.js';
 
 const CASES = [
   { name: 'many positions', batch: 9, inChannels: 3, outChannels: 8, size: 32 },
@@ -96,8 +97,6 @@ it('leaves memory accounted for, whichever thread took it and freed it', () => {
   expect(peakBytes).toBe(bytes);
 });
 
-const isPinnable = process.platform === 'linux' && spawnSync('taskset', ['-c', '0', 'true']).status === 0;
-
 /** CPU seconds of a short training on so many threads, all on one core: threads that wait for each other only burn it. */
 async function secondsOnOneCore(threads: number, out: string): Promise<number> {
   const library = new URL('../../dist/training/index.js', import.meta.url).href;
@@ -113,14 +112,14 @@ async function secondsOnOneCore(threads: number, out: string): Promise<number> {
     await train({ recipe, out: ${JSON.stringify(out)} });
     const { user, system } = process.cpuUsage(before);
     console.log((user + system) / 1e6);`;
-  const arguments_ = ['-c', '0', process.execPath, '--input-type=module', '-e', program];
-  const { stdout } = await promisify(execFile)('taskset', arguments_, {
+  const [command, ...rest] = [...onOneCore!, process.execPath, '--input-type=module', '-e', program];
+  const { stdout } = await promisify(execFile)(command!, rest, {
     env: { ...process.env, OMP_NUM_THREADS: '2' },
   });
   return Number(stdout);
 }
 
-it.runIf(isPinnable)('wastes no time on waiting where two threads have one core', async () => {
+it.runIf(onOneCore !== null)('wastes no time on waiting where two threads have one core', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'layerwise-core-'));
   try {
     const alone = await secondsOnOneCore(1, join(folder, 'one'));
