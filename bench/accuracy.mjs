@@ -78,7 +78,7 @@ async function runOne({
   threads,
   cache,
 }) {
-  const { overrideRecipe, presetRecipe, train } = await import('../dist/training/index.js');
+  const { overrideRecipe, presetRecipe, train } = await import('../dist/index.js');
   for (const name of without) await SWITCHES[name]();
   const recipe = overrideRecipe(presetRecipe('simcnn-k3', { dataset: 'cifar10', onCuda: false }), {
     model: { width, auxWidth: width },

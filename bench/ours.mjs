@@ -2,7 +2,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { batchDraws, DeviceImages, Draws } from '../dist/data/index.js';
 import { collectOutputs, confusionMatrix, scoreLogits } from '../dist/evaluation/index.js';
+import { RecomputedFeatures } from '../dist/features/features.js';
+import { FrozenPrefix } from '../dist/features/frozen-prefix.js';
+import { TestFeatures } from '../dist/features/test-features.js';
 import { disposeNetwork } from '../dist/models/index.js';
+import { buildNetwork, buildStages, buildTransforms } from '../dist/recipe/build.js';
+import { overrideRecipe, presetRecipe } from '../dist/recipe/index.js';
 import {
   cudaMemoryStats,
   full,
@@ -14,12 +19,7 @@ import {
   synchronize,
 } from '../dist/tensor/index.js';
 import { AuxiliaryProblem } from '../dist/training/auxiliary-problem.js';
-import { buildNetwork, buildStages, buildTransforms } from '../dist/training/build.js';
-import { RecomputedFeatures } from '../dist/training/features.js';
-import { FrozenPrefix } from '../dist/training/frozen-prefix.js';
-import { overrideRecipe, presetRecipe } from '../dist/training/index.js';
 import { EpochMeter } from '../dist/training/meter.js';
-import { TestFeatures } from '../dist/training/test-features.js';
 
 const NORMALIZATION = { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] };
 

@@ -9,7 +9,7 @@ const LIB = join(ROOT, 'lib');
 /** The folders of lib/, from the left of the diagram to its right. */
 const FOLDERS = /^ {4}lib\/ +(.*)$/m
   .exec(readFileSync(join(ROOT, 'ARCHITECTURE.md'), 'utf8'))![1]!
-  .split('--->')
+  .split('->')
   .map((name) => name.trim());
 
 interface Import {

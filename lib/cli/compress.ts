@@ -16,7 +16,7 @@ export function compressCommand(): Command {
     .requiredOption('--out <dir>', 'run directory to make')
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
     .action(async ({ run, filters, out, device }: CompressFlags) => {
-      const { compressRun } = await import('../training/index.js');
+      const { compressRun } = await import('../finished/index.js');
       const { importance, before, after } = await compressRun({
         runDirectory: run,
         filters,

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import type { ClassFigures } from '../evaluation/index.js';
-import type { DatasetName, Recipe } from '../training/index.js';
+import type { DatasetName, Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
 import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
 import { formatRows, formatTable } from './table.js';
@@ -38,7 +38,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
   if (flags.layer !== undefined && flags.ensemble) {
     throw new UsageError('--layer and --ensemble exclude each other: give one of them');
   }
-  const { TrainedRun } = await import('../training/index.js');
+  const { TrainedRun } = await import('../finished/index.js');
   const { classFigures } = await import('../evaluation/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   if (flags.layer !== undefined && flags.layer > trained.layers) {

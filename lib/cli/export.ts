@@ -16,7 +16,7 @@ export function exportCommand(): Command {
 }
 
 async function run({ run, to, torchvision }: ExportFlags): Promise<void> {
-  const { TrainedRun } = await import('../training/index.js');
+  const { TrainedRun } = await import('../finished/index.js');
   const { torchvisionStateDict } = await import('../models/index.js');
   const { writeSafetensors } = await import('../nn/index.js');
   using trained = await TrainedRun.open(run, { device: 'cpu' });

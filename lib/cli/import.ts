@@ -27,7 +27,7 @@ export function importCommand(): Command {
 }
 
 async function run({ from, model, imageSize, classes, out }: ImportFlags): Promise<void> {
-  const { importWeights } = await import('../training/index.js');
+  const { importWeights } = await import('../finished/index.js');
   const names = classes === undefined ? undefined : await readClasses(classes);
   const outcome = await importWeights({ from, model, out, imageSize, classes: names });
   process.stdout.write(`${outcome.runDirectory}: ${model}, ${outcome.classes.length} classes\n`);

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { Recipe } from '../training/index.js';
+import type { Recipe } from '../recipe/index.js';
 import { EXIT, messageOf } from './exit.js';
 import { deviceOption, integer, precisionOption } from './options.js';
 
@@ -24,7 +24,7 @@ export function predictCommand(): Command {
 }
 
 async function run(files: string[], flags: PredictFlags): Promise<void> {
-  const { TrainedRun } = await import('../training/index.js');
+  const { TrainedRun } = await import('../finished/index.js');
   const { readImage } = await import('../data/index.js');
   const { scope, tensor } = await import('../tensor/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });

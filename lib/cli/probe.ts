@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { DatasetName, Recipe } from '../training/index.js';
+import type { DatasetName, Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
 import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
 import { formatTable } from './table.js';
@@ -34,7 +34,7 @@ export function probeCommand(): Command {
 }
 
 async function run(flags: ProbeFlags): Promise<void> {
-  const { probeLayer, TrainedRun } = await import('../training/index.js');
+  const { probeLayer, TrainedRun } = await import('../finished/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);

@@ -5,7 +5,7 @@ export function reportCommand(): Command {
     .description('write report.html of a run, finished or not')
     .requiredOption('--run <dir>', 'run directory')
     .action(async ({ run }: { run: string }) => {
-      const { writeReport } = await import('../evaluation/report/index.js');
+      const { writeReport } = await import('../report/index.js');
       process.stdout.write(`${await writeReport(run)}\n`);
     });
 }

@@ -1,4 +1,4 @@
-import type { RunResult } from '../evaluation/report/index.js';
+import type { RunResult } from '../run/index.js';
 
 const percent = (value: number | null | undefined): string => (value == null ? '-' : value.toFixed(2));
 

@@ -1,8 +1,10 @@
 import { Command, Option } from 'commander';
 import type { OnBadImage } from '../data/index.js';
+import type { CacheBudget } from '../features/index.js';
+import type { DatasetName, Recipe } from '../recipe/index.js';
 import type { JobOptions, ResumeJobOptions, TrainingJob } from '../service/index.js';
 import { readJsonFile } from '../text-file.js';
-import type { CacheBudget, DatasetName, Recipe, StartFrom } from '../training/index.js';
+import type { StartFrom } from '../training/index.js';
 import { EXIT, exitCodeOf, UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { cacheBudget, DATASETS, device, integer, PRECISIONS, positiveNumber, readGiven, VGGS } from './options.js';
@@ -216,7 +218,8 @@ function refuseWithResume(flags: TrainFlags): void {
 }
 
 export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
-  const { overrideRecipe, presetRecipe, recipeOfRun } = await import('../training/index.js');
+  const { overrideRecipe, presetRecipe } = await import('../recipe/index.js');
+  const { recipeOfRun } = await import('../run/index.js');
   const { buildInfo } = await import('../tensor/index.js');
   const file = flags.config === undefined ? {} : await readConfig(flags.config);
   const onCuda =

@@ -1,3 +1,4 @@
+export { type ClassFigures, classFigures, classNames, frequentConfusions } from './class-figures.js';
 export { type EnsembleScores, LayerEnsemble } from './ensemble.js';
 export {
   type Accuracy,
@@ -16,5 +17,4 @@ export {
   type OneVersusRestOptions,
 } from './logistic-regression.js';
 export { confusionMatrix, MetricError, perClassAccuracy, topKCorrect } from './metrics.js';
-export * from './report/index.js';
 export { type LabelledFeatures, type LinearSeparability, linearSeparability } from './separability.js';

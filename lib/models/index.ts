@@ -2,6 +2,7 @@ export { ModelError } from './errors.js';
 export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
 export { keepFilters } from './pruning.js';
 export { type Downsampling, type LastHead, SimCnn, type SimCnnOptions } from './simcnn.js';
+export { endToEndStages, headStage, layerwiseStages, parametersOf, type Stage, trainedModules } from './stage.js';
 export {
   pooledSizeOf,
   TORCHVISION_POOLED_SIZE,

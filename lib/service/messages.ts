@@ -1,12 +1,6 @@
 // What passes between a training job and its worker thread: plain data, cloned.
-import type {
-  Recipe,
-  ResumeOptions,
-  RunOptions,
-  StartFrom,
-  TrainingEvent,
-  TrainingOutcome,
-} from '../training/index.js';
+import type { Recipe } from '../recipe/index.js';
+import type { ResumeOptions, RunOptions, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
 
 /** Options of a run that can be cloned. */
 export type JobOptions = Pick<RunOptions, 'cache' | 'checkpointSeconds' | 'cudaGraph' | 'onBadImage'>;

@@ -1,7 +1,8 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import type { Recipe } from '../recipe/index.js';
 import { passLibTorchMessage } from '../tensor/messages.js';
-import type { Recipe, StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
+import type { StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
 import {
   type FromWorker,
   fromSent,

@@ -1,10 +1,9 @@
+import { type Stage, trainedModules } from '../models/index.js';
 import { FrozenBlocks, forwardSteps } from '../nn/index.js';
 import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
+import { frozenDtype, inPrecision, type Precision, type Recipe } from '../recipe/index.js';
 import { chain, type Device, noGrad, scope, stack, type Tensor } from '../tensor/index.js';
 import { GraphedSteps } from './graphed-steps.js';
-import { frozenDtype, inPrecision, type Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
-import { type Stage, trainedModules } from './stage.js';
 
 /** What all stages of a run share. */
 export interface ProblemContext {

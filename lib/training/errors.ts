@@ -86,28 +86,3 @@ export class TrainingInterrupted extends Error {
     );
   }
 }
-
-/** A value of a recipe is unknown or out of range: its name, what was expected, what came. */
-export class RecipeError extends Error {
-  override readonly name = 'RecipeError';
-  readonly code = 'INVALID_RECIPE';
-}
-
-/** A run directory cannot be used: which file, and why. */
-export class RunDirectoryError extends Error {
-  override readonly name = 'RunDirectoryError';
-  readonly code = 'RUN_DIRECTORY';
-}
-
-/** Features of the frozen layers cannot be kept: they do not fit, or a file of them cannot be used. */
-export class FeatureCacheError extends Error {
-  override readonly name = 'FeatureCacheError';
-
-  constructor(
-    readonly code: 'CACHE_BUDGET' | 'CACHE_FILE',
-    message: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-  }
-}

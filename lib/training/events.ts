@@ -1,26 +1,6 @@
-import type { LayerResult, RunConfig, RunResult } from '../evaluation/report/index.js';
-import type { CachePlace } from './cache-plan.js';
+import type { CachePlace } from '../features/index.js';
+import type { EpochRecord, LayerResult, RunConfig, RunResult } from '../run/index.js';
 import type { RunPlan } from './plan.js';
-
-/** One line of metrics.jsonl. Accuracies are percentages, layers and epochs count from 0. */
-export interface EpochRecord {
-  readonly layer: number;
-  readonly epoch: number;
-  readonly lr: number;
-  /** Mean over the epoch's augmented images, as they were trained on. */
-  readonly trainLoss: number;
-  readonly trainTop1: number;
-  readonly testLoss: number;
-  readonly testTop1: number;
-  readonly testTop5: number;
-  /** Of the layers up to this one; null when the network is trained end to end. */
-  readonly ensembleTop1: number | null;
-  readonly ensembleTop5: number | null;
-  /** Of the whole epoch, its evaluation included. */
-  readonly seconds: number;
-  /** Of training alone. */
-  readonly imagesPerSecond: number;
-}
 
 export interface StepProgress {
   readonly layer: number;

@@ -1,8 +1,5 @@
 import { CudaGraph, type Device, keep, scope, type Tensor } from '../tensor/index.js';
 import type { GiveBatch, StepResult } from './auxiliary-problem.js';
-import { RecipeError } from './errors.js';
-import type { Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
 
 /** Steps made kernel by kernel before a capture: libraries choose their algorithms, the momentum has begun. */
 const WARM_UP_STEPS = 3;
@@ -16,19 +13,6 @@ interface Captured {
   readonly correct: Tensor;
   /** The learning rate that the graph has recorded. */
   readonly learningRate: number;
-}
-
-/** Throws RecipeError where a step cannot be a CUDA graph. */
-export function requireGraphs(recipe: Recipe, device: Device, precision: Precision): void {
-  const reason =
-    device === 'cpu'
-      ? 'needs a CUDA device, this run is on the cpu'
-      : precision === 'fp16'
-        ? 'cannot be used with fp16, whose loss scale is looked at after each step; use bf16'
-        : recipe.training.microBatchSize !== null
-          ? 'cannot be used with micro-batches'
-          : null;
-  if (reason !== null) throw new RecipeError(`cudaGraph (--cuda-graph): ${reason}`);
 }
 
 /**

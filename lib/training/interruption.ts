@@ -1,6 +1,6 @@
 // How a run is stopped before its first step; from there on the trainer looks after the signal.
 import { setImmediate } from 'node:timers/promises';
-import type { RunDirectory } from './run-directory.js';
+import type { RunDirectory } from '../run/index.js';
 
 export interface Interruption {
   readonly signal: AbortSignal | undefined;

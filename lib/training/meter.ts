@@ -1,15 +1,9 @@
+import type { MeterState } from '../run/index.js';
 import { keep, scope, stack, type Tensor } from '../tensor/index.js';
 
 export interface StepLoss {
   readonly step: number;
   readonly loss: number;
-}
-
-/** The sums of an epoch, as a checkpoint keeps them. */
-export interface MeterState {
-  lossSum: number;
-  correct: number;
-  images: number;
 }
 
 /**

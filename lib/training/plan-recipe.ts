@@ -1,20 +1,22 @@
 // The plan of a recipe that nobody has begun to train.
 import type { Dataset } from '../data/index.js';
+import { resolveCacheBudget } from '../features/index.js';
 import { disposeNetwork } from '../models/index.js';
+import {
+  buildNetwork,
+  checkRecipe,
+  type Precision,
+  type Recipe,
+  RecipeError,
+  resolveRecipe,
+  useThreads,
+} from '../recipe/index.js';
+import { BadImageLog, loadRecipeDataset } from '../run/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
-import { BadImageLog } from './bad-image-log.js';
-import { buildNetwork } from './build.js';
-import { resolveCacheBudget } from './cache-plan.js';
-import { RecipeError } from './errors.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
-import type { Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
-import { checkRecipe, resolveRecipe } from './resolve-recipe.js';
-import { loadRecipeDataset } from './run-data.js';
 import type { TrainOptions } from './run-options.js';
 import { type StartFrom, takeLayers } from './start-from.js';
 import { type LayerTime, measureStepTimes } from './step-times.js';
-import { useThreads } from './threads.js';
 
 /** As for `train`. */
 export interface PlanRecipeOptions

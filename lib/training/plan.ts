@@ -1,15 +1,17 @@
 // What can be known of a run before its first step: found by rehearsing its stages on the meta device.
 import { availableMemory } from '../../scripts/support/limits.mjs';
+import { type CacheBudget, type CachePlace, type CachePlan, planCache, rowBytes } from '../features/index.js';
 import { gibibytes } from '../format.js';
-import { disposeNetwork } from '../models/index.js';
+import { disposeNetwork, parametersOf, type Stage, trainedModules } from '../models/index.js';
+import {
+  buildNetwork,
+  buildStages,
+  buildTransforms,
+  type Precision,
+  type Recipe,
+  RecipeError,
+} from '../recipe/index.js';
 import { canRehearse, type Device, isCuda, onDevice } from '../tensor/index.js';
-import { buildNetwork, buildStages, buildTransforms } from './build.js';
-import { type CacheBudget, type CachePlace, type CachePlan, planCache } from './cache-plan.js';
-import { RecipeError } from './errors.js';
-import { rowBytes } from './feature-storage.js';
-import type { Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
-import { parametersOf, type Stage, trainedModules } from './stage.js';
 import {
   hasOneValue,
   parameterBytes,

@@ -1,15 +1,12 @@
 // All of a run that is made before its first step, whether it begins or goes on.
 import type { Dataset } from '../data/index.js';
-import { disposeNetwork, type Network } from '../models/index.js';
+import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from '../features/index.js';
+import { disposeNetwork, type Network, type Stage } from '../models/index.js';
+import { buildStages, type Precision, type Recipe } from '../recipe/index.js';
+import type { CheckpointLimits, CheckpointStore } from '../run/index.js';
 import type { Device } from '../tensor/index.js';
-import { buildStages } from './build.js';
-import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
-import type { CheckpointLimits, CheckpointStore } from './checkpoint.js';
 import { type Interruption, unlessAborted } from './interruption.js';
 import { planStart, type RunPlan } from './plan.js';
-import type { Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
-import type { Stage } from './stage.js';
 import { type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
 
 /** What is trained, on what. */

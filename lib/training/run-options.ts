@@ -1,9 +1,9 @@
 // What `train` and `resume` are asked for, and what they give.
 import type { OnBadImage } from '../data/index.js';
-import type { RunResult } from '../evaluation/report/index.js';
-import type { CacheBudget } from './cache-plan.js';
+import type { CacheBudget } from '../features/index.js';
+import type { Recipe } from '../recipe/index.js';
+import type { RunResult } from '../run/index.js';
 import type { TrainingEvent } from './events.js';
-import type { Recipe } from './recipe.js';
 import type { StartFrom } from './start-from.js';
 
 export interface RunOptions {

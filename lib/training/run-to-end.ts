@@ -1,22 +1,24 @@
 // The run itself: from where it stands to its result and its report.
 import { openImages } from '../data/index.js';
-import { type RunConfig, type RunResult, writeReport } from '../evaluation/report/index.js';
-import { drawNetworkFrom } from '../models/index.js';
+import { CachedFeatures, RecomputedFeatures, TestFeatures } from '../features/index.js';
+import { drawNetworkFrom, type Stage } from '../models/index.js';
+import { buildTransforms, notesOf, type Recipe } from '../recipe/index.js';
+import { writeReport } from '../report/index.js';
+import type { EpochRecord } from '../run/index.js';
+import {
+  type BadImageLog,
+  type CheckpointState,
+  type CheckpointStore,
+  type RunConfig,
+  type RunDirectory,
+  RunDirectoryError,
+  type RunResult,
+  saveNetwork,
+} from '../run/index.js';
 import { Generator, isCuda, setCudnnBenchmark } from '../tensor/index.js';
-import type { BadImageLog } from './bad-image-log.js';
-import { buildTransforms, notesOf } from './build.js';
-import { type CheckpointState, type CheckpointStore, saveNetwork } from './checkpoint.js';
-import { RunDirectoryError } from './errors.js';
-import type { EpochRecord } from './events.js';
-import { CachedFeatures } from './feature-cache.js';
-import { RecomputedFeatures } from './features.js';
 import type { PreparedRun } from './prepare-run.js';
-import type { Recipe } from './recipe.js';
-import type { RunDirectory } from './run-directory.js';
 import type { RunOptions, TrainingOutcome } from './run-options.js';
-import type { Stage } from './stage.js';
 import { recordTakenLayers } from './start-from.js';
-import { TestFeatures } from './test-features.js';
 import { Trainer } from './trainer.js';
 
 /** What a run writes to. */

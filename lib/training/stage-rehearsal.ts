@@ -1,13 +1,11 @@
 // A stage of a run on the meta device: what it takes and whether it can be trained at all, without computing.
 import { batchDraws, Draws, noDraws, type Transform } from '../data/index.js';
-import type { Network } from '../models/index.js';
+import { FrozenPrefix } from '../features/index.js';
+import { type Network, type Stage, trainedModules } from '../models/index.js';
 import type { Module } from '../nn/index.js';
+import { frozenDtype, type Precision, type Recipe } from '../recipe/index.js';
 import { noGrad, rehearse, scope, type Tensor, TensorError, zeros } from '../tensor/index.js';
 import { AuxiliaryProblem, type StepBatch } from './auxiliary-problem.js';
-import { FrozenPrefix } from './frozen-prefix.js';
-import { frozenDtype, type Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
-import { type Stage, trainedModules } from './stage.js';
 
 export interface RehearsalContext {
   readonly recipe: Recipe;

@@ -1,15 +1,11 @@
 // Training that starts from the layers of a finished run instead of from the first layer.
 import { resolve } from 'node:path';
-import type { Network } from '../models/index.js';
+import { TrainedRun } from '../finished/index.js';
+import type { Network, Stage } from '../models/index.js';
 import { loadInto, type Module } from '../nn/index.js';
-import type { CheckpointStore } from './checkpoint.js';
-import { describeClasses } from './data-check.js';
-import { RecipeError, RunDirectoryError } from './errors.js';
-import type { EpochRecord } from './events.js';
-import type { Recipe } from './recipe.js';
-import type { RunDirectory } from './run-directory.js';
-import type { Stage } from './stage.js';
-import { TrainedRun } from './trained-run.js';
+import { type Recipe, RecipeError } from '../recipe/index.js';
+import type { EpochRecord } from '../run/index.js';
+import { type CheckpointStore, describeClasses, type RunDirectory, RunDirectoryError } from '../run/index.js';
 
 export interface StartFrom {
   /** A finished run, trained layer by layer on the same classes. */

@@ -1,13 +1,10 @@
 // How long a run will take, from a few real steps of each stage.
 import { type BatchDraws, batchDraws, Draws } from '../data/index.js';
-import { disposeNetwork } from '../models/index.js';
+import { FrozenPrefix } from '../features/index.js';
+import { disposeNetwork, type Stage } from '../models/index.js';
+import { buildNetwork, buildStages, buildTransforms, type Precision, type Recipe } from '../recipe/index.js';
 import { type Device, isCuda, keep, scope, synchronize, type Tensor, tensor } from '../tensor/index.js';
 import { AuxiliaryProblem } from './auxiliary-problem.js';
-import { buildNetwork, buildStages, buildTransforms } from './build.js';
-import { FrozenPrefix } from './frozen-prefix.js';
-import type { Precision } from './precision.js';
-import type { Recipe } from './recipe.js';
-import type { Stage } from './stage.js';
 
 /** An estimate, of a machine that has nothing else to do. */
 export interface LayerTime {

@@ -2,25 +2,38 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type Dataset, identifyDataset } from '../data/index.js';
-import type { RunConfig } from '../evaluation/report/index.js';
-import { BadImageLog } from './bad-image-log.js';
-import { buildNetwork } from './build.js';
-import { CheckpointStore } from './checkpoint.js';
-import { checkData } from './data-check.js';
-import { resolveDevice } from './device.js';
-import { RecipeError, RunDirectoryError, TrainingInterrupted } from './errors.js';
-import { requireGraphs } from './graphed-steps.js';
+import {
+  buildNetwork,
+  checkRecipe,
+  type Recipe,
+  RecipeError,
+  requireGraphs,
+  resolveDevice,
+  resolvePrecision,
+  resolveRecipe,
+  useRecordedThreads,
+  useThreads,
+  withCounts,
+  withPolicy,
+} from '../recipe/index.js';
+import {
+  BadImageLog,
+  CheckpointStore,
+  checkData,
+  describeDevice,
+  describeRun,
+  loadRecipeDataset,
+  type RunConfig,
+  RunDirectory,
+  RunDirectoryError,
+  recordedNetwork,
+  recordedRecipe,
+} from '../run/index.js';
+import { TrainingInterrupted } from './errors.js';
 import { holdUnlessAborted, type Interruption, unlessAborted } from './interruption.js';
-import { resolvePrecision } from './precision.js';
 import { prepareRun } from './prepare-run.js';
-import type { Recipe } from './recipe.js';
-import { checkRecipe, resolveRecipe, withCounts, withPolicy } from './resolve-recipe.js';
-import { describeDevice, describeRun, recordedNetwork, recordedRecipe } from './run-config.js';
-import { loadRecipeDataset } from './run-data.js';
-import { RunDirectory } from './run-directory.js';
 import type { ResumeOptions, TrainingOutcome, TrainOptions } from './run-options.js';
 import { finish, runToEnd } from './run-to-end.js';
-import { useRecordedThreads, useThreads } from './threads.js';
 
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served

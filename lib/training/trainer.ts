@@ -2,19 +2,23 @@
 // end training is the same loop over a single stage.
 import type { ImageSource } from '../data/index.js';
 import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
-import type { LayerResult, RunResult } from '../evaluation/report/index.js';
-import type { Network } from '../models/index.js';
+import type { FeatureBatch, TestFeatures, TrainingFeatures } from '../features/index.js';
+import { type Network, parametersOf, type Stage } from '../models/index.js';
+import type {
+  CheckpointState,
+  CheckpointStore,
+  EpochRecord,
+  LayerResult,
+  Position,
+  RunDirectory,
+  RunResult,
+} from '../run/index.js';
 import { type Generator, isCuda, releaseFreedMemory, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext, type StepResult } from './auxiliary-problem.js';
-import type { CheckpointState, CheckpointStore, Position } from './checkpoint.js';
 import { NonFiniteLossError, OutOfMemoryError, TrainingInterrupted } from './errors.js';
-import type { EpochRecord, TrainingEvent } from './events.js';
-import type { FeatureBatch, TrainingFeatures } from './features.js';
+import type { TrainingEvent } from './events.js';
 import { EpochMeter, type StepLoss } from './meter.js';
 import { explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
-import type { RunDirectory } from './run-directory.js';
-import { parametersOf, type Stage } from './stage.js';
-import type { TestFeatures } from './test-features.js';
 
 /** A read of the losses waits for the device: on CUDA it is done only so often, and at the end of an epoch. */
 const CUDA_READ_SECONDS = 10;

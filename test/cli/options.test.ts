@@ -2,13 +2,10 @@ import { expect, it } from 'vitest';
 import { EXIT, exitCodeOf, messageOf, UsageError } from '../../lib/cli/exit.js';
 import { cacheBudget, device, integer, positiveNumber } from '../../lib/cli/options.js';
 import { DataError } from '../../lib/data/errors.js';
-import {
-  FeatureCacheError,
-  NonFiniteLossError,
-  RecipeError,
-  RunDirectoryError,
-  TrainingInterrupted,
-} from '../../lib/training/errors.js';
+import { FeatureCacheError } from '../../lib/features/errors.js';
+import { RecipeError } from '../../lib/recipe/errors.js';
+import { RunDirectoryError } from '../../lib/run/errors.js';
+import { NonFiniteLossError, TrainingInterrupted } from '../../lib/training/errors.js';
 
 it('an integer is digits, from its minimum, that a number can hold exactly', () => {
   expect(integer(0)('0')).toBe(0);

@@ -4,8 +4,10 @@ import { copyFile, cp, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { TrainedRun } from '../../lib/finished/index.js';
+import { overrideRecipe, type Recipe } from '../../lib/recipe/index.js';
 import { memoryStats } from '../../lib/tensor/index.js';
-import { overrideRecipe, type Recipe, resume, TrainedRun, train } from '../../lib/training/index.js';
+import { resume, train } from '../../lib/training/index.js';
 import { productOf, smallRecipe, temporaryFolder } from '../training/runs.js';
 import { gradient, save } from './images.js';
 

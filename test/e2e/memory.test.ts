@@ -3,7 +3,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { Recipe, RunPlan } from '../../lib/training/index.js';
+import type { Recipe } from '../../lib/recipe/index.js';
+import type { RunPlan } from '../../lib/training/index.js';
 import { layerwise, MAIN, temporaryFolder } from '../cli/cli.js';
 import { libtorchAtLeast } from '../support/fixtures.js';
 

@@ -2,13 +2,13 @@
 // auxiliary head, a drop of the rate with a new optimiser, then layer 1 on the frozen layer 0.
 import { expect, it } from 'vitest';
 import { DeviceImages, noDraws } from '../../lib/data/index.js';
+import { FrozenPrefix } from '../../lib/features/frozen-prefix.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
 import type { Module } from '../../lib/nn/index.js';
+import { buildNetwork, buildStages, buildTransforms } from '../../lib/recipe/build.js';
+import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
 import { noGrad, scope } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
-import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
-import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
-import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/training/index.js';
 import {
   decode,
   type EncodedTensor,

@@ -3,13 +3,13 @@
 // ReLU. Greedy training that starts there cannot start worse than the layer below ended.
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Dataset, DeviceImages, type LabelledImages, loadDataset, noDraws } from '../../lib/data/index.js';
+import { FrozenPrefix } from '../../lib/features/frozen-prefix.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
 import type { BatchNorm2d, Conv2d, Module } from '../../lib/nn/index.js';
+import { buildNetwork, buildStages, buildTransforms } from '../../lib/recipe/build.js';
+import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
 import { noGrad, scope, tensor } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem, type StepBatch } from '../../lib/training/auxiliary-problem.js';
-import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
-import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
-import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/training/index.js';
 import { expectNumbersClose } from '../support/fixtures.js';
 
 const COUNT = 16;

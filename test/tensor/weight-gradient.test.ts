@@ -99,7 +99,7 @@ it('leaves memory accounted for, whichever thread took it and freed it', () => {
 
 /** CPU seconds of a short training on so many threads, all on one core: threads that wait for each other only burn it. */
 async function secondsOnOneCore(threads: number, out: string): Promise<number> {
-  const library = new URL('../../dist/training/index.js', import.meta.url).href;
+  const library = new URL('../../dist/index.js', import.meta.url).href;
   const program = `
     const { overrideRecipe, presetRecipe, train } = await import(${JSON.stringify(library)});
     const recipe = overrideRecipe(presetRecipe('vgg11-layerwise', { dataset: 'shapes', onCuda: false }), {

@@ -2,15 +2,15 @@
 // read throws; and on the CPU no tensor is read.
 import { describe, expect, it, vi } from 'vitest';
 import { DeviceImages, type Normalization, noDraws } from '../../lib/data/index.js';
-import { disposeNetwork, type Network, VGG_NAMES, vggLayerCount } from '../../lib/models/index.js';
+import { CachedFeatures } from '../../lib/features/feature-cache.js';
+import { RecomputedFeatures, type TrainingFeatures } from '../../lib/features/features.js';
+import { FrozenPrefix } from '../../lib/features/frozen-prefix.js';
+import { disposeNetwork, type Network, type Stage, VGG_NAMES, vggLayerCount } from '../../lib/models/index.js';
+import { buildNetwork, buildStages, buildTransforms } from '../../lib/recipe/build.js';
+import { overrideRecipe, presetNames, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
+import type { Precision } from '../../lib/recipe/precision.js';
 import { type Device, onDevice, scope, Tensor, zeros } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
-import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
-import { CachedFeatures } from '../../lib/training/feature-cache.js';
-import { RecomputedFeatures, type TrainingFeatures } from '../../lib/training/features.js';
-import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
-import { overrideRecipe, presetNames, presetRecipe, type Recipe, type Stage } from '../../lib/training/index.js';
-import type { Precision } from '../../lib/training/precision.js';
 import { libtorchAtLeast } from '../support/fixtures.js';
 
 const CLASSES = 10;

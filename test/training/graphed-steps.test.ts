@@ -1,11 +1,11 @@
 // A training step as one CUDA graph, against the same step made kernel by kernel.
 import { describe, expect, it } from 'vitest';
 import { disposeNetwork } from '../../lib/models/index.js';
+import { buildNetwork, buildStages } from '../../lib/recipe/build.js';
+import { overrideRecipe, presetRecipe, type Recipe, requireGraphs } from '../../lib/recipe/index.js';
 import { buildInfo, type Device, manualSeed, rand, randn, scope } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
-import { buildNetwork, buildStages } from '../../lib/training/build.js';
-import { requireGraphs } from '../../lib/training/graphed-steps.js';
-import { overrideRecipe, presetRecipe, type Recipe, train } from '../../lib/training/index.js';
+import { train } from '../../lib/training/index.js';
 import { smallRecipe, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();

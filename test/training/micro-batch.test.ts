@@ -1,12 +1,13 @@
 // A batch in parts, and a batch that does not fit.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DeviceImages, loadDataset, noDraws } from '../../lib/data/index.js';
+import { FrozenPrefix } from '../../lib/features/frozen-prefix.js';
 import { disposeNetwork, type Network } from '../../lib/models/index.js';
+import { buildNetwork, buildStages, buildTransforms } from '../../lib/recipe/build.js';
+import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
 import { empty, scope, TensorError } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem, type GiveBatch, type StepBatch } from '../../lib/training/auxiliary-problem.js';
-import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
-import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
-import { overrideRecipe, presetRecipe, type Recipe, train } from '../../lib/training/index.js';
+import { train } from '../../lib/training/index.js';
 import { explainOutOfMemory } from '../../lib/training/out-of-memory.js';
 import { productOf, smallRecipe, temporaryFolder } from './runs.js';
 

@@ -2,7 +2,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, it } from 'vitest';
-import { TrainedRun, train } from '../../lib/training/index.js';
+import { TrainedRun } from '../../lib/finished/index.js';
+import { train } from '../../lib/training/index.js';
 import { smallRecipe, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();

@@ -4,25 +4,22 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { batchDraws, Draws } from '../../lib/data/index.js';
+import { FrozenPrefix } from '../../lib/features/frozen-prefix.js';
 import { disposeNetwork } from '../../lib/models/index.js';
+import { buildNetwork, buildStages, buildTransforms } from '../../lib/recipe/build.js';
+import { overrideRecipe, presetRecipe, type Recipe, RecipeError } from '../../lib/recipe/index.js';
+import type { Precision } from '../../lib/recipe/precision.js';
 import { buildInfo, measurePeak, scope, zeros } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
-import { buildNetwork, buildStages, buildTransforms } from '../../lib/training/build.js';
-import { FrozenPrefix } from '../../lib/training/frozen-prefix.js';
 import {
-  overrideRecipe,
   type PlanRecipeOptions,
   planRecipe,
-  presetRecipe,
-  type Recipe,
-  RecipeError,
   type RunPlan,
   resume,
   type TrainingEvent,
   train,
 } from '../../lib/training/index.js';
 import { type PlanOptions, planRun } from '../../lib/training/plan.js';
-import type { Precision } from '../../lib/training/precision.js';
 import { measureStepTimes } from '../../lib/training/step-times.js';
 import { libtorchAtLeast } from '../support/fixtures.js';
 import { smallRecipe, startAndStop, temporaryFolder } from './runs.js';

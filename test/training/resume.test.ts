@@ -3,8 +3,9 @@ import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, wr
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readSafetensors, type StateDict, writeSafetensors } from '../../lib/nn/index.js';
+import type { Recipe } from '../../lib/recipe/index.js';
 import { full, type Tensor, zeros } from '../../lib/tensor/index.js';
-import { type Recipe, resume, type TrainingEvent, train } from '../../lib/training/index.js';
+import { resume, type TrainingEvent, train } from '../../lib/training/index.js';
 import { placeOf, productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();

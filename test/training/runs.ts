@@ -4,14 +4,8 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect } from 'vitest';
-import {
-  overrideRecipe,
-  presetRecipe,
-  type Recipe,
-  type TrainingEvent,
-  TrainingInterrupted,
-  train,
-} from '../../lib/training/index.js';
+import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
+import { type TrainingEvent, TrainingInterrupted, train } from '../../lib/training/index.js';
 
 /** A folder for the runs of a test file, removed at its end. */
 export function temporaryFolder(): (name: string) => string {

@@ -2,7 +2,9 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { overrideRecipe, type Recipe, resume, TrainedRun, train } from '../../lib/training/index.js';
+import { TrainedRun } from '../../lib/finished/index.js';
+import { overrideRecipe, type Recipe } from '../../lib/recipe/index.js';
+import { resume, train } from '../../lib/training/index.js';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const folder = temporaryFolder();

@@ -1,0 +1,164 @@
+// Where the features of the frozen layers are kept: decided before a run begins, so that it cannot fail for want of room.
+import { availableMemory } from '../../scripts/support/limits.mjs';
+import { gibibytes } from '../format.js';
+import type { Network, Stage } from '../models/index.js';
+import { FrozenBlocks } from '../nn/index.js';
+import { frozenDtype, type Precision, type Recipe } from '../recipe/index.js';
+import { type Device, isCuda, scope, zeros } from '../tensor/index.js';
+import { FeatureCacheError } from './errors.js';
+import { type RowFormat, rowBytes } from './feature-storage.js';
+
+/** Memory of the training GPU, memory of the host, files in the run directory. The first with room is taken. */
+export type CachePlace = 'device' | 'host' | 'disk';
+
+const PLACES: readonly CachePlace[] = ['device', 'host', 'disk'];
+
+/** Bytes that features may take in each place. */
+export type CacheBudget = Readonly<Record<CachePlace, number>>;
+
+export interface CachePlan {
+  /** Bytes of the training device's memory in which features of the test images may stay. */
+  readonly testBytes: number;
+  /** For each number of frozen parts: the features of one image, and the place of each view's. Null: nothing is kept. */
+  readonly views: ReadonlyMap<number, { readonly format: RowFormat; readonly places: readonly CachePlace[] }> | null;
+}
+
+const GIB = 2 ** 30;
+const DEFAULT_DEVICE_BYTES = 4 * GIB;
+/** Of the memory that this process can still allocate when the run begins. */
+const DEFAULT_HOST_SHARE = 1 / 4;
+
+/**
+ * The budget of a run. Default: 4 GiB of a GPU, a quarter of the memory that this process can still allocate, nothing on disk;
+ * 'none' is nothing anywhere. Throws FeatureCacheError for an unknown kind of place, for what is no number of bytes, and for
+ * memory of a GPU where the run is on the CPU.
+ */
+export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undefined, device: Device): CacheBudget {
+  if (stated === 'none') return { device: 0, host: 0, disk: 0 };
+  for (const [place, bytes] of Object.entries(stated ?? {})) {
+    if (!PLACES.includes(place as CachePlace)) {
+      throw new FeatureCacheError('CACHE_BUDGET', `cache: expected one of ${PLACES.join(', ')}, got ${place}`);
+    }
+    if (!(typeof bytes === 'number' && bytes >= 0 && Number.isFinite(bytes))) {
+      throw new FeatureCacheError('CACHE_BUDGET', `cache.${place}: expected a number of bytes from 0, got ${bytes}`);
+    }
+  }
+  if (!isCuda(device) && (stated?.device ?? 0) > 0) {
+    throw new FeatureCacheError(
+      'CACHE_BUDGET',
+      `cache.device: expected nothing for ${device}, whose memory is the host's, got ${stated!.device} bytes`,
+    );
+  }
+  return {
+    device: isCuda(device) ? DEFAULT_DEVICE_BYTES : 0,
+    host: Math.floor(availableMemory() * DEFAULT_HOST_SHARE),
+    disk: 0,
+    ...stated,
+  };
+}
+
+export interface CachePlanOptions {
+  readonly recipe: Recipe;
+  readonly network: Network;
+  readonly stages: readonly Stage[];
+  readonly device: Device;
+  readonly precision: Precision;
+  readonly trainCount: number;
+  readonly testCount: number;
+  readonly budget: CacheBudget;
+}
+
+/**
+ * Finds a place for the features of every view and every stage. Throws FeatureCacheError, with the room that is needed and
+ * the number of views that would fit, where the budget is too small.
+ */
+export function planCache(options: CachePlanOptions): CachePlan {
+  const { recipe, stages, device, budget, trainCount, testCount } = options;
+  const { views } = recipe.augmentation;
+  const ownPlace = isCuda(device) ? 'device' : 'host';
+  const depths = stages.map(({ frozen }) => frozen.length).filter((depth) => depth > 0);
+  if (views === null || depths.length === 0 || budgetOf(budget) === 0) {
+    return { testBytes: budget[ownPlace], views: null };
+  }
+  const formats = featureFormats(options);
+  const format = (depth: number): RowFormat => formats[depth]!;
+  const viewBytes = depths.map((depth) => rowBytes(format(depth)) * trainCount);
+  const testBytes = Math.max(...depths.map((depth) => rowBytes(format(depth)) * testCount));
+  const largest = Math.max(...viewBytes);
+  // However they are placed, no more can be.
+  const most = Math.floor(budgetOf(budget) / largest);
+  const assign = (number: number, room: CacheBudget): CachePlace[][] | null =>
+    number > most ? null : placeViews(viewBytes, number, room);
+  // The test images' features are read in every epoch too, but they are few: views go before them.
+  for (const reserved of [testBytes, 0]) {
+    if (reserved > budget[ownPlace]) continue;
+    const places = assign(views, { ...budget, [ownPlace]: budget[ownPlace] - reserved });
+    if (places === null) continue;
+    return {
+      testBytes: reserved,
+      views: new Map(depths.map((depth, i) => [depth, { format: format(depth), places: places[i]! }])),
+    };
+  }
+  let fitting = Math.min(views - 1, most);
+  while (fitting > 0 && assign(fitting, budget) === null) fitting--;
+  const stage = stages.find(({ frozen }) => frozen.length === depths[viewBytes.indexOf(largest)])!;
+  const allowed = PLACES.filter((place) => place !== 'device' || isCuda(device))
+    .map((place) => `${gibibytes(budget[place])} ${place}`)
+    .join(', ');
+  throw new FeatureCacheError(
+    'CACHE_BUDGET',
+    `the features that layer ${stage.layer + 1} reads need ${gibibytes(largest)} for each view of ${trainCount} images, ` +
+      `${gibibytes(largest * views)} for ${views} ${views === 1 ? 'view' : 'views'}; allowed: ${allowed}. ` +
+      `Allow more room (--cache host=GIB,disk=GIB), ${fitting > 0 ? `take ${fitting} ${fitting === 1 ? 'view' : 'views'} (--views ${fitting}), ` : ''}` +
+      'or compute them in every epoch (--cache none)',
+  );
+}
+
+const budgetOf = (budget: CacheBudget): number => PLACES.reduce((sum, place) => sum + budget[place], 0);
+
+/**
+ * Places for `views` views at each stage, `viewBytes` each there, or null where they do not fit. One view after another
+ * goes from stage to stage: into the same place over its old self where the bytes are as many, else into the first
+ * place with room, while the old is still there.
+ */
+export function placeViews(viewBytes: readonly number[], views: number, budget: CacheBudget): CachePlace[][] | null {
+  const free: Record<CachePlace, number> = { ...budget };
+  const stages: CachePlace[][] = [];
+  for (const [stage, bytes] of viewBytes.entries()) {
+    const places: CachePlace[] = [];
+    for (let view = 0; view < views; view++) {
+      const oldPlace = stages[stage - 1]?.[view];
+      const oldBytes = viewBytes[stage - 1];
+      if (oldPlace !== undefined && oldBytes === bytes) {
+        places.push(oldPlace);
+        continue;
+      }
+      const place = PLACES.find((candidate) => free[candidate] >= bytes);
+      if (place === undefined) return null;
+      free[place] -= bytes;
+      if (oldPlace !== undefined) free[oldPlace] += oldBytes!;
+      places.push(place);
+    }
+    stages.push(places);
+  }
+  return stages;
+}
+
+/** What each number of frozen parts, from 0, makes of an image. */
+function featureFormats({ network, stages, precision }: CachePlanOptions): RowFormat[] {
+  // Where the network is: on the training device, or on meta.
+  const { device } = network.blocks[0]!.parameters()[0]!;
+  const dtype = frozenDtype(precision);
+  return scope(() => {
+    const image = zeros([1, ...network.inputShape], { device }).contiguous({ memoryFormat: 'channelsLast' });
+    const shapes: RowFormat[] = [{ shape: network.inputShape, dtype }];
+    let features = image;
+    for (const block of stages.at(-1)!.frozen) {
+      const frozen = new FrozenBlocks([block.eval()], dtype);
+      features = frozen.forward(features);
+      frozen.dispose();
+      shapes.push({ shape: features.shape.slice(1) as [number, number, number], dtype });
+    }
+    return shapes;
+  });
+}

@@ -1,0 +1,12 @@
+/** Features of the frozen layers cannot be kept: they do not fit, or a file of them cannot be used. */
+export class FeatureCacheError extends Error {
+  override readonly name = 'FeatureCacheError';
+
+  constructor(
+    readonly code: 'CACHE_BUDGET' | 'CACHE_FILE',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

@@ -1,0 +1,173 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { applyTransforms, batchDraws } from '../data/index.js';
+import type { Stage } from '../models/index.js';
+import { FrozenBlocks, type Module } from '../nn/index.js';
+import { frozenDtype } from '../recipe/index.js';
+import { type Device, noGrad, scope, type Tensor, tensor } from '../tensor/index.js';
+import type { CachePlace, CachePlan } from './cache-plan.js';
+import { type FeatureRows, FileRows, MemoryRows, type RowFormat, rowBytes } from './feature-storage.js';
+import {
+  type EpochPass,
+  epochOrder,
+  type FeatureBatch,
+  type FeatureContext,
+  type Pause,
+  RecomputedFeatures,
+  type TrainingFeatures,
+  viewDraws,
+  viewOf,
+} from './features.js';
+
+export interface CachedFeaturesOptions extends FeatureContext {
+  readonly device: Device;
+  readonly views: NonNullable<CachePlan['views']>;
+  /** Where files of features go: made when it is needed, and removed again. */
+  readonly directory: string;
+  readonly onView?: (view: { layer: number; view: number; place: CachePlace; bytes: number }) => void;
+}
+
+/**
+ * Keeps the features of a number of views of each image. All layers see the same views, so what layer j makes of them is
+ * what layer j + 1 reads: each stage's features are made from the one before, by the layer between them alone, and the
+ * cost of training a layer does not grow with its depth.
+ */
+export class CachedFeatures implements TrainingFeatures {
+  readonly #options: CachedFeaturesOptions;
+  /** For the first stage, which reads the images themselves. */
+  readonly #uncached: RecomputedFeatures;
+  #stage: Stage | null = null;
+  /** The blocks whose features `#rows` are, view by view, and the features' format. */
+  #blocks: readonly Module[] = [];
+  #format: RowFormat | null = null;
+  readonly #rows: FeatureRows[] = [];
+
+  constructor(options: CachedFeaturesOptions) {
+    this.#options = options;
+    this.#uncached = new RecomputedFeatures(options);
+  }
+
+  async begin(stage: Stage, pause: Pause): Promise<void> {
+    this.#stage = stage;
+    const before = this.#blocks;
+    if (stage.frozen.length === 0 || before.some((block, i) => block !== stage.frozen[i])) await this.#forget();
+    if (stage.frozen.length === 0) return this.#uncached.begin(stage);
+    const added = stage.frozen.slice(this.#rows.length === 0 ? 0 : before.length);
+    this.#blocks = stage.frozen;
+    if (added.length === 0) return;
+    for (const block of added) block.eval();
+    // One by one, so that a run that is gone on with computes the same bits.
+    const layers = added.map((block) => new FrozenBlocks([block], frozenDtype(this.#options.precision)));
+    const { format, places } = this.#options.views.get(stage.frozen.length)!;
+    try {
+      for (const [view, place] of places.entries()) {
+        const old = this.#rows[view];
+        const rows = await this.#rowsFor(format, place, old, view);
+        try {
+          if (old === undefined) await this.#fillFromImages(rows, layers, view, pause);
+          else await this.#fillFromRows(rows, old, layers, pause);
+        } catch (error) {
+          if (rows !== old) await rows.dispose();
+          throw error;
+        }
+        if (old !== undefined && rows !== old) await old.dispose();
+        this.#rows[view] = rows;
+        const bytes = rowBytes(format) * this.#options.images.count;
+        this.#options.onView?.({ layer: stage.layer, view, place, bytes });
+      }
+      this.#format = format;
+    } catch (error) {
+      // Some views have gone through the added layers, others have not.
+      await this.#forget();
+      throw error;
+    } finally {
+      for (const layer of layers) layer.dispose();
+    }
+  }
+
+  async #rowsFor(
+    format: RowFormat,
+    place: CachePlace,
+    old: FeatureRows | undefined,
+    view: number,
+  ): Promise<FeatureRows> {
+    const { device, directory, images } = this.#options;
+    if (old?.rowBytes === rowBytes(format)) return old;
+    if (place !== 'disk') {
+      return MemoryRows.create(format, images.count, { place: place === 'host' ? 'cpu' : device, device });
+    }
+    await mkdir(directory, { recursive: true });
+    return FileRows.create(format, join(directory, `layer-${this.#blocks.length}-view-${view}.bin`), device);
+  }
+
+  async #fillFromImages(rows: FeatureRows, layers: readonly FrozenBlocks[], view: number, pause: Pause): Promise<void> {
+    const { recipe, images, transforms } = this.#options;
+    const { batchSize } = recipe.training;
+    const { draws } = viewDraws(recipe, 0, view);
+    const order = Int32Array.from({ length: images.count }, (_, i) => i);
+    let start = 0;
+    for await (const batch of images.trainingBatches({ epoch: view, order, batchSize, firstStep: 0, draws })) {
+      await this.#write(rows, start, layers, () =>
+        applyTransforms(transforms, batch.tensors().images, batchDraws(draws, view, batch.places)),
+      );
+      start += batch.places.length;
+      await pause();
+    }
+  }
+
+  async #fillFromRows(
+    rows: FeatureRows,
+    old: FeatureRows,
+    layers: readonly FrozenBlocks[],
+    pause: Pause,
+  ): Promise<void> {
+    const { recipe, images } = this.#options;
+    const { batchSize } = recipe.training;
+    for (let start = 0; start < images.count; start += batchSize) {
+      const length = Math.min(batchSize, images.count - start);
+      const give = await old.read(start, length, this.#format!);
+      await this.#write(rows, start, layers, () => give(0, length));
+      await pause();
+    }
+  }
+
+  async #write(rows: FeatureRows, start: number, layers: readonly FrozenBlocks[], give: () => Tensor): Promise<void> {
+    let written: Promise<void> | undefined;
+    scope(() => {
+      const features = noGrad(() => layers.reduce((x, layer) => layer.forward(x), give()));
+      written = rows.write(start, features);
+    });
+    await written;
+  }
+
+  async *batches(pass: EpochPass): AsyncGenerator<FeatureBatch> {
+    if (this.#rows.length === 0) return yield* this.#uncached.batches(pass);
+    const { recipe, images } = this.#options;
+    const { epoch, batchSize, firstStep } = pass;
+    const order = epochOrder(recipe, this.#stage!.layer, epoch, images.count);
+    const placesOf = (batch: number): Int32Array => order.subarray(batch * batchSize, (batch + 1) * batchSize);
+    const rows = this.#rows[viewOf(recipe, epoch)]!;
+    let batch = firstStep;
+    for await (const give of rows.gather(placesOf, { first: firstStep, format: this.#format! })) {
+      const places = placesOf(batch++);
+      yield {
+        places,
+        tensors: (start, length) => {
+          const chosen = tensor(places.subarray(start, start + length), { device: this.#options.device });
+          return { features: give(start, length), labels: images.labels.indexSelect(0, chosen) };
+        },
+      };
+    }
+  }
+
+  async #forget(): Promise<void> {
+    this.#blocks = [];
+    for (const rows of this.#rows.splice(0)) await rows.dispose();
+  }
+
+  async dispose(): Promise<void> {
+    await this.#forget();
+    await this.#uncached.dispose();
+    await rm(this.#options.directory, { recursive: true, force: true });
+  }
+}

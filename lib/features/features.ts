@@ -1,0 +1,109 @@
+// What a stage reads: the outputs of its frozen layers, computed from the images whenever they are needed.
+import { batchDraws, Draws, type ImageSource, type Transform } from '../data/index.js';
+import type { Stage } from '../models/index.js';
+import type { Precision, Recipe } from '../recipe/index.js';
+import type { Tensor } from '../tensor/index.js';
+import { FrozenPrefix } from './frozen-prefix.js';
+
+/** One batch of what a stage reads. */
+export interface FeatureBatch {
+  /** The places of the images in the data set. */
+  readonly places: Int32Array;
+  /**
+   * Features [length, channels, height, width] and labels int64 [length] on the device, of the batch's images from `start`
+   * on. Call it in a scope.
+   */
+  tensors(start: number, length: number): { readonly features: Tensor; readonly labels: Tensor };
+}
+
+export interface EpochPass {
+  readonly epoch: number;
+  readonly batchSize: number;
+  /** The batch to begin with, from 0. */
+  readonly firstStep: number;
+}
+
+/** Called between pieces of work: lets other work run, and throws to stop. */
+export type Pause = () => Promise<void>;
+
+/** The training features of one stage after another, in the order of the stages. */
+export interface TrainingFeatures {
+  /** Makes ready for a stage, whose frozen layers do not change any more. */
+  begin(stage: Stage, pause: Pause): Promise<void>;
+  /** The batches of an epoch of the stage that was begun, in the epoch's order. */
+  batches(pass: EpochPass): AsyncIterable<FeatureBatch>;
+  dispose(): Promise<void>;
+}
+
+export interface FeatureContext {
+  readonly recipe: Recipe;
+  readonly precision: Precision;
+  readonly images: ImageSource;
+  /** What makes an image an input of the network. */
+  readonly transforms: readonly Transform[];
+}
+
+/** The order of the images in an epoch of a layer. */
+export function epochOrder(recipe: Recipe, layer: number, epoch: number, count: number): Int32Array {
+  const { sameViewsForAllLayers } = recipe.augmentation;
+  return new Draws({ seed: recipe.seed, ...(sameViewsForAllLayers ? {} : { layer }) }).permutation(epoch, count);
+}
+
+/** Which view an epoch shows: with a number of views one of these in turn, else its own. */
+export function viewOf(recipe: Recipe, epoch: number): number {
+  const { views } = recipe.augmentation;
+  return views === null ? epoch : epoch % views;
+}
+
+/**
+ * What the random views of an epoch are drawn from: fresh ones for each epoch and layer or, with a number of views, one
+ * of so many, which all layers see in turn.
+ */
+export function viewDraws(recipe: Recipe, layer: number, epoch: number): { draws: Draws; view: number } {
+  const { sameViewsForAllLayers, views } = recipe.augmentation;
+  const isShared = sameViewsForAllLayers || views !== null;
+  return {
+    draws: new Draws({ seed: recipe.seed, ...(isShared ? {} : { layer }) }),
+    view: viewOf(recipe, epoch),
+  };
+}
+
+/** Every epoch sends its images through the frozen layers: nothing is kept, and each epoch may see new views. */
+export class RecomputedFeatures implements TrainingFeatures {
+  readonly #context: FeatureContext;
+  #stage: Stage | null = null;
+  #prefix: FrozenPrefix | null = null;
+
+  constructor(context: FeatureContext) {
+    this.#context = context;
+  }
+
+  async begin(stage: Stage): Promise<void> {
+    this.#prefix?.dispose();
+    this.#stage = stage;
+    this.#prefix = new FrozenPrefix(stage, this.#context);
+  }
+
+  async *batches({ epoch, batchSize, firstStep }: EpochPass): AsyncGenerator<FeatureBatch> {
+    const { recipe, images } = this.#context;
+    const { layer } = this.#stage!;
+    const prefix = this.#prefix!;
+    const order = epochOrder(recipe, layer, epoch, images.count);
+    const { draws, view } = viewDraws(recipe, layer, epoch);
+    for await (const batch of images.trainingBatches({ epoch: view, order, batchSize, firstStep, draws })) {
+      yield {
+        places: batch.places,
+        tensors: (start, length) => {
+          const { images, labels } = batch.tensors(start, length);
+          const places = batch.places.subarray(start, start + length);
+          return { features: prefix.forward(images, batchDraws(draws, view, places)), labels };
+        },
+      };
+    }
+  }
+
+  async dispose(): Promise<void> {
+    this.#prefix?.dispose();
+    this.#prefix = null;
+  }
+}

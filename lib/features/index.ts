@@ -1,0 +1,7 @@
+export { type CacheBudget, type CachePlace, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
+export { FeatureCacheError } from './errors.js';
+export { CachedFeatures } from './feature-cache.js';
+export { rowBytes } from './feature-storage.js';
+export { type FeatureBatch, RecomputedFeatures, type TrainingFeatures } from './features.js';
+export { FrozenPrefix } from './frozen-prefix.js';
+export { TestFeatures } from './test-features.js';

@@ -1,0 +1,97 @@
+import { noDraws } from '../data/index.js';
+import type { Stage } from '../models/index.js';
+import { FrozenBlocks, type Module } from '../nn/index.js';
+import { frozenDtype } from '../recipe/index.js';
+import { keep, noGrad, scope, type Tensor } from '../tensor/index.js';
+import type { FeatureContext, Pause } from './features.js';
+import { FrozenPrefix } from './frozen-prefix.js';
+
+/**
+ * What one stage after another reads of the test images. It is the same in every epoch, so it stays in the device's
+ * memory where a budget allows, and the next stage's is made from it; else it is computed each time.
+ */
+export class TestFeatures {
+  readonly #context: FeatureContext;
+  readonly #budgetBytes: number;
+  #blocks: readonly Module[] = [];
+  #prefix: FrozenPrefix | null = null;
+  /** Batch by batch, what `#blocks` make of the images; empty where nothing is kept. */
+  #kept: Tensor[] = [];
+
+  constructor(context: FeatureContext, budgetBytes: number) {
+    this.#context = context;
+    this.#budgetBytes = budgetBytes;
+  }
+
+  /** Makes ready for a stage, whose frozen layers do not change any more. */
+  async begin(stage: Stage, pause: Pause): Promise<void> {
+    const before = this.#blocks;
+    this.#blocks = stage.frozen;
+    this.#prefix?.dispose();
+    this.#prefix = new FrozenPrefix(stage, this.#context);
+    if (before.some((block, i) => block !== stage.frozen[i])) this.#forget();
+    else await this.#advance(stage.frozen.slice(before.length), pause);
+  }
+
+  async #advance(added: readonly Module[], pause: Pause): Promise<void> {
+    if (added.length === 0 || this.#kept.length === 0) return;
+    const blocks = new FrozenBlocks(added, frozenDtype(this.#context.precision));
+    try {
+      for (const [i, features] of this.#kept.entries()) {
+        this.#kept[i] = scope(() => keep(noGrad(() => blocks.forward(features))));
+        features.dispose();
+        if (!this.#fits(this.#kept[0]!)) return this.#forget();
+        await pause();
+      }
+    } catch (error) {
+      // Some batches have gone through the added blocks, others have not.
+      this.#forget();
+      throw error;
+    } finally {
+      blocks.dispose();
+    }
+  }
+
+  /** The features of all images in order, in batches, each to be asked for in a scope. */
+  async *batches(batchSize: number): AsyncGenerator<() => Tensor> {
+    if (this.#kept.length > 0) {
+      for (const features of this.#kept) yield () => features;
+      return;
+    }
+    const { images } = this.#context;
+    const prefix = this.#prefix!;
+    const kept: Tensor[] = [];
+    let batches = 0;
+    let isWhole = false;
+    try {
+      for await (const batch of images.batches(batchSize)) {
+        batches++;
+        yield () => {
+          const features = prefix.forward(batch.tensors().images, noDraws);
+          // Normalising the images is no work worth keeping.
+          if (this.#blocks.length > 0 && this.#fits(kept[0] ?? features)) kept.push(keep(features));
+          return features;
+        };
+      }
+      isWhole = kept.length === batches;
+    } finally {
+      if (isWhole) this.#kept = kept;
+      else for (const features of kept) features.dispose();
+    }
+  }
+
+  /** Whether all images' features fit into the budget, as one batch of them, not the last, tells. */
+  #fits(features: Tensor): boolean {
+    return (features.byteLength / features.shape[0]!) * this.#context.images.count <= this.#budgetBytes;
+  }
+
+  #forget(): void {
+    for (const features of this.#kept.splice(0)) features.dispose();
+  }
+
+  dispose(): void {
+    this.#forget();
+    this.#prefix?.dispose();
+    this.#prefix = null;
+  }
+}

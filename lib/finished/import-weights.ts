@@ -1,0 +1,240 @@
+// A finished run from weights that were trained elsewhere: torchvision's vgg*_bn, or an export of this project.
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
+import {
+  disposeNetwork,
+  type Network,
+  pooledSizeOf,
+  TORCHVISION_POOLED_SIZE,
+  unpooledClassifierWeight,
+  VGG_NAMES,
+  Vgg,
+  type VggName,
+  vggLayerCount,
+} from '../models/index.js';
+import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn/index.js';
+import { buildNetwork, notesOf, overrideRecipe, presetRecipe, type Recipe, resolveDevice } from '../recipe/index.js';
+import { writeReport } from '../report/index.js';
+import { describeRun, RunDirectory, type RunResult, saveNetwork } from '../run/index.js';
+import { type Tensor, zeros } from '../tensor/index.js';
+
+export interface ImportOptions {
+  /**
+   * The safetensors file, with torchvision's state_dict names. Prefixes that all names have are left out: `module.`, `_orig_mod.`,
+   * `model.` and `state_dict.`, in any order.
+   */
+  readonly from: string;
+  readonly model: VggName;
+  /** The run directory to make: new or empty. */
+  readonly out: string;
+  /**
+   * Height and width of the images that the run is for, a multiple of 32; default: 224. torchvision's classifier reads
+   * features averaged to 7 x 7: where the size gives others, its first weight is rewritten so that the logits stay.
+   */
+  readonly imageSize?: number;
+  /** A name for each row of `classifier.6.weight`; default: `class 0`, `class 1` and so on. Two may be the same. */
+  readonly classes?: readonly string[];
+}
+
+export interface ImportOutcome {
+  readonly runDirectory: string;
+  /** Path of report.html. */
+  readonly report: string;
+  readonly classes: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** A file's tensors are not those that were asked for: which, what was expected, what came. */
+export class WeightsError extends Error {
+  override readonly name = 'WeightsError';
+  readonly code = 'WEIGHTS_MISMATCH';
+}
+
+/** How torchvision's ImageNet weights want their images, of values 0 to 1. */
+const NORMALIZATION = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+const FIRST_LAYER = 'features.0.weight';
+const FIRST_LINEAR = 'classifier.0.weight';
+const LAST_LINEAR = 'classifier.6.weight';
+
+/**
+ * Makes the run directory of a network that was trained elsewhere, as one network, on ImageNet's normalisation and crop.
+ * Weights of float16, bfloat16 and float64 become float32; a missing `num_batches_tracked`, which the oldest files lack,
+ * is 0. The width is the file's.
+ * Throws WeightsError for a file that does not hold this network or has another number of classes than `classes`, and for
+ * a class without a name,
+ * SafetensorsError for one that is no safetensors file, ModelError for an image size that VGG does not take, and
+ * RunDirectoryError for an `out` that is not empty. Nothing is written before all fits.
+ */
+export async function importWeights(options: ImportOptions): Promise<ImportOutcome> {
+  const { from, out } = options;
+  if (!existsSync(from)) throw new WeightsError(`${from}: not found`);
+  const { tensors: stored } = await readSafetensors(from);
+  const tensors = withoutPrefixes(stored);
+  let network: Network | null = null;
+  try {
+    checkLayers(tensors, options);
+    const classes = classesOf(tensors, options);
+    const recipe = recipeOf(tensors, options);
+    network = buildNetwork(recipe, classes.length, 'cpu');
+    load(network, tensors, options);
+    return await writeRun(network, recipe, classes, { from, out });
+  } finally {
+    if (network !== null) disposeNetwork(network);
+    for (const tensor of tensors.values()) tensor.dispose();
+  }
+}
+
+/** What DataParallel, torch.compile, Lightning and training scripts put before each name of a state dict. */
+const PREFIXES = ['module.', '_orig_mod.', 'model.', 'state_dict.'];
+
+/** The tensors without the prefixes that all of them have, where that gives the names of a VGG. */
+function withoutPrefixes(tensors: StateDict): StateDict {
+  let names = [...tensors.keys()];
+  const shared = (): string | undefined => PREFIXES.find((prefix) => names.every((name) => name.startsWith(prefix)));
+  if (names.length === 0) return tensors;
+  for (let prefix = shared(); prefix !== undefined; prefix = shared()) {
+    const { length } = prefix;
+    names = names.map((name) => name.slice(length));
+  }
+  return names.includes(FIRST_LAYER) ? new Map([...tensors.values()].map((tensor, i) => [names[i]!, tensor])) : tensors;
+}
+
+/** Which VGG it is shows in the number of its convolutions. */
+function checkLayers(tensors: StateDict, { from, model }: ImportOptions): void {
+  const count = [...tensors].filter(([name, { dim }]) => /^features\.\d+\.weight$/.test(name) && dim === 4).length;
+  if (count === vggLayerCount(model)) return;
+  const other = VGG_NAMES.find((name) => vggLayerCount(name) === count);
+  const found =
+    other === undefined
+      ? `${count} among ${tensors.size} tensors: ${[...tensors.keys()].slice(0, 10).join(', ')}`
+      : `${count}, as ${other}_bn has`;
+  throw new WeightsError(
+    `${from}: expected the ${vggLayerCount(model)} convolutions of torchvision's ${model}_bn, got ${found}`,
+  );
+}
+
+/** A tensor's size along its first dimension: outputs of a convolution or a linear layer. */
+function rowsOf(tensors: StateDict, name: string, dims: number, options: ImportOptions): number {
+  const { from } = options;
+  const tensor = tensors.get(name);
+  if (tensor === undefined) throw misnamed(tensors, options);
+  if (tensor.dim !== dims) {
+    throw new WeightsError(`${from}: ${name}: expected ${dims} dimensions, got [${tensor.shape.join(', ')}]`);
+  }
+  return tensor.shape[0]!;
+}
+
+/** The names are the same for any width, number of classes and image size: those of the smallest network tell which are missing. */
+function misnamed(tensors: StateDict, { from, model }: ImportOptions): WeightsError {
+  const smallest = new Vgg({ name: model, classes: 2, imageSize: 32, width: 1, seed: 0 });
+  const names = [...smallest.stateDict().keys()];
+  disposeNetwork(smallest);
+  const missing = names.filter((name) => !tensors.has(name) && !isOptional(name));
+  const unexpected = [...tensors.keys()].filter((name) => !names.includes(name));
+  return unfit({ from, model }, new StateDictError({ missing, unexpected, misshapen: [], mistyped: [] }).summary);
+}
+
+const unfit = ({ from, model }: Pick<ImportOptions, 'from' | 'model'>, problems: string): WeightsError =>
+  new WeightsError(`${from}: expected the tensors of torchvision's ${model}_bn; ${problems}`);
+
+/** The oldest files lack it. */
+const isOptional = (name: string): boolean => name.endsWith('num_batches_tracked');
+
+function classesOf(tensors: StateDict, options: ImportOptions): readonly string[] {
+  const count = rowsOf(tensors, LAST_LINEAR, 2, options);
+  const { classes, from } = options;
+  if (classes !== undefined && classes.length !== count) {
+    throw new WeightsError(
+      `classes: expected ${count} names, one a row of ${LAST_LINEAR} in ${from}, got ${classes.length}`,
+    );
+  }
+  const blank = classes?.findIndex((name) => name.trim() === '') ?? -1;
+  if (blank >= 0) throw new WeightsError(`classes: expected a name for each label, got none for label ${blank}`);
+  return classes ?? Array.from({ length: count }, (_, label) => `class ${label}`);
+}
+
+/** The usual lists of ImageNet's classes have two cranes and two maillots: a reader of predictions is told. */
+function notesOfNames(classes: readonly string[]): string[] {
+  const repeated = new Set(classes.filter((name, label) => classes.indexOf(name) !== label));
+  return [...repeated].map((name) => {
+    const labels = [...classes.keys()].filter((label) => classes[label] === name);
+    return `The classes with labels ${labels.join(' and ')} have the same name, ${name}.`;
+  });
+}
+
+/** ImageNet's evaluation: the shorter side at 8/7 of the image size, 256 for 224, and a centre crop. */
+function recipeOf(tensors: StateDict, options: ImportOptions): Recipe {
+  const { model, imageSize = 224 } = options;
+  const width = rowsOf(tensors, FIRST_LAYER, 4, options);
+  const preset = presetRecipe('vgg11-end-to-end', { dataset: 'imagenet', model, onCuda: false });
+  return overrideRecipe(preset, {
+    model: { width },
+    dataset: { imageSize, testResize: Math.round((imageSize * 8) / 7) },
+    precision: 'fp32',
+  });
+}
+
+function load(network: Network, tensors: StateDict, { from, model }: ImportOptions): void {
+  const own = network.stateDict();
+  const made: Tensor[] = [];
+  const source = new Map(tensors);
+  const give = (name: string, tensor: Tensor): void => {
+    made.push(tensor);
+    source.set(name, tensor);
+  };
+  try {
+    for (const name of own.keys()) {
+      if (isOptional(name) && !source.has(name)) give(name, zeros([], { dtype: 'int64' }));
+    }
+    const weight = tensors.get(FIRST_LINEAR);
+    const size = pooledSizeOf(network.inputShape[1]);
+    if (weight !== undefined && size !== TORCHVISION_POOLED_SIZE && readsPooled(weight, own.get(FIRST_LINEAR)!, size)) {
+      give(FIRST_LINEAR, unpooledClassifierWeight(weight, size));
+    }
+    loadInto(own, source);
+  } catch (error) {
+    if (!(error instanceof StateDictError)) throw error;
+    const { missing, unexpected, misshapen, mistyped, summary } = error;
+    const isOfOtherImages =
+      missing.length + unexpected.length + mistyped.length === 0 &&
+      misshapen.every(({ name }) => name === FIRST_LINEAR);
+    throw unfit({ from, model }, isOfOtherImages ? `${summary}; is it of another image size?` : summary);
+  } finally {
+    for (const tensor of made) tensor.dispose();
+  }
+}
+
+/** Whether a classifier weight reads the channels of `own` at 7 x 7, not at the network's own size. */
+function readsPooled(weight: Tensor, own: Tensor, size: number): boolean {
+  const channels = own.shape[1]! / size ** 2;
+  return weight.dim === 2 && weight.shape[1] === channels * TORCHVISION_POOLED_SIZE ** 2;
+}
+
+async function writeRun(
+  network: Network,
+  recipe: Recipe,
+  classes: readonly string[],
+  { from, out }: Pick<ImportOptions, 'from' | 'out'>,
+): Promise<ImportOutcome> {
+  const notes = [
+    `Weights imported from ${basename(from)}, not trained here: what the recipe says of training is not theirs.`,
+    ...notesOfNames(classes),
+    ...notesOf(recipe, network),
+  ];
+  const head = network.heads.at(-1)!;
+  const parameters = {
+    block: network.blocks.reduce((sum, block) => sum + block.parameterCount(), 0),
+    head: head.parameterCount(),
+  };
+  const result: RunResult = { layers: [{ layer: network.blocks.length - 1, parameters }], seconds: 0, notes };
+  return RunDirectory.fill(out, async (directory) => {
+    const normalization = NORMALIZATION;
+    // Where it is evaluated by default.
+    const device = resolveDevice(recipe.device);
+    await directory.writeConfig(describeRun({ recipe, classes, normalization, device, precision: 'fp32' }));
+    await saveNetwork(network, { model: directory.model, auxiliaryHeads: null });
+    await directory.writeResult(result);
+    return { runDirectory: directory.path, report: await writeReport(directory.path), classes, notes };
+  });
+}

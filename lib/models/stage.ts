@@ -1,0 +1,61 @@
+import { AvgPool2d, InvertibleDownsampling, MaxPool2d, type Module, Sequential } from '../nn/index.js';
+import type { Network } from './network.js';
+
+/**
+ * One auxiliary problem of the curriculum: which blocks are frozen, which train, and which head reads them. A schedule
+ * is a list of stages, so layerwise and end-to-end training are two lists for one trainer.
+ */
+export interface Stage {
+  /** The layer whose auxiliary problem this is; end to end, the last. */
+  readonly layer: number;
+  /** Run in evaluation mode and without autograd: the layers below, and what of this layer has nothing to learn. */
+  readonly frozen: readonly Module[];
+  readonly trained: readonly Module[];
+  readonly head: Module;
+  /** What the stage's files hold: all that it trains, and frozen layers that no stage before it holds. */
+  readonly owned: readonly Module[];
+}
+
+/** Algorithm 1: for each layer j, blocks below j are frozen, block j and head j train. */
+export function layerwiseStages(network: Network): Stage[] {
+  const below: Module[] = [];
+  return network.blocks.map((block, layer) => {
+    const head = network.heads[layer]!;
+    const { downsampling, rest } = splitBlock(block);
+    below.push(...downsampling);
+    const stage = { layer, frozen: [...below], trained: [rest], head, owned: [block, head] };
+    below.push(rest);
+    return stage;
+  });
+}
+
+/** The downsampling that opens a block, which has no weights, and what follows it. */
+function splitBlock(block: Module): { downsampling: Module[]; rest: Module } {
+  const parts = block instanceof Sequential ? [...block.children] : [];
+  const first = parts.findIndex(
+    ([, part]) => !(part instanceof MaxPool2d || part instanceof AvgPool2d || part instanceof InvertibleDownsampling),
+  );
+  if (first <= 0) return { downsampling: [], rest: block };
+  return { downsampling: parts.slice(0, first).map(([, part]) => part), rest: new Sequential(parts.slice(first)) };
+}
+
+/** The baseline: all blocks and the last head train as one network. */
+export function endToEndStages(network: Network): Stage[] {
+  const head = network.heads.at(-1)!;
+  const layer = network.blocks.length - 1;
+  return [{ layer, frozen: [], trained: network.blocks, head, owned: [...network.blocks, head] }];
+}
+
+/** The last layer's head alone, on layers that stay as they are: a new head for a trained network, or a probe of it. */
+export function headStage(last: Stage): Stage {
+  return { ...last, frozen: [...last.frozen, ...last.trained], trained: [] };
+}
+
+/** Everything of the stage that the optimiser changes. */
+export const trainedModules = (stage: Stage): readonly Module[] => [...stage.trained, stage.head];
+
+/** Weights of what a stage's files hold: of the head, and of the layers before it. */
+export function parametersOf({ owned, head }: Stage): { block: number; head: number } {
+  const all = owned.reduce((sum, module) => sum + module.parameterCount(), 0);
+  return { block: all - head.parameterCount(), head: head.parameterCount() };
+}

@@ -1,0 +1,77 @@
+// From a recipe to what it names: the network, its stages, the transforms.
+import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
+import {
+  endToEndStages,
+  headStage,
+  layerwiseStages,
+  type Network,
+  placeNetwork,
+  SimCnn,
+  type Stage,
+  Vgg,
+} from '../models/index.js';
+import { BatchNorm2d, type Module } from '../nn/index.js';
+import type { Device } from '../tensor/index.js';
+import type { Recipe } from './recipe.js';
+
+/**
+ * The network of a recipe, with the initial weights of its seed, on the device. Throws ModelError for values that do not go
+ * together.
+ */
+export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
+  const shared = { classes, imageSize: recipe.dataset.imageSize, seed: recipe.seed };
+  const { model } = recipe;
+  const network = model.name === 'simcnn' ? new SimCnn({ ...shared, ...model }) : new Vgg({ ...shared, ...model });
+  placeNetwork(network, { device, memoryFormat: 'channelsLast' });
+  return network;
+}
+
+/** The schedule. Where all layers are taken from another run, `takenLayers` of them, only the last head is left to train. */
+export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): Stage[] {
+  if (recipe.training.schedule === 'end-to-end') return endToEndStages(network);
+  const stages = layerwiseStages(network);
+  return takenLayers === stages.length ? [...stages.slice(0, -1), headStage(stages.at(-1)!)] : stages;
+}
+
+/** Notes that are shown with every result of the network; of auxiliary heads only where they are trained. */
+export function notesOf(recipe: Recipe, network: Network): string[] {
+  const { views } = recipe.augmentation;
+  const { batchSize, microBatchSize } = recipe.training;
+  const isSplit = microBatchSize !== null && microBatchSize < batchSize;
+  return [
+    ...(recipe.training.schedule === 'layerwise' ? network.auxiliaryNotes : []),
+    ...network.notes,
+    ...(views === null
+      ? []
+      : [
+          `${views} augmented ${views === 1 ? 'view' : 'views'} of each image, the same for all layers: the paper's recipe shows a new one in every epoch.`,
+        ]),
+    ...(isSplit && hasBatchNorm(network)
+      ? [
+          `Batches of ${batchSize} images in parts of ${microBatchSize}: batch norm takes its statistics of each part, not of the batch, so results differ from those of whole batches.`,
+        ]
+      : []),
+  ];
+}
+
+function hasBatchNorm({ blocks, heads }: Network): boolean {
+  const isIn = (module: Module): boolean =>
+    module instanceof BatchNorm2d || [...module.children.values()].some((child) => isIn(child));
+  return [...blocks, ...heads].some(isIn);
+}
+
+export function buildTransforms(
+  recipe: Recipe,
+  normalization: Dataset['normalization'],
+): { trainTransforms: Transform[]; testTransforms: Transform[] } {
+  const { cropPadding, horizontalFlip } = recipe.augmentation;
+  const normalized = normalize(normalization);
+  return {
+    trainTransforms: [
+      ...(cropPadding > 0 ? [randomCrop({ padding: cropPadding })] : []),
+      ...(horizontalFlip ? [randomHorizontalFlip()] : []),
+      normalized,
+    ],
+    testTransforms: [normalized],
+  };
+}

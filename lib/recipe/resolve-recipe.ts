@@ -1,0 +1,57 @@
+// A recipe on this machine, with its data.
+import { resolve } from 'node:path';
+import type { Dataset, OnBadImage } from '../data/index.js';
+import type { Device } from '../tensor/index.js';
+import { resolveDevice } from './device.js';
+import { RecipeError } from './errors.js';
+import { type Precision, resolvePrecision } from './precision.js';
+import { parseRecipe, type Recipe } from './recipe.js';
+
+/** What decides how a recipe is trained on a machine, and is no part of the recipe that a caller gives. */
+export interface ExecutionOptions {
+  readonly onBadImage?: OnBadImage | undefined;
+  readonly cudaGraph?: boolean | undefined;
+}
+
+/** Checks what is asked for, and finds what `auto` stands for. Throws RecipeError for what this machine cannot do. */
+export function checkRecipe(options: ExecutionOptions & { readonly recipe: Recipe }): {
+  recipe: Recipe;
+  device: Device;
+  precision: Precision;
+} {
+  const recipe = withPolicy(parseRecipe(options.recipe), options);
+  const device = resolveDevice(recipe.device);
+  const precision = resolvePrecision(recipe.precision, device);
+  if (options.cudaGraph) requireGraphs(recipe, device, precision);
+  return { recipe, device, precision };
+}
+
+/** Throws RecipeError where a step cannot be a CUDA graph. */
+export function requireGraphs(recipe: Recipe, device: Device, precision: Precision): void {
+  const reason =
+    device === 'cpu'
+      ? 'needs a CUDA device, this run is on the cpu'
+      : precision === 'fp16'
+        ? 'cannot be used with fp16, whose loss scale is looked at after each step; use bf16'
+        : recipe.training.microBatchSize !== null
+          ? 'cannot be used with micro-batches'
+          : null;
+  if (reason !== null) throw new RecipeError(`cudaGraph (--cuda-graph): ${reason}`);
+}
+
+export function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadImage }: ExecutionOptions): Recipe {
+  return { ...recipe, dataset: { ...recipe.dataset, onBadImage } };
+}
+
+/** A recipe as it is recorded: with what `auto` stands for, the whole path of its data, and the counts of its images. */
+export function resolveRecipe(recipe: Recipe, loaded: Dataset, precision: Precision): Recipe {
+  const { dataDir } = recipe.dataset;
+  // Whoever opens the run does so from another working directory.
+  const dataset = { ...recipe.dataset, dataDir: dataDir === null ? null : resolve(dataDir) };
+  return withCounts({ ...recipe, precision, dataset }, loaded);
+}
+
+/** The recipe with what is known once its data are loaded; the record of an older version may lack it. */
+export function withCounts(recipe: Recipe, { title, train, test }: Dataset): Recipe {
+  return { ...recipe, dataset: { ...recipe.dataset, title, trainCount: train.count, testCount: test.count } };
+}

@@ -1,0 +1,94 @@
+import type { LayerResult, RecordedRecipe, RecordedValue, RunRecord } from '../run/index.js';
+
+/** A layer as the report prints it: the figures of its last epoch. */
+export interface LayerSummary extends LayerResult {
+  /** Still in training when the run was read. */
+  inTraining: boolean;
+  /** How many of its epochs are recorded. */
+  epochs: number;
+}
+
+export interface RunSummary {
+  /** First layer first; of an unfinished run from its epochs. */
+  layers: LayerSummary[];
+  finished: boolean;
+  /** Trained as one network, not a layer at a time. */
+  endToEnd: boolean;
+  /** How the reader knows the model and the data set. */
+  model: string;
+  dataset: string;
+  /** Figures that the recipe states, where it does. */
+  planned: { layers: number | undefined; epochs: number | undefined };
+  /** Seconds of training so far, or in all. */
+  seconds: number;
+}
+
+export function summariseRun(run: RunRecord): RunSummary {
+  const { config, epochs, result } = run;
+  const { recipe } = config;
+  const planned = {
+    layers: numberAt(recipe, 'model', 'layers') ?? numberAt(recipe, 'training', 'layers'),
+    epochs: numberAt(recipe, 'training', 'epochs'),
+  };
+  return {
+    layers: result === undefined ? layersSoFar(run, planned.epochs) : finishedLayers(run, result.layers),
+    finished: result !== undefined,
+    endToEnd: /end-?to-?end/i.test(`${config.preset} ${Object.values(groupOf(recipe, 'training')).join(' ')}`),
+    model: titleOf(recipe, 'model') ?? config.preset,
+    dataset: titleOf(recipe, 'dataset') ?? 'its data set',
+    planned,
+    seconds: result?.seconds ?? epochs.reduce((sum, one) => sum + one.seconds, 0),
+  };
+}
+
+function finishedLayers(run: RunRecord, layers: readonly LayerResult[]): LayerSummary[] {
+  return [...layers]
+    .sort((a, b) => a.layer - b.layer)
+    .map((one) => ({
+      ...one,
+      inTraining: false,
+      epochs: run.epochs.filter(({ layer }) => layer === one.layer).length,
+    }));
+}
+
+function layersSoFar({ epochs }: RunRecord, plannedEpochs: number | undefined): LayerSummary[] {
+  const numbers = [...new Set(epochs.map((one) => one.layer))];
+  return numbers.map((number) => {
+    const of = epochs.filter((one) => one.layer === number);
+    const last = of.at(-1)!;
+    return {
+      ...last,
+      seconds: of.reduce((sum, one) => sum + one.seconds, 0),
+      inTraining: number === numbers.at(-1) && last.epoch + 1 !== plannedEpochs,
+      epochs: last.epoch + 1,
+    };
+  });
+}
+
+const properNames = new Map([
+  ...['11', '13', '16', '19'].map((depth): [string, string] => [`vgg${depth}`, `VGG-${depth}`]),
+  ['simcnn', 'SimCNN'],
+  ['cifar10', 'CIFAR-10'],
+  ['imagenet', 'ImageNet'],
+]);
+
+/** What the recipe calls a group: its title, or its name as the literature writes it. */
+function titleOf(recipe: RecordedRecipe, group: string): string | undefined {
+  const title = textAt(recipe, group, 'title') ?? textAt(recipe, group, 'name');
+  return title === undefined ? undefined : (properNames.get(title) ?? title);
+}
+
+export function numberAt(recipe: RecordedRecipe, group: string, name: string): number | undefined {
+  const value = groupOf(recipe, group)[name];
+  return typeof value === 'number' ? value : undefined;
+}
+
+function textAt(recipe: RecordedRecipe, group: string, name: string): string | undefined {
+  const value = groupOf(recipe, group)[name];
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+function groupOf(recipe: RecordedRecipe, group: string): { [name: string]: RecordedValue } {
+  const value = recipe[group];
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {};
+}

@@ -1,0 +1,340 @@
+// A checkpoint is state.json and the tensor files it names. state.json is written last and by rename, so it always names
+// files that are whole; those it no longer names are removed afterwards. A finished layer's file is written once.
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { asWriteError, writeWhole } from '../../scripts/support/files.mjs';
+import type { Stage } from '../models/index.js';
+import { loadInto, type Module, readSafetensors, type StateDict, writeSafetensors } from '../nn/index.js';
+import type { GradScaler, Sgd } from '../optim/index.js';
+import type { Precision } from '../recipe/index.js';
+import { describeIssue, isAtLeastSum, shown } from '../schema.js';
+import { type Generator, scope, type Tensor } from '../tensor/index.js';
+import { RunDirectoryError } from './errors.js';
+import { readJson } from './run-directory.js';
+
+/** Where a run stands: the next step to do. */
+export interface Position {
+  /** Index of the stage. */
+  stage: number;
+  epoch: number;
+  /** Steps of this epoch that are done. */
+  step: number;
+}
+
+const index = z.int().min(0);
+const seconds = z.number().min(0);
+
+const stateSchema = z.strictObject({
+  formatVersion: z.literal(1, 'expected 1, the format of this version of layerwise'),
+  position: z.strictObject({ stage: index, epoch: index, step: index }),
+  /** The sums of an epoch that was left in its middle. */
+  meter: z.strictObject({ lossSum: z.number().min(0), correct: index, images: z.int().min(1) }).nullable(),
+  scaler: z
+    .strictObject({
+      scale: z
+        .number()
+        .positive()
+        .refine((scale) => Number.isInteger(Math.log2(scale)), 'expected a power of 2'),
+      goodSteps: index,
+      skipped: index,
+    })
+    .nullable(),
+  isFirstStep: z.boolean(),
+  /** Training time of the run so far, and of the layers that are done. */
+  seconds,
+  stageSeconds: z.array(seconds),
+  /** The tensors of each finished stage. */
+  finished: z.array(z.string()),
+  /** The tensors of the stage in training; null before its first step. */
+  current: z
+    .string()
+    .regex(/^training-\d{1,15}\.safetensors$/, 'expected training-N.safetensors')
+    .nullable(),
+});
+
+/** The sums of an epoch, as a checkpoint keeps them. */
+export interface MeterState {
+  lossSum: number;
+  correct: number;
+  images: number;
+}
+
+export type CheckpointState = z.infer<typeof stateSchema>;
+
+/** What a checkpoint is made of while a stage trains. */
+export interface TrainingState {
+  readonly position: Position;
+  readonly meter: MeterState | null;
+  readonly seconds: number;
+  readonly stageSeconds: readonly number[];
+}
+
+/** What of a run decides which checkpoints it can have. */
+export interface CheckpointLimits {
+  readonly stages: readonly Stage[];
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly trainCount: number;
+  readonly precision: Precision;
+}
+
+const LARGEST_FLOAT32 = (2 - 2 ** -23) * 2 ** 127;
+
+/** The first of a state's values that is in range by itself, and does not fit the run or another one; null where all fit. */
+function misfitOf(
+  state: CheckpointState,
+  { stages, epochs, batchSize, trainCount, precision }: CheckpointLimits,
+): string | null {
+  const { position, meter, scaler, isFirstStep, current, finished, stageSeconds } = state;
+  const { stage, epoch, step } = position;
+  const stepsPerEpoch = Math.ceil(trainCount / batchSize);
+  const steps = epoch * stepsPerEpoch + step;
+  const isAtStart = steps === 0;
+  const images = Math.min(step * batchSize, trainCount);
+  // fp16 leaves steps out, also all of them.
+  const hasNoStep = precision === 'fp16' && scaler !== null && scaler.skipped > 0 && isFirstStep;
+  const lastStage = current === null ? stages.length : stages.length - 1;
+  const files = stages.slice(0, stage).map(finishedFile);
+  const rules: readonly [isRight: boolean, name: string, expected: string, got: unknown][] = [
+    [stage <= lastStage, 'position.stage', `0 to ${lastStage}`, stage],
+    [epoch < epochs, 'position.epoch', `0 to ${epochs - 1}`, epoch],
+    [step <= stepsPerEpoch, 'position.step', `0 to ${stepsPerEpoch}, the steps of an epoch`, step],
+    [current !== null || isAtStart, 'current', 'a file of tensors, after the first step', current],
+    [finished.join() === files.join(), 'finished', `[${files.join(', ')}], one file a finished layer`, finished],
+    [stageSeconds.length === stage, 'stageSeconds', `${stage}, one a finished layer`, stageSeconds],
+    [isAtLeastSum(state.seconds, stageSeconds), 'seconds', 'at least the sum of stageSeconds', state.seconds],
+    [
+      (meter !== null) === step > 0,
+      'meter',
+      step > 0 ? 'the sums of the epoch so far' : 'null before a first step',
+      meter,
+    ],
+    [meter === null || meter.images === images, 'meter.images', `${images}, those of ${step} steps`, meter?.images],
+    [meter === null || meter.correct <= images, 'meter.correct', `0 to ${images}`, meter?.correct],
+    [
+      meter === null || meter.lossSum <= images * LARGEST_FLOAT32,
+      'meter.lossSum',
+      `a sum of ${images} finite losses`,
+      meter?.lossSum,
+    ],
+    [
+      (scaler !== null) === (precision === 'fp16' && !isAtStart),
+      'scaler',
+      precision === 'fp16' && !isAtStart ? 'a scale, as with fp16' : 'null, as with every precision but fp16',
+      scaler,
+    ],
+    [scaler === null || scaler.goodSteps <= steps, 'scaler.goodSteps', `0 to ${steps}`, scaler?.goodSteps],
+    [scaler === null || scaler.skipped <= steps, 'scaler.skipped', `0 to ${steps}`, scaler?.skipped],
+    [isFirstStep === isAtStart || hasNoStep, 'isFirstStep', `${isAtStart} after ${steps} steps`, isFirstStep],
+  ];
+  const broken = rules.find(([isRight]) => !isRight);
+  return broken === undefined ? null : `${broken[1]}: expected ${broken[2]}, got ${shown(broken[3])}`;
+}
+
+const STATE_FILE = 'state.json';
+
+const finishedFile = ({ layer }: Stage): string => `layer-${String(layer).padStart(2, '0')}.safetensors`;
+
+function stageTensors(stage: Stage): StateDict {
+  const tensors: StateDict = new Map();
+  stage.owned.forEach((module: Module, i) => {
+    for (const [name, tensor] of module.stateDict()) tensors.set(`${i}.${name}`, tensor);
+  });
+  return tensors;
+}
+
+const momentumName = (i: number): string => `momentum.${i}`;
+
+/** `loadInto`, of tensors as they were saved: of the same types, and finite. */
+function load(target: StateDict, source: StateDict): void {
+  for (const [name, own] of target) {
+    const tensor = source.get(name);
+    if (tensor !== undefined) requireLike(name, tensor, own);
+  }
+  loadInto(target, source);
+}
+
+function requireLike(name: string, tensor: Tensor, own: Tensor): void {
+  const type = ({ dtype, shape }: Tensor): string => `${dtype} [${shape.join(', ')}]`;
+  if (type(tensor) !== type(own)) throw new RunDirectoryError(`${name}: expected ${type(own)}, got ${type(tensor)}`);
+  const holdsNumbers = tensor.dtype !== 'float32' || scope(() => Number.isFinite(tensor.mul(0).sum().item()));
+  if (!holdsNumbers) throw new RunDirectoryError(`${name}: expected finite numbers, got others`);
+}
+
+const isStart = ({ epoch, step }: Position): boolean => epoch === 0 && step === 0;
+
+/** A position as a file of tensors has it. */
+const nameOf = ({ stage, epoch, step }: Position): string => `stage ${stage}, epoch ${epoch}, step ${step}`;
+
+/** The tensors are those of the state that names them; files of older versions do not say. */
+function requirePosition(position: string | undefined, state: CheckpointState): void {
+  const expected = nameOf(state.position);
+  if (position === undefined || position === expected) return;
+  throw new RunDirectoryError(`expected the tensors of ${expected}, got those of ${position}`);
+}
+
+/** One buffer a parameter, once a step has been made; before, none. */
+function requireMomentum(buffers: readonly Tensor[], optimizer: Sgd, { position }: CheckpointState): void {
+  const own = optimizer.state.momentumBuffers;
+  if (isStart(position) && buffers.length === 0) return;
+  if (buffers.length !== own.length) {
+    throw new RunDirectoryError(`momentum: expected ${own.length} tensors, one a parameter, got ${buffers.length}`);
+  }
+  buffers.forEach((buffer, i) => {
+    requireLike(momentumName(i), buffer, own[i]!);
+  });
+}
+
+export class CheckpointStore {
+  #serial = 0;
+  #finished: string[] = [];
+
+  readonly #requireHeld: () => void;
+
+  /** `requireHeld` throws where the run is another process's by now; it is asked before anything is written. */
+  constructor(
+    readonly directory: string,
+    requireHeld: () => void = () => {},
+  ) {
+    this.#requireHeld = requireHeld;
+  }
+
+  get exists(): boolean {
+    return existsSync(join(this.directory, STATE_FILE));
+  }
+
+  /** Throws RunDirectoryError with file and field for a state that is none, that the run cannot have, or that contradicts itself. */
+  async read(limits: CheckpointLimits): Promise<CheckpointState> {
+    const file = join(this.directory, STATE_FILE);
+    const value = await readJson(file);
+    const parsed = stateSchema.safeParse(value);
+    if (!parsed.success) throw new RunDirectoryError(`${file}: ${describeIssue(parsed.error.issues[0]!, value)}`);
+    const misfit = misfitOf(parsed.data, limits);
+    if (misfit !== null) throw new RunDirectoryError(`${file}: ${misfit}`);
+    this.#finished = [...parsed.data.finished];
+    this.#serial = Number(/\d+/.exec(parsed.data.current ?? '')?.[0] ?? 0);
+    return parsed.data;
+  }
+
+  /** Loads the finished stages of a checkpoint into the network. */
+  async loadFinished(state: CheckpointState, stages: readonly Stage[]): Promise<void> {
+    for (const [i, file] of state.finished.entries()) {
+      await this.#withTensors(file, (tensors) => load(stageTensors(stages[i]!), tensors));
+    }
+  }
+
+  /** Loads the stage in training, its optimiser, and the generator that dropout draws from. */
+  async loadCurrent(state: CheckpointState, stage: Stage, optimizer: Sgd, generator: Generator): Promise<void> {
+    if (state.current === null) return;
+    await this.#withTensors(state.current, (tensors, { position }) => {
+      requirePosition(position, state);
+      const momentumBuffers: Tensor[] = [];
+      for (let i = 0; tensors.has(momentumName(i)); i++) {
+        momentumBuffers.push(tensors.get(momentumName(i))!);
+        tensors.delete(momentumName(i));
+      }
+      const generatorState = tensors.get('generator');
+      tensors.delete('generator');
+      load(stageTensors(stage), tensors);
+      requireMomentum(momentumBuffers, optimizer, state);
+      // A stage that starts from given weights has not had an optimiser yet.
+      if (!isStart(state.position)) optimizer.restore({ momentumBuffers, isFirstStep: state.isFirstStep });
+      if (generatorState !== undefined) {
+        generator.setState(generatorState);
+        generatorState.dispose();
+      }
+      for (const buffer of momentumBuffers) buffer.dispose();
+    });
+  }
+
+  async #withTensors(
+    name: string,
+    use: (tensors: StateDict, metadata: Readonly<Record<string, string>>) => void,
+  ): Promise<void> {
+    const file = join(this.directory, name);
+    if (!existsSync(file)) throw new RunDirectoryError(`${file}: not found, but ${STATE_FILE} names it`);
+    const { tensors, metadata } = await readSafetensors(file);
+    const all = [...tensors.values()];
+    try {
+      use(tensors, metadata);
+    } catch (error) {
+      throw new RunDirectoryError(`${file}: ${(error as Error).message}`, { cause: error });
+    } finally {
+      for (const tensor of all) tensor.dispose();
+    }
+  }
+
+  /** Not recursive: a run directory that was removed while the run went on is not made again. */
+  async #makeDirectory(): Promise<void> {
+    this.#requireHeld();
+    if (existsSync(this.directory)) return;
+    await mkdir(this.directory).catch((error: unknown) => {
+      throw asWriteError(this.directory, error, 'made');
+    });
+  }
+
+  /** Saves a stage in training: its weights, its optimiser, and the generator that dropout draws from. */
+  async save(
+    stage: Stage,
+    training: { optimizer: Sgd; scaler: GradScaler | null; generator: Generator },
+    state: TrainingState,
+  ): Promise<void> {
+    const { optimizer, scaler, generator } = training;
+    await this.#makeDirectory();
+    const { momentumBuffers, isFirstStep } = optimizer.state;
+    const current = `training-${++this.#serial}.safetensors`;
+    using generatorState = generator.state();
+    const tensors: StateDict = new Map([
+      ...stageTensors(stage),
+      ...momentumBuffers.map((buffer, i) => [momentumName(i), buffer] as const),
+      ['generator', generatorState],
+    ]);
+    await writeSafetensors(join(this.directory, current), tensors, { position: nameOf(state.position) });
+    await this.#commit({ ...state, scaler: scaler?.state ?? null, isFirstStep, current });
+  }
+
+  /** Saves the weights that a stage starts from, where they are not the initial ones of its seed. */
+  async saveStart(stage: Stage, state: TrainingState): Promise<void> {
+    await this.#makeDirectory();
+    const current = `training-${++this.#serial}.safetensors`;
+    await writeSafetensors(join(this.directory, current), stageTensors(stage), { position: nameOf(state.position) });
+    await this.#commit({ ...state, scaler: null, isFirstStep: true, current });
+  }
+
+  /** Saves the end of a stage: from here its weights do not change. */
+  async saveFinished(stage: Stage, state: TrainingState): Promise<void> {
+    await this.#makeDirectory();
+    const file = finishedFile(stage);
+    await writeSafetensors(join(this.directory, file), stageTensors(stage));
+    this.#finished.push(file);
+    await this.#commit({ ...state, scaler: null, isFirstStep: true, current: null });
+  }
+
+  async #commit(state: TrainingState & Pick<CheckpointState, 'scaler' | 'isFirstStep' | 'current'>): Promise<void> {
+    const whole: CheckpointState = {
+      formatVersion: 1,
+      position: state.position,
+      meter: state.meter,
+      scaler: state.scaler,
+      isFirstStep: state.isFirstStep,
+      seconds: state.seconds,
+      stageSeconds: [...state.stageSeconds],
+      finished: this.#finished,
+      current: state.current,
+    };
+    // Writing the tensors took a while.
+    this.#requireHeld();
+    await writeWhole(join(this.directory, STATE_FILE), `${JSON.stringify(whole, null, 2)}\n`);
+    const named = new Set([STATE_FILE, state.current, ...this.#finished]);
+    for (const entry of await readdir(this.directory)) {
+      if (!named.has(entry)) await rm(join(this.directory, entry), { force: true });
+    }
+  }
+
+  /** Removes the checkpoint of a run that is finished and has its network in files of its own. */
+  async remove(): Promise<void> {
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}

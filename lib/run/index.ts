@@ -1,0 +1,25 @@
+export { BadImageLog } from './bad-image-log.js';
+export {
+  type CheckpointLimits,
+  type CheckpointState,
+  CheckpointStore,
+  type MeterState,
+  type Position,
+} from './checkpoint.js';
+export { checkData, describeClasses, describeTestChanges } from './data-check.js';
+export { RunDirectoryError, RunRecordError, type RunRecordErrorCode } from './errors.js';
+export { loadNetwork, saveNetwork } from './network-files.js';
+export { describeDevice, describeRun, recipeOfRun, recordedNetwork, recordedRecipe } from './run-config.js';
+export { datasetOptions, loadRecipeDataset, loadRunData } from './run-data.js';
+export { RunDirectory } from './run-directory.js';
+export {
+  type EpochMetrics,
+  type EpochRecord,
+  type LayerResult,
+  type RecordedRecipe,
+  type RecordedValue,
+  type RunConfig,
+  type RunRecord,
+  type RunResult,
+  readRunRecord,
+} from './run-record.js';

@@ -1,0 +1,70 @@
+import { cpus } from 'node:os';
+import type { DataIdentity, Normalization } from '../data/index.js';
+import { ModelError, type Network } from '../models/index.js';
+import { buildNetwork, type Precision, parseRecipe, type Recipe, RecipeError } from '../recipe/index.js';
+import { buildInfo, type Device, getThreads, isCuda } from '../tensor/index.js';
+import { packageVersion } from '../version.js';
+import { RunDirectoryError } from './errors.js';
+import { RunDirectory } from './run-directory.js';
+import type { RunConfig } from './run-record.js';
+
+/** The recipe of a run that is there. Throws RunDirectoryError. */
+export async function recipeOfRun(runDirectory: string): Promise<Recipe> {
+  const directory = RunDirectory.open(runDirectory);
+  return recordedRecipe(directory, await directory.readConfig());
+}
+
+/** The recipe in the record of a run. Throws RunDirectoryError, naming the file and the value, for one that is none. */
+export function recordedRecipe(directory: RunDirectory, config: RunConfig): Recipe {
+  try {
+    return parseRecipe(config.recipe);
+  } catch (error) {
+    if (!(error instanceof RecipeError)) throw error;
+    throw new RunDirectoryError(`${directory.path}/config.json: recipe: ${error.message}`, { cause: error });
+  }
+}
+
+/** The network of the recipe in the record of a run. Throws RunDirectoryError for values that do not go together. */
+export function recordedNetwork(directory: RunDirectory, recipe: Recipe, classes: number, device: Device): Network {
+  try {
+    return buildNetwork(recipe, classes, device);
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error;
+    throw new RunDirectoryError(`${directory.path}/config.json: recipe.model: ${error.message}`, { cause: error });
+  }
+}
+
+/** A device as `config.json` has it. */
+export function describeDevice(device: Device): Pick<RunConfig, 'device' | 'deviceName'> {
+  return { device, deviceName: isCuda(device) ? device : (cpus()[0]?.model ?? null) };
+}
+
+/** What `config.json` says of a run that begins here and now. */
+export function describeRun(run: {
+  recipe: Recipe;
+  classes: readonly string[];
+  normalization: Normalization;
+  data?: DataIdentity;
+  device: Device;
+  precision: Precision;
+  startedFrom?: RunConfig['startedFrom'];
+}): RunConfig {
+  const { recipe, classes, normalization, data, device, precision, startedFrom } = run;
+  const { libtorchLoaded, libtorchBuilt } = buildInfo();
+  return {
+    package: 'layerwise',
+    formatVersion: 1,
+    preset: recipe.preset,
+    recipe,
+    classes: [...classes],
+    normalization,
+    ...(data === undefined ? {} : { data }),
+    seed: recipe.seed,
+    ...describeDevice(device),
+    precision,
+    threads: getThreads(),
+    versions: { layerwise: packageVersion, libtorch: libtorchLoaded || libtorchBuilt, node: process.version },
+    startedAt: new Date().toISOString(),
+    ...(startedFrom === undefined ? {} : { startedFrom }),
+  };
+}

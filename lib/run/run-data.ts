@@ -1,0 +1,58 @@
+// The data that a recipe names.
+import { DataError, type Dataset, type LoadDatasetOptions, loadDataset, requireImageFiles } from '../data/index.js';
+import type { Recipe } from '../recipe/index.js';
+import type { BadImageLog } from './bad-image-log.js';
+
+/** What a recipe says of its data, as `loadDataset` takes it. */
+export function datasetOptions(dataset: Recipe['dataset']): LoadDatasetOptions {
+  const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = dataset;
+  return {
+    ...{ name, imageSize, onBadImage },
+    ...(dataDir === null ? {} : { dataDir }),
+    ...(trainLimit === null ? {} : { trainLimit }),
+    ...(testLimit === null ? {} : { testLimit }),
+    ...(testResize === null ? {} : { testResize }),
+    ...(maxPixels === null ? {} : { maxPixels }),
+  };
+}
+
+export interface RecipeDataOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly badImages: BadImageLog;
+  /** Of a run that goes on: where it is. */
+  readonly runDirectory?: string;
+}
+
+/** Throws DataError, also where the recipe's augmentation needs image files and there are none. */
+export async function loadRecipeDataset(
+  { dataset, augmentation }: Recipe,
+  { signal, badImages, runDirectory }: RecipeDataOptions,
+): Promise<Dataset> {
+  const options = {
+    ...datasetOptions(dataset),
+    reportBadImage: badImages.add,
+    ...(signal === undefined ? {} : { signal }),
+  };
+  const loaded = await (runDirectory === undefined
+    ? loadDataset(options)
+    : loadRunData(runDirectory, dataset.dataDir, options));
+  // Before the run directory is made, too.
+  if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
+  return loaded;
+}
+
+/** `loadDataset` of a run's own data: where it is not found, the error says how to tell where it has gone. */
+export async function loadRunData(
+  directory: string,
+  dataDir: string | null,
+  options: LoadDatasetOptions,
+): Promise<Dataset> {
+  try {
+    return await loadDataset(options);
+  } catch (error) {
+    const isMissing = error instanceof DataError && error.code === 'DATA_NOT_FOUND' && options.dataDir === dataDir;
+    if (!isMissing) throw error;
+    const hint = `${directory} was trained on data in ${dataDir}; if it has moved, say where to with --data-dir DIR`;
+    throw new DataError(error.code, `${error.message}; ${hint}`, { cause: error });
+  }
+}

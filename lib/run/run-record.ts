@@ -1,0 +1,359 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { z } from 'zod';
+import type { DataIdentity } from '../data/index.js';
+import { describeIssue, isAtLeastSum } from '../schema.js';
+import { parseJson, readTextFile, TextFileError } from '../text-file.js';
+import { RunRecordError } from './errors.js';
+
+/** `config.json`: what was asked for, and of which machine and versions. */
+export interface RunConfig {
+  package: 'layerwise';
+  formatVersion: 1;
+  preset: string;
+  /** The resolved recipe. The report prints whatever it holds; of the names below it makes use where they are there. */
+  recipe: RecordedRecipe;
+  /** The data set's classes, by label. */
+  classes?: string[];
+  /** Mean and standard deviation of each channel, of values 0 to 1, that images were normalised with. */
+  normalization?: { mean: readonly number[]; std: readonly number[] };
+  /** Which images the run is made of; runs of older versions and imported ones lack it. */
+  data?: DataIdentity;
+  seed: number;
+  /** Device and precision that `auto` stands for where the run was made: cpu or cuda:N; fp32, bf16 or fp16. */
+  device: string;
+  deviceName?: string | null;
+  precision: 'fp32' | 'bf16' | 'fp16';
+  threads?: number | null;
+  versions: Record<string, string>;
+  /** ISO 8601. */
+  startedAt: string;
+  /** The finished run whose first layers were taken instead of being trained, how many, and whether their head was. */
+  startedFrom?: { runDirectory: string; layers: number; head: 'new' | 'taken' };
+  /** What became of the run while it was interrupted, for all who see its results. */
+  notes?: readonly string[];
+}
+
+export interface RecordedRecipe {
+  model?: RecordedValue;
+  dataset?: RecordedValue;
+  training?: RecordedValue;
+  [name: string]: RecordedValue | undefined;
+}
+
+export type RecordedValue = string | number | boolean | null | RecordedValue[] | { [name: string]: RecordedValue };
+
+/** One line of `metrics.jsonl`. Accuracies are percentages; null is a figure that was not taken or not finite. */
+export interface EpochMetrics {
+  /** From 0. */
+  layer: number;
+  /** From 0, in each layer anew. */
+  epoch: number;
+  lr: number;
+  trainLoss?: number | null;
+  trainTop1?: number | null;
+  testLoss?: number | null;
+  testTop1?: number | null;
+  testTop5?: number | null;
+  ensembleTop1?: number | null;
+  ensembleTop5?: number | null;
+  seconds: number;
+  imagesPerSecond?: number | null;
+}
+
+/** One line of metrics.jsonl. Accuracies are percentages, layers and epochs count from 0. */
+export interface EpochRecord {
+  readonly layer: number;
+  readonly epoch: number;
+  readonly lr: number;
+  /** Mean over the epoch's augmented images, as they were trained on. */
+  readonly trainLoss: number;
+  readonly trainTop1: number;
+  readonly testLoss: number;
+  readonly testTop1: number;
+  readonly testTop5: number;
+  /** Of the layers up to this one; null when the network is trained end to end. */
+  readonly ensembleTop1: number | null;
+  readonly ensembleTop5: number | null;
+  /** Of the whole epoch, its evaluation included. */
+  readonly seconds: number;
+  /** Of training alone. */
+  readonly imagesPerSecond: number;
+}
+
+/** A finished layer in `result.json`: the figures of its last epoch. */
+export interface LayerResult {
+  /** From 0. */
+  layer: number;
+  trainLoss?: number | null;
+  trainTop1?: number | null;
+  testLoss?: number | null;
+  testTop1?: number | null;
+  testTop5?: number | null;
+  ensembleTop1?: number | null;
+  ensembleTop5?: number | null;
+  seconds?: number | null;
+  parameters?: { block: number; head: number } | null;
+}
+
+/** `result.json`, which a run writes when it has finished. An end-to-end run has one entry in `layers`. */
+export interface RunResult {
+  layers: LayerResult[];
+  seconds: number;
+  notes?: string[];
+  /** Of the last layer's head on the test images, counts [classes][classes]: a row a true class, a column a predicted one. */
+  confusion?: number[][];
+}
+
+/** A run directory, read and checked. */
+export interface RunRecord {
+  config: RunConfig;
+  /** By layer, then by epoch, each once. */
+  epochs: EpochMetrics[];
+  /** Absent while training is unfinished. */
+  result?: RunResult;
+  /** The line of `metrics.jsonl` that a killed run left half written, counted from 1. It is not in `epochs`. */
+  incompleteLine?: number;
+}
+
+/**
+ * Reads `config.json`, `metrics.jsonl` and `result.json` of a run directory. The last two may be absent, and the last line of
+ * `metrics.jsonl` may be incomplete.
+ *
+ * @throws {RunRecordError} where `config.json` is missing, a file does not hold what it should, or two of them do not fit.
+ */
+export async function readRunRecord(runDir: string): Promise<RunRecord> {
+  const configFile = path.join(runDir, 'config.json');
+  const resultFile = path.join(runDir, 'result.json');
+  const metricsFile = path.join(runDir, 'metrics.jsonl');
+  const [config, metrics, result] = await Promise.all([
+    readIfPresent(configFile),
+    readIfPresent(metricsFile),
+    readIfPresent(resultFile),
+  ]);
+  if (config === undefined) {
+    throw new RunRecordError('RUN_FILE_MISSING', { file: configFile }, 'not found; expected a run directory');
+  }
+  const record: RunRecord = {
+    config: check(configSchema, parseFile(config, configFile), { file: configFile }),
+    ...parseMetrics(metrics ?? '', metricsFile),
+    ...(result !== undefined && { result: check(resultSchema, parseFile(result, resultFile), { file: resultFile }) }),
+  };
+  const misfit = misfitOf(record);
+  if (misfit !== null) {
+    throw new RunRecordError('RUN_FILE_CORRUPTED', { file: path.join(runDir, misfit.file) }, misfit.problem);
+  }
+  return record;
+}
+
+/** The first of a run's figures that is in range by itself, and contradicts another. */
+function misfitOf({ config, result }: RunRecord): { file: string; problem: string } | null {
+  const { recipe, classes, data } = config;
+  const { seed, preset } = recipe;
+  const precision = recipe.precision === 'auto' ? undefined : recipe.precision;
+  const layers = (recipe.model as { layers?: number } | undefined)?.layers;
+  const tested = result?.confusion?.flat().reduce((sum, count) => sum + count, 0);
+  const dataset = recipe.dataset as { trainCount?: number; testCount?: number } | undefined;
+  const facts: [file: string, name: string, expected: unknown, source: string, got: unknown][] = [
+    ['config.json', 'seed', seed, 'recipe.seed', config.seed],
+    ['config.json', 'preset', preset, 'recipe.preset', config.preset],
+    ['config.json', 'precision', precision, 'recipe.precision', config.precision],
+    ['config.json', 'data.train.count', dataset?.trainCount, 'recipe.dataset.trainCount', data?.train.count],
+    ['config.json', 'data.test.count', dataset?.testCount, 'recipe.dataset.testCount', data?.test.count],
+    ['config.json', 'data.train.images', classes?.length, 'the number of classes', data?.train.images.length],
+    ['config.json', 'data.test.images', classes?.length, 'the number of classes', data?.test.images.length],
+    ['result.json', 'confusion', classes?.length, 'one row a class of config.json', result?.confusion?.length],
+    ['result.json', 'the sum of confusion', data?.test.count, 'the number of test images', tested],
+    ['result.json', 'the last layer', layers && layers - 1, 'of recipe.model.layers', result?.layers.at(-1)?.layer],
+  ];
+  for (const [file, name, expected, source, got] of facts) {
+    if (expected === undefined || got === undefined || expected === got) continue;
+    return { file, problem: `${name}: expected ${expected}, ${source}, got ${got}` };
+  }
+  return null;
+}
+
+function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'incompleteLine'> {
+  const lines = text.split('\n');
+  const last = lines.pop() ?? '';
+  const record: Pick<RunRecord, 'epochs' | 'incompleteLine'> = { epochs: [] };
+  // A killed run can leave the start of an object without its end of line; a truncated object is never valid JSON.
+  if (isJson(last)) lines.push(last);
+  else if (last.trim() !== '') record.incompleteLine = lines.length + 1;
+
+  for (const [index, line] of lines.entries()) {
+    const place = { file, line: index + 1 };
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch (error) {
+      throw new RunRecordError('RUN_FILE_CORRUPTED', place, `not JSON (${(error as Error).message})`);
+    }
+    const metrics = check(epochSchema, value, place);
+    const problem = misplaced(metrics, record.epochs.at(-1));
+    if (problem !== null) throw new RunRecordError('RUN_FILE_CORRUPTED', place, problem);
+    record.epochs.push(metrics);
+  }
+  return record;
+}
+
+/** Layers rise, and the epochs of each count from 0. */
+function misplaced({ layer, epoch }: EpochMetrics, before: EpochMetrics | undefined): string | null {
+  if (before === undefined || layer > before.layer) {
+    return epoch === 0 ? null : `epoch: expected 0, the first of layer ${layer}, got ${epoch}`;
+  }
+  if (layer < before.layer)
+    return `layer: expected at least ${before.layer}, the layer of the line before, got ${layer}`;
+  return epoch === before.epoch + 1
+    ? null
+    : `epoch: expected ${before.epoch + 1}, the next of layer ${layer}, got ${epoch}`;
+}
+
+function parseFile(text: string, file: string): unknown {
+  try {
+    return parseJson(text, file);
+  } catch (error) {
+    throw asRecordError(error);
+  }
+}
+
+function asRecordError(error: unknown): unknown {
+  if (!(error instanceof TextFileError)) return error;
+  const { file, problem, place } = error;
+  return new RunRecordError('RUN_FILE_CORRUPTED', { file, ...(place !== null && { line: place.line }) }, problem);
+}
+
+function check<T>(schema: z.ZodType<T>, value: unknown, place: { file: string; line?: number }): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new RunRecordError('RUN_FILE_CORRUPTED', place, describeIssue(parsed.error.issues[0]!, value));
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function readIfPresent(file: string): Promise<string | undefined> {
+  if (!existsSync(file)) return undefined;
+  try {
+    return await readTextFile(file);
+  } catch (error) {
+    throw asRecordError(error);
+  }
+}
+
+const index = z.int().min(0);
+const text = z.string().min(1);
+const percentage = z.number().min(0).max(100).nullish();
+const loss = z.number().min(0).nullish();
+const seconds = z.number().min(0);
+
+const figures = {
+  trainLoss: loss,
+  trainTop1: percentage,
+  testLoss: loss,
+  testTop1: percentage,
+  testTop5: percentage,
+  ensembleTop1: percentage,
+  ensembleTop5: percentage,
+};
+
+const digests = z.array(z.string().regex(/^[0-9a-f]{12}$/, 'expected 12 hexadecimal digits')).optional();
+
+const partSchema = z
+  .object({
+    count: z.int().min(1),
+    digest: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits'),
+    images: z.array(index),
+    names: digests,
+    sizes: digests,
+    pixels: digests,
+  })
+  .refine(({ count, images }) => images.reduce((sum, one) => sum + one, 0) === count, {
+    path: ['count'],
+    error: 'expected the sum of images',
+  })
+  .refine(
+    ({ images, ...ofClasses }) =>
+      [ofClasses.names, ofClasses.sizes, ofClasses.pixels].every(
+        (one) => one === undefined || one.length === images.length,
+      ),
+    'expected as many digests as classes',
+  );
+
+const recipeSchema = z.custom<RecordedRecipe>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'expected an object',
+);
+
+/** What other versions add is kept. */
+const configSchema: z.ZodType<RunConfig> = z.looseObject({
+  package: z.literal('layerwise'),
+  formatVersion: z.literal(1, 'expected 1, the format of this version of layerwise'),
+  preset: z.string(),
+  recipe: recipeSchema,
+  classes: z.array(text).min(1).optional(),
+  normalization: z
+    .object({ mean: z.array(z.number()).length(3), std: z.array(z.number().positive()).length(3) })
+    .optional(),
+  data: z.object({ train: partSchema, test: partSchema }).optional(),
+  seed: index,
+  device: z.string().regex(/^(cpu|cuda:\d+)$/, 'expected cpu or cuda:N'),
+  deviceName: z.string().nullish(),
+  precision: z.enum(['fp32', 'bf16', 'fp16']),
+  threads: z.int().min(1).max(4_096).nullish(),
+  versions: z.record(z.string(), z.string()),
+  startedAt: z.string().refine((value) => !Number.isNaN(Date.parse(value)), 'expected a date and time'),
+  startedFrom: z.object({ runDirectory: text, layers: z.int().min(1), head: z.enum(['new', 'taken']) }).optional(),
+  notes: z.array(z.string()).optional(),
+});
+
+const epochSchema: z.ZodType<EpochMetrics> = z.object({
+  layer: index,
+  epoch: index,
+  lr: z.number().min(0),
+  ...figures,
+  seconds,
+  imagesPerSecond: z.number().min(0).nullish(),
+});
+
+const resultSchema: z.ZodType<RunResult> = z
+  .object({
+    layers: z
+      .array(
+        z.object({
+          layer: index,
+          ...figures,
+          seconds: seconds.nullish(),
+          parameters: z.object({ block: index, head: index }).nullish(),
+        }),
+      )
+      .min(1)
+      .refine(
+        (layers) => layers.every(({ layer }, i) => i === 0 || layer > layers[i - 1]!.layer),
+        'expected rising layers',
+      ),
+    seconds,
+    notes: z.array(z.string()).optional(),
+    confusion: z
+      .array(z.array(index))
+      .min(1)
+      .refine((rows) => rows.every((row) => row.length === rows.length), 'expected as many columns as rows')
+      .optional(),
+  })
+  .refine(
+    ({ layers, seconds }) =>
+      isAtLeastSum(
+        seconds,
+        layers.map((layer) => layer.seconds ?? 0),
+      ),
+    {
+      path: ['seconds'],
+      error: 'expected at least the sum of the layers',
+    },
+  );

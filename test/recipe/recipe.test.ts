@@ -1,0 +1,151 @@
+import { describe, expect, it } from 'vitest';
+import { overrideRecipe, parseRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
+
+const base = presetRecipe('vgg11-layerwise', { dataset: 'cifar10', onCuda: false });
+
+/** The message of the RecipeError for these overrides. */
+function refusal(overrides: unknown): string {
+  try {
+    overrideRecipe(base, overrides);
+  } catch (error) {
+    expect(error).toMatchObject({ name: 'RecipeError', code: 'INVALID_RECIPE' });
+    return (error as Error).message;
+  }
+  throw new Error('it was not refused');
+}
+
+describe('overriding a recipe', () => {
+  it('replaces the one value and leaves all others, and the given recipe, as they were', () => {
+    const before = structuredClone(base);
+    const changed = overrideRecipe(base, { training: { epochs: 3 } });
+    expect(changed.training.epochs).toBe(3);
+    expect({ ...changed, training: { ...changed.training, epochs: before.training.epochs } }).toEqual(before);
+    expect(base).toEqual(before);
+  });
+
+  it('replaces lists whole, and takes null where there may be none', () => {
+    const changed = overrideRecipe(overrideRecipe(base, { threads: 2, dataset: { trainLimit: 10 } }), {
+      threads: null,
+      dataset: { trainLimit: null },
+      training: { milestones: [7] },
+    });
+    expect(changed).toEqual({ ...base, training: { ...base.training, milestones: [7] } });
+  });
+
+  it('leaves a value as it is where the override is undefined', () => {
+    expect(overrideRecipe(base, { seed: undefined, model: { width: undefined } })).toEqual(base);
+  });
+});
+
+describe('an unknown key is refused by its whole name', () => {
+  it.each([
+    [{ learningRate: 1 }, 'unknown key learningRate'],
+    [{ training: { lr: 1 } }, 'unknown key training.lr'],
+    [{ model: { depth: 3, hight: 4 } }, 'unknown key model.depth, model.hight'],
+    [{ toString: 1 }, 'unknown key toString'],
+    [JSON.parse('{"__proto__": {"seed": 3}}'), 'unknown key __proto__'],
+    [JSON.parse('{"training": {"__proto__": {"epochs": 3}}}'), 'unknown key training.__proto__'],
+  ])('%j', (overrides, message) => {
+    expect(refusal(overrides).split(': expected one of ')[0]).toBe(message);
+  });
+
+  it('with the keys that there are, by the kind of network', () => {
+    expect(refusal({ model: { k: 2 } })).toBe('unknown key model.k: expected one of name, width, layers, dropout');
+  });
+});
+
+describe('a value out of range is refused with its name, what was expected and what came', () => {
+  it.each<[unknown, string, RegExp]>([
+    [{ training: { epochs: 0 } }, 'training.epochs', /: expected at least 1, got 0$/],
+    [{ training: { epochs: 2.5 } }, 'training.epochs', /int.*, got 2.5$/],
+    [{ training: { epochs: '3' } }, 'training.epochs', /number, got "3"$/],
+    [{ training: { batchSize: -1 } }, 'training.batchSize', /: expected at least 1, got -1$/],
+    [{ training: { learningRate: 0 } }, 'training.learningRate', /: expected more than 0, got 0$/],
+    [{ training: { learningRate: Number.NaN } }, 'training.learningRate', /number, got/],
+    [{ training: { learningRate: Number.POSITIVE_INFINITY } }, 'training.learningRate', /number, got/],
+    [{ training: { momentum: 1 } }, 'training.momentum', /: expected less than 1, got 1$/],
+    [{ training: { weightDecay: -1e-4 } }, 'training.weightDecay', /: expected at least 0, got -0.0001$/],
+    [{ training: { decay: 1.5 } }, 'training.decay', /: expected at most 1, got 1.5$/],
+    [{ training: { milestones: [4, 4] } }, 'training.milestones', /rising epochs, got \[4,4\]$/],
+    [{ training: { milestones: [5, 2] } }, 'training.milestones', /rising epochs, got \[5,2\]$/],
+    [{ training: { milestones: [3, 0] } }, 'training.milestones.1', /: expected at least 1, got 0/],
+    [{ training: { schedule: 'sideways' } }, 'training.schedule', /"layerwise"\|"end-to-end", got "sideways"$/],
+    [{ training: { resetMomentumAtDrops: 1 } }, 'training.resetMomentumAtDrops', /boolean, got 1$/],
+    [{ training: 3 }, 'training', /object, got 3$/],
+    [{ training: null }, 'training', /object, got null$/],
+    [{ model: { width: 0 } }, 'model.width', /: expected at least 1, got 0$/],
+    [{ model: { dropout: 1 } }, 'model.dropout', /: expected less than 1, got 1$/],
+    [
+      { model: { name: 'resnet' } },
+      'model.name',
+      /'vgg11' \| 'vgg13' \| 'vgg16' \| 'vgg19' \| 'simcnn', got "resnet"$/,
+    ],
+    [{ dataset: { trainLimit: 0 } }, 'dataset.trainLimit', /: expected at least 1, got 0$/],
+    [{ augmentation: { cropPadding: -1 } }, 'augmentation.cropPadding', /: expected at least 0, got -1$/],
+    [{ evaluation: { ensemble: 'votes' } }, 'evaluation.ensemble', /"logits"\|"probabilities", got "votes"$/],
+    [{ seed: -1 }, 'seed', /: expected at least 0, got -1$/],
+    [{ seed: 2 ** 53 }, 'seed', /, got 9007199254740992$/],
+    [{ device: 'gpu' }, 'device', /auto, cpu, cuda or cuda:N, got "gpu"$/],
+    [{ device: 'cuda:x' }, 'device', /got "cuda:x"$/],
+    [{ precision: 'int8' }, 'precision', /"auto"\|"fp32"\|"bf16"\|"fp16", got "int8"$/],
+    [{ threads: 0 }, 'threads', /: expected at least 1, got 0$/],
+    [{ threads: 1e6 }, 'threads', /: expected at most 4096, got 1000000$/],
+    [{ seed: 2 ** 53 + 2 }, 'seed', /, got 9007199254740994$/],
+    [JSON.parse('{"training": {"learningRate": 1e400}}'), 'training.learningRate', /expected number, got Infinity$/],
+    [{ training: { epochs: Number.NaN } }, 'training.epochs', /expected number, got NaN$/],
+    [{ training: { epochs: 1e9 } }, 'training.epochs', /: expected at most 100000, got 1000000000$/],
+    [{ training: { batchSize: 1e6 } }, 'training.batchSize', /: expected at most 65536, got 1000000$/],
+    [{ training: { microBatchSize: 1e6 } }, 'training.microBatchSize', /: expected at most 65536, got/],
+    [{ training: { milestones: [1e9] } }, 'training.milestones.0', /: expected at most 100000, got/],
+    [{ evaluation: { batchSize: 1e6 } }, 'evaluation.batchSize', /: expected at most 65536, got/],
+    [{ model: { width: 5000 } }, 'model.width', /: expected at most 4096, got 5000$/],
+    [{ model: { layers: 513 } }, 'model.layers', /: expected at most 512, got 513$/],
+    [{ dataset: { imageSize: 5000 } }, 'dataset.imageSize', /: expected at most 4096, got 5000$/],
+    [{ dataset: { testResize: 5000 } }, 'dataset.testResize', /: expected at most 4096, got 5000$/],
+    [{ dataset: { trainLimit: 1e9 } }, 'dataset.trainLimit', /: expected at most 100000000, got/],
+    [{ dataset: { testLimit: 1e9 } }, 'dataset.testLimit', /: expected at most 100000000, got/],
+    [{ augmentation: { views: 1e6 } }, 'augmentation.views', /: expected at most 100000, got/],
+    [{ augmentation: { cropPadding: 32 } }, 'augmentation.cropPadding', /less than dataset.imageSize, got 32$/],
+  ])('%j', (overrides, name, rest) => {
+    const message = refusal(overrides);
+    expect(message.split(': ')[0]).toBe(name);
+    expect(message).toMatch(rest);
+  });
+
+  it.each([
+    [{ k: 65 }, 'model.k', /: expected at most 64, got 65$/],
+    [{ auxWidth: 5000 }, 'model.auxWidth', /: expected at most 4096, got 5000$/],
+    [{ widths: [2, 5000] }, 'model.widths.1', /: expected at most 4096, got 5000$/],
+    [{ lastHead: { convolutions: 65, width: 1 } }, 'model.lastHead.convolutions', /: expected at most 64, got 65$/],
+    [{ lastHead: { convolutions: 1, width: 5000 } }, 'model.lastHead.width', /: expected at most 4096, got 5000$/],
+  ])('of SimCNN: %j', (model, name, rest) => {
+    const simcnn = presetRecipe('simcnn-k2', { onCuda: false });
+    const refused = expect.objectContaining({ code: 'INVALID_RECIPE', message: expect.stringMatching(rest) });
+    expect(() => overrideRecipe(simcnn, { model })).toThrow(refused);
+    expect(() => overrideRecipe(simcnn, { model })).toThrow(`${name}: `);
+  });
+
+  it('whatever it is: a bigint, a text without an end', () => {
+    expect(refusal({ seed: 10n })).toMatch(/^seed: .*expected number, got 10n$/);
+    expect(refusal({ augmentation: { views: 'x'.repeat(1e6) } })).toMatch(/^augmentation\.views: .{0,250}\.\.\.$/);
+  });
+
+  it('names every one of several', () => {
+    expect(refusal({ seed: -1, extra: 1, training: { epochs: 0 } })).toMatch(
+      /^(?=.*seed: )(?=.*training\.epochs: )(?=.*unknown key extra)/,
+    );
+  });
+
+  it.each([[null], [3], ['text'], [[]]])('%j is no recipe', (value) => {
+    expect(() => overrideRecipe(base, value)).toThrow(expect.objectContaining({ code: 'INVALID_RECIPE' }));
+    expect(() => parseRecipe(value)).toThrow(expect.objectContaining({ code: 'INVALID_RECIPE' }));
+  });
+
+  it('a missing value is named', () => {
+    const { seed: _, ...rest } = base;
+    expect(() => parseRecipe(rest)).toThrow('seed: expected number, got nothing');
+    expect(() => parseRecipe({ ...base, training: {} as Recipe['training'] })).toThrow(
+      'training.batchSize: expected number, got nothing',
+    );
+  });
+});

@@ -1,0 +1,91 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { RunDirectory } from '../../lib/run/run-directory.js';
+import { resume, train } from '../../lib/training/train.js';
+import { smallRecipe, temporaryFolder } from '../training/runs.js';
+
+const at = temporaryFolder();
+const UNFINISHED = '.layerwise-unfinished';
+
+/** What `fill` leaves when its process is killed in the middle. */
+async function killed(path: string): Promise<void> {
+  let isWritten = (): void => {};
+  const written = new Promise<void>((resolve) => {
+    isWritten = resolve;
+  });
+  void RunDirectory.fill(path, async () => {
+    writeFileSync(join(path, 'config.json'), '{}');
+    writeFileSync(join(path, 'model.safetensors'), 'half');
+    mkdirSync(join(path, 'checkpoint'));
+    isWritten();
+    await new Promise(() => {});
+  });
+  await written;
+  writeFileSync(join(path, 'result.json.0123abcd.partial'), 'half');
+  const lock = join(path, 'run.lock');
+  // The largest process id that Linux can give is 2^22.
+  writeFileSync(lock, JSON.stringify({ ...JSON.parse(readFileSync(lock, 'utf8')), pid: 2 ** 22 + 1, thread: '0' }));
+}
+
+describe('a run that is made in one go', () => {
+  it('holds what was written, and nothing else', async () => {
+    const path = at('whole');
+    const made = await RunDirectory.fill(path, async () => {
+      writeFileSync(join(path, 'config.json'), '{}');
+      expect(readdirSync(path)).toContain(UNFINISHED);
+      return 'made';
+    });
+    expect([made, readdirSync(path)]).toEqual(['made', ['config.json']]);
+  });
+
+  it('leaves an empty directory where it fails, and can be made there again', async () => {
+    const path = at('failed');
+    const failing = RunDirectory.fill(path, async () => {
+      writeFileSync(join(path, 'config.json'), '{}');
+      throw new Error('no room');
+    });
+    await expect(failing).rejects.toThrow('no room');
+    expect(readdirSync(path)).toEqual([]);
+    expect(await RunDirectory.fill(path, async () => 'made')).toBe('made');
+  });
+
+  it('does not count where its process was killed: it cannot be resumed, and can be made again', async () => {
+    const path = at('killed');
+    await killed(path);
+    await expect(resume(path)).rejects.toMatchObject({
+      code: 'RUN_DIRECTORY',
+      message: `${path}: the command that makes this run has not come to its end: give it again`,
+    });
+    await RunDirectory.fill(path, async () => writeFileSync(join(path, 'config.json'), '{}'));
+    expect(readdirSync(path)).toEqual(['config.json']);
+  });
+
+  it('does not stand in the way of a training', async () => {
+    const path = at('trained');
+    await killed(path);
+    const { result } = await train({ recipe: smallRecipe(), out: path });
+    expect(result.layers).toHaveLength(2);
+    expect(readdirSync(path)).not.toContain(UNFINISHED);
+  });
+});
+
+it.each(['notes.txt', 'unfinished', 'film.partial', 'config.json'])(
+  'files of others are left alone: %s',
+  async (name) => {
+    const path = at(`with ${name}`);
+    mkdirSync(path);
+    writeFileSync(join(path, name), 'mine');
+    const refusal = { code: 'RUN_DIRECTORY', message: expect.stringContaining(path) };
+    await expect(RunDirectory.create(path)).rejects.toMatchObject(refusal);
+    await expect(RunDirectory.fill(path, async () => {})).rejects.toMatchObject(refusal);
+    expect(readdirSync(path)).toEqual([name]);
+  },
+);
+
+it('a directory that another run took between being looked at and being held is refused', async () => {
+  const path = at('raced');
+  const directory = await RunDirectory.create(path);
+  writeFileSync(join(path, 'config.json'), '{}');
+  await expect(directory.hold(async () => expect.fail('it is taken'))).rejects.toThrow('already holds a run');
+});
