@@ -150,7 +150,6 @@ export {
   writeReport,
 } from './report/index.js';
 export {
-  type EpochMetrics,
   type EpochRecord,
   type LayerResult,
   type RecordedRecipe,

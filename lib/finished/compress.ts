@@ -6,10 +6,9 @@ import { type Accuracy, filterImportance } from '../evaluation/index.js';
 import { disposeNetwork, keepFilters, type Network, SimCnn } from '../models/index.js';
 import { loadInto } from '../nn/index.js';
 import { buildNetwork, overrideRecipe, type Recipe, RecipeError } from '../recipe/index.js';
-import { writeReport } from '../report/index.js';
-import type { EpochRecord } from '../run/index.js';
-import { RunDirectory, saveNetwork } from '../run/index.js';
+import { NO_FIGURES, RunDirectory, type RunResult, saveNetwork } from '../run/index.js';
 import { noGrad, scope } from '../tensor/index.js';
+import { finishRun } from './finish-run.js';
 import { TrainedRun } from './trained-run.js';
 
 export interface CompressOptions {
@@ -79,17 +78,19 @@ export async function compressRun({
     const ensemble = source.layers > 1 ? await compressed.evaluate(dataset.test, 'ensemble') : null;
 
     const record = await source.directory.readRecord();
-    await directory.writeMetrics((record.epochs as EpochRecord[]).filter(({ layer }) => layer < last));
-    await directory.writeResult({
+    await directory.writeMetrics(record.epochs.filter(({ layer }) => layer < last));
+    const result: RunResult = {
       layers: [
         ...record.result!.layers.filter(({ layer }) => layer < last),
         {
+          ...NO_FIGURES,
           layer: last,
           testLoss: after.loss,
           testTop1: after.top1,
           testTop5: after.top5,
           ensembleTop1: ensemble?.top1 ?? null,
           ensembleTop5: ensemble?.top5 ?? null,
+          seconds: null,
           parameters: {
             block: compressed.network.blocks[last]!.parameterCount(),
             head: compressed.network.heads[last]!.parameterCount(),
@@ -102,7 +103,7 @@ export async function compressRun({
         ...(record.result!.notes ?? []),
         `Layer ${last + 1}: ${filters} of ${widths.at(-1)} filters kept, by the first-order criterion; its head is not fine-tuned.`,
       ],
-    });
+    };
     const outcome = {
       runDirectory: out,
       kept,
@@ -111,7 +112,7 @@ export async function compressRun({
       after: { top1: after.top1, top5: after.top5 },
     };
     await writeWhole(join(out, 'compression.json'), `${JSON.stringify(outcome, null, 2)}\n`);
-    await writeReport(out);
+    await finishRun(directory, result);
     return outcome;
   });
 }

@@ -14,9 +14,9 @@ import {
 } from '../models/index.js';
 import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn/index.js';
 import { buildNetwork, notesOf, overrideRecipe, presetRecipe, type Recipe, resolveDevice } from '../recipe/index.js';
-import { writeReport } from '../report/index.js';
-import { describeRun, RunDirectory, type RunResult, saveNetwork } from '../run/index.js';
+import { describeRun, NO_FIGURES, RunDirectory, type RunResult, saveNetwork } from '../run/index.js';
 import { type Tensor, zeros } from '../tensor/index.js';
+import { finishRun } from './finish-run.js';
 
 export interface ImportOptions {
   /**
@@ -227,14 +227,15 @@ async function writeRun(
     block: network.blocks.reduce((sum, block) => sum + block.parameterCount(), 0),
     head: head.parameterCount(),
   };
-  const result: RunResult = { layers: [{ layer: network.blocks.length - 1, parameters }], seconds: 0, notes };
+  const last = { ...NO_FIGURES, layer: network.blocks.length - 1, seconds: null, parameters };
+  const result: RunResult = { layers: [last], seconds: 0, notes };
   return RunDirectory.fill(out, async (directory) => {
     const normalization = NORMALIZATION;
     // Where it is evaluated by default.
     const device = resolveDevice(recipe.device);
     await directory.writeConfig(describeRun({ recipe, classes, normalization, device, precision: 'fp32' }));
     await saveNetwork(network, { model: directory.model, auxiliaryHeads: null });
-    await directory.writeResult(result);
-    return { runDirectory: directory.path, report: await writeReport(directory.path), classes, notes };
+    const { report } = await finishRun(directory, result);
+    return { runDirectory: directory.path, report, classes, notes };
   });
 }

@@ -1,6 +1,6 @@
 import { scaleLinear, scaleLog } from 'd3-scale';
 import { line } from 'd3-shape';
-import type { EpochMetrics } from '../run/index.js';
+import type { EpochRecord } from '../run/index.js';
 import {
   arrangePanels,
   type ChartOptions,
@@ -33,14 +33,14 @@ export interface LearningCurvesOptions extends ChartOptions {
  * Training and test curves over the epochs, one panel a layer, in one row on one scale where the width allows it. A dotted line
  * stands where the learning rate drops. An SVG string.
  */
-export function learningCurvesChart(epochs: readonly EpochMetrics[], options: LearningCurvesOptions = {}): string {
+export function learningCurvesChart(epochs: readonly EpochRecord[], options: LearningCurvesOptions = {}): string {
   const { width = 800, measure = 'top1', panelTitle = (layer: number) => `Layer ${layer + 1}` } = options;
   const compact = isCompact(width);
   const accuracy = measure === 'top1';
   const { title = accuracy ? 'Training and test accuracy over the epochs' : 'Training and test loss over the epochs' } =
     options;
-  const trainOf = (one: EpochMetrics) => finite(accuracy ? one.trainTop1 : one.trainLoss);
-  const testOf = (one: EpochMetrics) => finite(accuracy ? one.testTop1 : one.testLoss);
+  const trainOf = (one: EpochRecord) => finite(accuracy ? one.trainTop1 : one.trainLoss);
+  const testOf = (one: EpochRecord) => finite(accuracy ? one.testTop1 : one.testLoss);
   const formatValue = (value: number | null) => (accuracy ? formatNumber(value, 1) : formatLoss(value));
 
   const layers = groupByLayer(epochs);
@@ -62,8 +62,8 @@ export function learningCurvesChart(epochs: readonly EpochMetrics[], options: Le
   const panels = layers.map(({ layer, epochs: of }, position) => {
     const column = position % columns;
     const final = [...of].reverse().find((one) => testOf(one) !== null);
-    const curve = (kind: 'train' | 'test', value: (one: EpochMetrics) => number | null) => {
-      const path = line<EpochMetrics>()
+    const curve = (kind: 'train' | 'test', value: (one: EpochRecord) => number | null) => {
+      const path = line<EpochRecord>()
         .defined((one) => value(one) !== null)
         .x((one) => x(one.epoch))
         .y((one) => y(value(one) ?? 0));
@@ -173,13 +173,13 @@ function tickAnchor(epoch: number, count: number): string {
 }
 
 /** The epochs whose learning rate is lower than the one before; none of a rate that falls all the time. */
-function rateDrops(epochs: readonly EpochMetrics[]): number[] {
+function rateDrops(epochs: readonly EpochRecord[]): number[] {
   const drops = epochs.filter((one, position) => position > 0 && one.lr < epochs[position - 1]!.lr);
   return drops.length <= Math.max(2, epochs.length / 4) ? drops.map((one) => one.epoch) : [];
 }
 
-function groupByLayer(epochs: readonly EpochMetrics[]): { layer: number; epochs: EpochMetrics[] }[] {
-  const groups = new Map<number, EpochMetrics[]>();
+function groupByLayer(epochs: readonly EpochRecord[]): { layer: number; epochs: EpochRecord[] }[] {
+  const groups = new Map<number, EpochRecord[]>();
   for (const one of epochs) groups.set(one.layer, [...(groups.get(one.layer) ?? []), one]);
   return [...groups]
     .map(([layer, of]) => ({ layer, epochs: of.sort((a, b) => a.epoch - b.epoch) }))

@@ -33,7 +33,7 @@ export function summariseRun(run: RunRecord): RunSummary {
   return {
     layers: result === undefined ? layersSoFar(run, planned.epochs) : finishedLayers(run, result.layers),
     finished: result !== undefined,
-    endToEnd: /end-?to-?end/i.test(`${config.preset} ${Object.values(groupOf(recipe, 'training')).join(' ')}`),
+    endToEnd: textAt(recipe, 'training', 'schedule') === 'end-to-end',
     model: titleOf(recipe, 'model') ?? config.preset,
     dataset: titleOf(recipe, 'dataset') ?? 'its data set',
     planned,
@@ -58,6 +58,7 @@ function layersSoFar({ epochs }: RunRecord, plannedEpochs: number | undefined): 
     const last = of.at(-1)!;
     return {
       ...last,
+      parameters: null,
       seconds: of.reduce((sum, one) => sum + one.seconds, 0),
       inTraining: number === numbers.at(-1) && last.epoch + 1 !== plannedEpochs,
       epochs: last.epoch + 1,

@@ -332,9 +332,4 @@ export class CheckpointStore {
       if (!named.has(entry)) await rm(join(this.directory, entry), { force: true });
     }
   }
-
-  /** Removes the checkpoint of a run that is finished and has its network in files of its own. */
-  async remove(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
-  }
 }

@@ -8,7 +8,7 @@ import {
   type PartChanges,
 } from '../data/index.js';
 import { RunDirectoryError } from './errors.js';
-import type { RunConfig } from './run-record.js';
+import type { RunConfig } from './record.js';
 
 export interface CheckedData {
   /** As the data is now. */

@@ -9,17 +9,18 @@ export {
 export { checkData, describeClasses, describeTestChanges } from './data-check.js';
 export { RunDirectoryError, RunRecordError, type RunRecordErrorCode } from './errors.js';
 export { loadNetwork, saveNetwork } from './network-files.js';
-export { describeDevice, describeRun, recipeOfRun, recordedNetwork, recordedRecipe } from './run-config.js';
-export { datasetOptions, loadRecipeDataset, loadRunData } from './run-data.js';
-export { RunDirectory } from './run-directory.js';
+export { readRunRecord } from './read-record.js';
 export {
-  type EpochMetrics,
   type EpochRecord,
+  type Figures,
   type LayerResult,
+  NO_FIGURES,
   type RecordedRecipe,
   type RecordedValue,
   type RunConfig,
   type RunRecord,
   type RunResult,
-  readRunRecord,
-} from './run-record.js';
+} from './record.js';
+export { describeDevice, describeRun, recipeOfRun, recordedNetwork, recordedRecipe } from './run-config.js';
+export { datasetOptions, loadRecipeDataset, loadRunData } from './run-data.js';
+export { RunDirectory } from './run-directory.js';

@@ -5,8 +5,8 @@ import { buildNetwork, type Precision, parseRecipe, type Recipe, RecipeError } f
 import { buildInfo, type Device, getThreads, isCuda } from '../tensor/index.js';
 import { packageVersion } from '../version.js';
 import { RunDirectoryError } from './errors.js';
+import type { RunConfig } from './record.js';
 import { RunDirectory } from './run-directory.js';
-import type { RunConfig } from './run-record.js';
 
 /** The recipe of a run that is there. Throws RunDirectoryError. */
 export async function recipeOfRun(runDirectory: string): Promise<Recipe> {

@@ -6,7 +6,8 @@ import { describeHolder, type HeldLock, withLock } from '../../scripts/support/l
 import { makeDirectory } from '../../scripts/support/make-directory.mjs';
 import { readJsonFile, TextFileError } from '../text-file.js';
 import { RunDirectoryError, RunRecordError } from './errors.js';
-import { type EpochRecord, type RunConfig, type RunRecord, type RunResult, readRunRecord } from './run-record.js';
+import { readRunRecord } from './read-record.js';
+import type { EpochRecord, RunConfig, RunRecord, RunResult } from './record.js';
 
 const LOCK_FILE = 'run.lock';
 /** Is there while a finished run is being made in one go: nothing beside it is anybody's yet. */
@@ -174,7 +175,7 @@ export class RunDirectory {
   /** The records before a position; what was written after it (by a run that was killed) is taken out of the file. */
   async rewindMetrics(before: { layer: number; epoch: number }): Promise<EpochRecord[]> {
     const { epochs, incompleteLine } = await this.readRecord();
-    const earlier = (epochs as EpochRecord[]).filter(
+    const earlier = epochs.filter(
       (e) => e.layer < before.layer || (e.layer === before.layer && e.epoch < before.epoch),
     );
     // Also where only the end of the last line is missing, to which the next record would be joined.

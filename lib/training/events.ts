@@ -2,6 +2,10 @@ import type { CachePlace } from '../features/index.js';
 import type { EpochRecord, LayerResult, RunConfig, RunResult } from '../run/index.js';
 import type { RunPlan } from './plan.js';
 
+/** An epoch that has just been trained and tested: of its figures only the ensemble's may be missing. */
+export type TestedEpoch = EpochRecord &
+  Readonly<Record<'trainLoss' | 'trainTop1' | 'testLoss' | 'testTop1' | 'testTop5' | 'imagesPerSecond', number>>;
+
 export interface StepProgress {
   readonly layer: number;
   readonly epoch: number;
@@ -29,7 +33,7 @@ export type TrainingEvent =
       readonly resumedFrom: { layer: number; epoch: number; step: number } | null;
     }
   | ({ readonly type: 'step' } & StepProgress)
-  | ({ readonly type: 'epoch' } & EpochRecord)
+  | ({ readonly type: 'epoch' } & TestedEpoch)
   | {
       /** The features that a layer reads have been made for a view, and kept. */
       readonly type: 'view';

@@ -1,8 +1,8 @@
 // What `train` and `resume` are asked for, and what they give.
 import type { OnBadImage } from '../data/index.js';
 import type { CacheBudget } from '../features/index.js';
+import type { Finished } from '../finished/index.js';
 import type { Recipe } from '../recipe/index.js';
-import type { RunResult } from '../run/index.js';
 import type { TrainingEvent } from './events.js';
 import type { StartFrom } from './start-from.js';
 
@@ -52,9 +52,5 @@ export interface ResumeOptions extends RunOptions {
   readonly acceptChangedData?: boolean;
 }
 
-export interface TrainingOutcome {
-  readonly runDirectory: string;
-  /** Path of report.html. */
-  readonly report: string;
-  readonly result: RunResult;
-}
+/** A finished run. */
+export type TrainingOutcome = Finished;

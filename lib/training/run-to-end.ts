@@ -1,9 +1,9 @@
 // The run itself: from where it stands to its result and its report.
 import { openImages } from '../data/index.js';
 import { CachedFeatures, RecomputedFeatures, TestFeatures } from '../features/index.js';
+import { finishRun } from '../finished/index.js';
 import { drawNetworkFrom, type Stage } from '../models/index.js';
 import { buildTransforms, notesOf, type Recipe } from '../recipe/index.js';
-import { writeReport } from '../report/index.js';
 import type { EpochRecord } from '../run/index.js';
 import {
   type BadImageLog,
@@ -81,10 +81,9 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
     const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
     directory.requireHeld();
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });
-    await directory.writeResult(result);
-    // The network has its own files now.
-    await checkpoints.remove();
-    return await finish(directory, result, options);
+    const outcome = await finishRun(directory, result);
+    onEvent({ type: 'done', ...outcome });
+    return outcome;
   } finally {
     await trainFeatures.dispose();
     testFeatures.dispose();
@@ -132,17 +131,6 @@ function neverReached({ training: { milestones, epochs } }: Recipe): string[] {
   const beyond = milestones.filter((milestone) => milestone >= epochs);
   if (beyond.length === 0) return [];
   return [`The learning rate does not drop at ${beyond.join(', ')}: a layer has ${epochs} epochs.`];
-}
-
-/** Writes the report of a finished run. */
-export async function finish(
-  directory: RunDirectory,
-  result: RunResult,
-  { onEvent }: RunOptions,
-): Promise<TrainingOutcome> {
-  const outcome = { runDirectory: directory.path, report: await writeReport(directory.path), result };
-  onEvent?.({ type: 'done', ...outcome });
-  return outcome;
 }
 
 /** The layer, epoch and step that a checkpoint goes on with; after the last stage, its end. */

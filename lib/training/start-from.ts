@@ -75,7 +75,7 @@ export async function takeLayers(
   const finished = isLast(taken - 1) ? taken - 1 : taken;
   return {
     from: { runDirectory: resolve(runDirectory), layers: taken, head },
-    records: (epochs as EpochRecord[]).filter(({ layer }) => layer < finished),
+    records: epochs.filter(({ layer }) => layer < finished),
     stageSeconds: Array.from(
       { length: finished },
       (_, layer) => result?.layers.find((one) => one.layer === layer)?.seconds ?? 0,

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type Dataset, identifyDataset } from '../data/index.js';
+import { completeRun } from '../finished/index.js';
 import {
   buildNetwork,
   checkRecipe,
@@ -33,7 +34,7 @@ import { TrainingInterrupted } from './errors.js';
 import { holdUnlessAborted, type Interruption, unlessAborted } from './interruption.js';
 import { prepareRun } from './prepare-run.js';
 import type { ResumeOptions, TrainingOutcome, TrainOptions } from './run-options.js';
-import { finish, runToEnd } from './run-to-end.js';
+import { runToEnd } from './run-to-end.js';
 
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served
@@ -90,8 +91,9 @@ export async function resume(runDirectory: string, options: ResumeOptions = {}):
     if (options.dataDir !== undefined) {
       await reopenData(directory, config, { ...options, badImages: new BadImageLog() });
     }
-    await checkpoints.remove();
-    return finish(directory, result, options);
+    const outcome = await completeRun(directory, result);
+    options.onEvent?.({ type: 'done', ...outcome });
+    return outcome;
   });
 }
 

@@ -16,7 +16,7 @@ import type {
 import { type Generator, isCuda, releaseFreedMemory, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext, type StepResult } from './auxiliary-problem.js';
 import { NonFiniteLossError, OutOfMemoryError, TrainingInterrupted } from './errors.js';
-import type { TrainingEvent } from './events.js';
+import type { TestedEpoch, TrainingEvent } from './events.js';
 import { EpochMeter, type StepLoss } from './meter.js';
 import { explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
 
@@ -138,7 +138,7 @@ export class Trainer {
       const { trainFeatures, testFeatures } = this.#options;
       await this.#inMemory(stage, 'features', () => trainFeatures.begin(stage, this.#stopHere));
       await this.#inMemory(stage, 'evaluation', () => testFeatures.begin(stage, this.#stopHere));
-      let record: EpochRecord | null = null;
+      let record: TestedEpoch | null = null;
       for (let epoch = from?.position.epoch ?? 0; epoch < recipe.training.epochs; epoch++) {
         const epochStart = performance.now();
         const trained = await this.#trainEpoch(index, problem, epoch, from?.position.epoch === epoch ? from : null);
@@ -322,7 +322,7 @@ export class Trainer {
     trained: TrainedEpoch,
     logits: Tensor,
     epochStart: number,
-  ): EpochRecord {
+  ): TestedEpoch {
     const test = scoreLogits(logits, this.#options.testImages);
     const ensemble =
       this.#ensemble === null
@@ -347,16 +347,9 @@ export class Trainer {
   /** What is reported of a layer: its last epoch, not its best. */
   #layerResult(index: number, record: EpochRecord): LayerResult {
     const stage = this.#options.stages[index]!;
-    const { layer, trainLoss, trainTop1, testLoss, testTop1, testTop5, ensembleTop1, ensembleTop5 } = record;
+    const { epoch: _, lr: __, imagesPerSecond: ___, ...figures } = record;
     return {
-      layer,
-      trainLoss,
-      trainTop1,
-      testLoss,
-      testTop1,
-      testTop5,
-      ensembleTop1,
-      ensembleTop5,
+      ...figures,
       seconds: this.#stageSeconds[index] ?? null,
       parameters: parametersOf(stage),
     };

@@ -106,7 +106,7 @@ describe("a run from torchvision's weights", () => {
     });
     const result = JSON.parse(readFileSync(join(runDirectory, 'result.json'), 'utf8'));
     expect(result).toMatchObject({ layers: [{ layer: 7 }], seconds: 0, notes });
-    expect(result.layers[0].testTop1).toBeUndefined();
+    expect(result.layers[0].testTop1).toBeNull();
     expect(notes).toEqual([
       'Weights imported from weights.safetensors, not trained here: what the recipe says of training is not theirs.',
       'The classes with labels 1 and 2 have the same name, crane.',

@@ -5,10 +5,14 @@ import { classFigures } from '../../lib/evaluation/index.js';
 import { classAccuracyChart } from '../../lib/report/class-accuracy-chart.js';
 import { confusionChart } from '../../lib/report/confusion-chart.js';
 import { renderReport } from '../../lib/report/index.js';
-import type { RunRecord } from '../../lib/run/index.js';
+import { type LayerResult, NO_FIGURES, type RunRecord } from '../../lib/run/index.js';
 import { outside, overlaps, textsOf } from './svg-texts.js';
 
 const names = ['cat', 'dog', 'frog'];
+const layer = (layer: number, testTop1: number): LayerResult => ({
+  ...NO_FIGURES,
+  ...{ layer, testTop1, seconds: null, parameters: null },
+});
 const confusion = [
   [6, 3, 1],
   [2, 2, 0],
@@ -118,7 +122,7 @@ describe('the report', () => {
         package: 'layerwise',
         formatVersion: 1,
         preset,
-        recipe: {},
+        recipe: { training: { schedule: preset.endsWith('layerwise') ? 'layerwise' : 'end-to-end' } },
         ...(classes === undefined ? {} : { classes }),
         seed: 1,
         device: 'cpu',
@@ -128,7 +132,7 @@ describe('the report', () => {
       },
       epochs: [],
       result: {
-        layers: [{ layer: 0, testTop1: 50 }, ...(preset.endsWith('layerwise') ? [{ layer: 1, testTop1: 57.1 }] : [])],
+        layers: [layer(0, 50), ...(preset.endsWith('layerwise') ? [layer(1, 57.1)] : [])],
         seconds: 1,
         ...(confusion === undefined ? {} : { confusion }),
       },

@@ -7,10 +7,12 @@ import { overrideRecipe, presetRecipe } from '../../lib/recipe/index.js';
 import { palette } from '../../lib/report/chart-styles.js';
 import { accuracyByDepthChart, learningCurvesChart, renderReport, writeReport } from '../../lib/report/index.js';
 import {
-  type EpochMetrics,
+  type EpochRecord,
+  NO_FIGURES,
   type RunConfig,
   type RunRecord,
   RunRecordError,
+  type RunResult,
   readRunRecord,
 } from '../../lib/run/index.js';
 
@@ -33,7 +35,7 @@ const config: RunConfig = {
   startedAt: '2026-03-12T14:03:22.120Z',
 };
 
-const epoch = (layer: number, epoch: number, more: Partial<EpochMetrics> = {}): EpochMetrics => ({
+const epoch = (layer: number, epoch: number, more: Partial<EpochRecord> = {}): EpochRecord => ({
   layer,
   epoch,
   lr: epoch === 0 ? 0.1 : 0.02,
@@ -50,9 +52,10 @@ const epoch = (layer: number, epoch: number, more: Partial<EpochMetrics> = {}): 
 });
 
 const epochs = [0, 1, 2].flatMap((layer) => [epoch(layer, 0), epoch(layer, 1)]);
-const result = {
+const result: RunResult = {
   layers: [
     {
+      ...NO_FIGURES,
       layer: 0,
       testTop1: 42.25,
       ensembleTop1: 42.25,
@@ -61,6 +64,7 @@ const result = {
       parameters: { block: 480, head: 11834 },
     },
     {
+      ...NO_FIGURES,
       layer: 1,
       testTop1: 52.25,
       ensembleTop1: 53.5,
@@ -69,6 +73,7 @@ const result = {
       parameters: { block: 4704, head: 42122 },
     },
     {
+      ...NO_FIGURES,
       layer: 2,
       testTop1: 62.25,
       ensembleTop1: 64.5,
@@ -87,11 +92,11 @@ const endToEnd: RunRecord = {
     preset: 'vgg11-end-to-end',
     recipe: { ...presetRecipe('vgg11-end-to-end', { onCuda: false }) },
   },
-  epochs: [0, 1].map((at) => {
-    const { ensembleTop1: _1, ensembleTop5: _5, ...metrics } = epoch(7, at, { lr: at === 0 ? 0.1 : 0.02 });
-    return metrics;
-  }),
-  result: { layers: [{ layer: 7, testTop1: 67.9, testTop5: 88, seconds: 60 }], seconds: 60 },
+  epochs: [0, 1].map((at) => epoch(7, at, { ensembleTop1: null, ensembleTop5: null })),
+  result: {
+    layers: [{ ...NO_FIGURES, layer: 7, testTop1: 67.9, testTop5: 88, seconds: 60, parameters: null }],
+    seconds: 60,
+  },
 };
 
 /** What a reader sees: tags and style out, white space as one space. */

@@ -1,120 +1,10 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
-import type { DataIdentity } from '../data/index.js';
 import { describeIssue, isAtLeastSum } from '../schema.js';
 import { parseJson, readTextFile, TextFileError } from '../text-file.js';
 import { RunRecordError } from './errors.js';
-
-/** `config.json`: what was asked for, and of which machine and versions. */
-export interface RunConfig {
-  package: 'layerwise';
-  formatVersion: 1;
-  preset: string;
-  /** The resolved recipe. The report prints whatever it holds; of the names below it makes use where they are there. */
-  recipe: RecordedRecipe;
-  /** The data set's classes, by label. */
-  classes?: string[];
-  /** Mean and standard deviation of each channel, of values 0 to 1, that images were normalised with. */
-  normalization?: { mean: readonly number[]; std: readonly number[] };
-  /** Which images the run is made of; runs of older versions and imported ones lack it. */
-  data?: DataIdentity;
-  seed: number;
-  /** Device and precision that `auto` stands for where the run was made: cpu or cuda:N; fp32, bf16 or fp16. */
-  device: string;
-  deviceName?: string | null;
-  precision: 'fp32' | 'bf16' | 'fp16';
-  threads?: number | null;
-  versions: Record<string, string>;
-  /** ISO 8601. */
-  startedAt: string;
-  /** The finished run whose first layers were taken instead of being trained, how many, and whether their head was. */
-  startedFrom?: { runDirectory: string; layers: number; head: 'new' | 'taken' };
-  /** What became of the run while it was interrupted, for all who see its results. */
-  notes?: readonly string[];
-}
-
-export interface RecordedRecipe {
-  model?: RecordedValue;
-  dataset?: RecordedValue;
-  training?: RecordedValue;
-  [name: string]: RecordedValue | undefined;
-}
-
-export type RecordedValue = string | number | boolean | null | RecordedValue[] | { [name: string]: RecordedValue };
-
-/** One line of `metrics.jsonl`. Accuracies are percentages; null is a figure that was not taken or not finite. */
-export interface EpochMetrics {
-  /** From 0. */
-  layer: number;
-  /** From 0, in each layer anew. */
-  epoch: number;
-  lr: number;
-  trainLoss?: number | null;
-  trainTop1?: number | null;
-  testLoss?: number | null;
-  testTop1?: number | null;
-  testTop5?: number | null;
-  ensembleTop1?: number | null;
-  ensembleTop5?: number | null;
-  seconds: number;
-  imagesPerSecond?: number | null;
-}
-
-/** One line of metrics.jsonl. Accuracies are percentages, layers and epochs count from 0. */
-export interface EpochRecord {
-  readonly layer: number;
-  readonly epoch: number;
-  readonly lr: number;
-  /** Mean over the epoch's augmented images, as they were trained on. */
-  readonly trainLoss: number;
-  readonly trainTop1: number;
-  readonly testLoss: number;
-  readonly testTop1: number;
-  readonly testTop5: number;
-  /** Of the layers up to this one; null when the network is trained end to end. */
-  readonly ensembleTop1: number | null;
-  readonly ensembleTop5: number | null;
-  /** Of the whole epoch, its evaluation included. */
-  readonly seconds: number;
-  /** Of training alone. */
-  readonly imagesPerSecond: number;
-}
-
-/** A finished layer in `result.json`: the figures of its last epoch. */
-export interface LayerResult {
-  /** From 0. */
-  layer: number;
-  trainLoss?: number | null;
-  trainTop1?: number | null;
-  testLoss?: number | null;
-  testTop1?: number | null;
-  testTop5?: number | null;
-  ensembleTop1?: number | null;
-  ensembleTop5?: number | null;
-  seconds?: number | null;
-  parameters?: { block: number; head: number } | null;
-}
-
-/** `result.json`, which a run writes when it has finished. An end-to-end run has one entry in `layers`. */
-export interface RunResult {
-  layers: LayerResult[];
-  seconds: number;
-  notes?: string[];
-  /** Of the last layer's head on the test images, counts [classes][classes]: a row a true class, a column a predicted one. */
-  confusion?: number[][];
-}
-
-/** A run directory, read and checked. */
-export interface RunRecord {
-  config: RunConfig;
-  /** By layer, then by epoch, each once. */
-  epochs: EpochMetrics[];
-  /** Absent while training is unfinished. */
-  result?: RunResult;
-  /** The line of `metrics.jsonl` that a killed run left half written, counted from 1. It is not in `epochs`. */
-  incompleteLine?: number;
-}
+import type { EpochRecord, RecordedRecipe, RunConfig, RunRecord, RunResult } from './record.js';
 
 /**
  * Reads `config.json`, `metrics.jsonl` and `result.json` of a run directory. The last two may be absent, and the last line of
@@ -198,7 +88,7 @@ function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'i
 }
 
 /** Layers rise, and the epochs of each count from 0. */
-function misplaced({ layer, epoch }: EpochMetrics, before: EpochMetrics | undefined): string | null {
+function misplaced({ layer, epoch }: EpochRecord, before: EpochRecord | undefined): string | null {
   if (before === undefined || layer > before.layer) {
     return epoch === 0 ? null : `epoch: expected 0, the first of layer ${layer}, got ${epoch}`;
   }
@@ -249,8 +139,11 @@ async function readIfPresent(file: string): Promise<string | undefined> {
 
 const index = z.int().min(0);
 const text = z.string().min(1);
-const percentage = z.number().min(0).max(100).nullish();
-const loss = z.number().min(0).nullish();
+/** A figure that an older version, or another program, left out is one that was not taken. */
+const orNull = <T>(schema: z.ZodType<T>): z.ZodType<T | null> => schema.nullish().transform((value) => value ?? null);
+
+const percentage = orNull(z.number().min(0).max(100));
+const loss = orNull(z.number().min(0));
 const seconds = z.number().min(0);
 
 const figures = {
@@ -313,13 +206,13 @@ const configSchema: z.ZodType<RunConfig> = z.looseObject({
   notes: z.array(z.string()).optional(),
 });
 
-const epochSchema: z.ZodType<EpochMetrics> = z.object({
+const epochSchema: z.ZodType<EpochRecord> = z.object({
   layer: index,
   epoch: index,
   lr: z.number().min(0),
   ...figures,
   seconds,
-  imagesPerSecond: z.number().min(0).nullish(),
+  imagesPerSecond: orNull(z.number().min(0)),
 });
 
 const resultSchema: z.ZodType<RunResult> = z
@@ -329,8 +222,8 @@ const resultSchema: z.ZodType<RunResult> = z
         z.object({
           layer: index,
           ...figures,
-          seconds: seconds.nullish(),
-          parameters: z.object({ block: index, head: index }).nullish(),
+          seconds: orNull(seconds),
+          parameters: orNull(z.object({ block: index, head: index })),
         }),
       )
       .min(1)
