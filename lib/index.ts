@@ -1,20 +1,50 @@
+// What `layerwise` exports, by subject. Whatever is not here is the package's own, and may change without notice.
+
 export { WriteError } from '../scripts/support/files.mjs';
 export { LockLostError } from '../scripts/support/lock.mjs';
+// data: data sets, images in batches, augmentation
 export {
+  applyTransforms,
   type BadImage,
+  type BadImageOptions,
+  type BatchDraws,
+  batchDraws,
   DataError,
+  type DataErrorCode,
+  type DataIdentity,
   type Dataset,
+  type DatasetName,
   type DatasetPart,
+  type DecodeOptions,
+  Draws,
+  type DrawsOptions,
+  type ImageBatch,
   type ImageFiles,
+  type ImageSource,
   type LabelledImages,
+  type LoadDatasetOptions,
   loadDataset,
+  type Normalization,
+  noDraws,
+  normalize,
   type OnBadImage,
+  type OpenImagesOptions,
+  openImages,
+  type PartIdentity,
+  type ReadImageOptions,
+  randomCrop,
+  randomHorizontalFlip,
+  readImage,
+  type TrainingPass,
+  type Transform,
 } from './data/index.js';
+// What all errors have in common; what the disk refuses; a run that another process has taken over
+export { LayerwiseError } from './errors.js';
+// evaluation: scores, ensembles, probes
 export {
   type Accuracy,
   type ClassFigures,
   classFigures,
-  collectOutputs,
   confusionMatrix,
   type EnsembleScores,
   type EvaluationResult,
@@ -35,7 +65,9 @@ export {
   scoreRanking,
   topKCorrect,
 } from './evaluation/index.js';
+// features: what is kept of frozen layers
 export { type CacheBudget, type CachePlace, FeatureCacheError } from './features/index.js';
+// finished: what is done with a finished run
 export {
   type CompressionOutcome,
   type CompressOptions,
@@ -50,33 +82,29 @@ export {
   TrainedRun,
   WeightsError,
 } from './finished/index.js';
+
+// models: networks as blocks and auxiliary heads, and their stages
 export {
   type Downsampling,
   disposeNetwork,
   drawNetworkFrom,
   endToEndStages,
-  headStage,
   joinStateDicts,
-  keepFilters,
   type LastHead,
   layerwiseStages,
   ModelError,
   type Network,
   placeNetwork,
-  pooledSizeOf,
   SimCnn,
   type SimCnnOptions,
   type Stage,
-  TORCHVISION_POOLED_SIZE,
   type TorchvisionWeights,
   torchvisionStateDict,
-  unpooledClassifierWeight,
-  VGG_NAMES,
   Vgg,
   type VggName,
   type VggOptions,
-  vggLayerCount,
 } from './models/index.js';
+// nn: modules, layers, initial weights, state dicts and their files
 export {
   AdaptiveAvgPool2d,
   AvgPool2d,
@@ -87,13 +115,11 @@ export {
   drawFrom,
   Flatten,
   FrozenBlocks,
-  foldBatchNorm,
-  forwardSteps,
   type Initializer,
   InvertibleDownsampling,
   invertibleDownsample,
-  invertibleUpsample,
   kaimingNormalFanOut,
+  type LayerParameters,
   Linear,
   loadInto,
   MaxPool2d,
@@ -108,8 +134,10 @@ export {
   Sequential,
   type StateDict,
   StateDictError,
+  type StateDictMismatch,
   writeSafetensors,
 } from './nn/index.js';
+// optim: optimisers, learning rates, loss scaling
 export {
   GradScaler,
   type LbfgsOptions,
@@ -123,15 +151,18 @@ export {
   Sgd,
   type SgdOptions,
 } from './optim/index.js';
+// recipe: recipes and presets
 export {
-  type DatasetName,
   overrideRecipe,
+  type Precision,
+  type PresetOptions,
   parseRecipe,
   presetNames,
   presetRecipe,
   type Recipe,
   RecipeError,
 } from './recipe/index.js';
+// report: the report and its charts
 export {
   type AccuracyByDepthOptions,
   accuracyByDepthChart,
@@ -149,8 +180,10 @@ export {
   renderReport,
   writeReport,
 } from './report/index.js';
+// run: the record of a run
 export {
   type EpochRecord,
+  type Figures,
   type LayerResult,
   type RecordedRecipe,
   type RecordedValue,
@@ -163,14 +196,22 @@ export {
   readRunRecord,
   recipeOfRun,
 } from './run/index.js';
-export { type JobOptions, type ResumeJobOptions, TrainingJob, TrainingJobError } from './service/index.js';
+// service: the trainer in a worker thread
+export {
+  type JobOptions,
+  type ResumeJobOptions,
+  TrainingJob,
+  TrainingJobError,
+  type TrainingJobEvents,
+} from './service/index.js';
+// tensor: tensors, their memory, autograd, the machine
 export {
   arange,
   autocast,
   type BuildInfo,
   buildInfo,
   type CreationOptions,
-  CudaGraph,
+  type CudaMemoryStats,
   canRehearse,
   cat,
   chain,
@@ -178,22 +219,18 @@ export {
   cudaMemoryStats,
   type Device,
   type DType,
-  elementSize,
   empty,
   enableGrad,
-  exitImmediately,
   full,
   Generator,
   getThreads,
   inferenceMode,
-  isCuda,
   isGradEnabled,
   keep,
   type MemoryFormat,
   type MemoryStats,
   type MessageHandler,
   manualSeed,
-  measureAttempt,
   measurePeak,
   memoryStats,
   noGrad,
@@ -206,11 +243,9 @@ export {
   randn,
   rehearse,
   releaseFreedMemory,
-  type SgdStep,
   scope,
   setCudnnBenchmark,
   setThreads,
-  sgdStep,
   stack,
   synchronize,
   Tensor,
@@ -222,6 +257,7 @@ export {
   unscaleGradients,
   zeros,
 } from './tensor/index.js';
+// training: training, and what it tells
 export {
   type LayerPlan,
   type LayerTime,
@@ -236,6 +272,7 @@ export {
   resume,
   type StartFrom,
   type StepProgress,
+  type TestedEpoch,
   type TrainingEvent,
   TrainingInterrupted,
   type TrainingOutcome,

@@ -1,11 +1,13 @@
 // Text files that people wrote: configuration, lists of names, JSON that an editor has been over.
+
 import { createReadStream } from 'node:fs';
+import { LayerwiseError } from './errors.js';
 
 /** More than this is no text that a person wrote. */
 const MAX_BYTES = 64 * 2 ** 20;
 
 /** A text file cannot be read, or is not the text that was expected: which file, where in it (from 1), and what is there. */
-export class TextFileError extends Error {
+export class TextFileError extends LayerwiseError {
   override readonly name = 'TextFileError';
   readonly code = 'TEXT_FILE';
 

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
+import type { DatasetName } from '../data/index.js';
 import type { ClassFigures } from '../evaluation/index.js';
-import type { DatasetName, Recipe } from '../recipe/index.js';
+import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
 import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
 import { formatRows, formatTable } from './table.js';

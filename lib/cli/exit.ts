@@ -1,16 +1,17 @@
+import { LayerwiseError } from '../errors.js';
 import { OutputError } from './output.js';
 
 /** The exit codes of the command line. */
 export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
 /** A command was given arguments that do not go together or are out of range. */
-export class UsageError extends Error {
+export class UsageError extends LayerwiseError {
   override readonly name = 'UsageError';
   readonly code = 'USAGE';
 }
 
 /** A signal ended a command; the message says what becomes of its work. */
-export class InterruptedError extends Error {
+export class InterruptedError extends LayerwiseError {
   override readonly name = 'InterruptedError';
   readonly code = 'INTERRUPTED';
 }

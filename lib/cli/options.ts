@@ -1,8 +1,9 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
 import { InvalidArgumentError, Option } from 'commander';
+import type { DatasetName } from '../data/index.js';
 import type { CacheBudget, CachePlace } from '../features/index.js';
 import type { VggName } from '../models/index.js';
-import type { DatasetName, Recipe } from '../recipe/index.js';
+import type { Recipe } from '../recipe/index.js';
 import { TextFileError } from '../text-file.js';
 import { UsageError } from './exit.js';
 

@@ -1,7 +1,8 @@
 import { systemReason } from '../../scripts/support/errors.mjs';
+import { LayerwiseError } from '../errors.js';
 
 /** Standard output took no more: its disk is full, or whoever read it has stopped, as in `| head`. */
-export class OutputError extends Error {
+export class OutputError extends LayerwiseError {
   override readonly name = 'OutputError';
   readonly code = 'OUTPUT';
   readonly isClosed: boolean;

@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
-import type { DatasetName, Recipe } from '../recipe/index.js';
+import type { DatasetName } from '../data/index.js';
+import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
 import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
 import { formatTable } from './table.js';

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
-import type { OnBadImage } from '../data/index.js';
+import type { DatasetName, OnBadImage } from '../data/index.js';
 import type { CacheBudget } from '../features/index.js';
-import type { DatasetName, Recipe } from '../recipe/index.js';
+import type { Recipe } from '../recipe/index.js';
 import type { JobOptions, ResumeJobOptions, TrainingJob } from '../service/index.js';
 import { readJsonFile } from '../text-file.js';
 import type { StartFrom } from '../training/index.js';

@@ -103,6 +103,10 @@ export function normalize(options: { mean: readonly number[]; std: readonly numb
   };
 }
 
+/**
+ * Applies transforms in order to images [batch, channels, height, width]; what lies between two is freed as soon as it can
+ * be. Throws DataError (DATA_ARGUMENT) where a random transform is given `noDraws`.
+ */
 export function applyTransforms(transforms: readonly Transform[], images: Tensor, draws: BatchDraws): Tensor {
   return chain(
     images,

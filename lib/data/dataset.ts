@@ -13,12 +13,14 @@ import { requireMemory } from './memory.js';
 import type { SelectionOptions } from './reading-options.js';
 import { generateShapes, SHAPES_CLASSES } from './shapes.js';
 
-const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
-type InMemory = Exclude<(typeof DATASET_NAMES)[number], 'imagenet'>;
+export const DATASET_NAMES = ['shapes', 'cifar10', 'folder', 'imagenet'] as const;
 
+/** A data set that `loadDataset` and recipes know. */
+export type DatasetName = (typeof DATASET_NAMES)[number];
+
+/** Which data set, how many of its images, and what its image files are made into. */
 export interface LoadDatasetOptions extends BadImageOptions {
-  /** One of `DATASET_NAMES`. */
-  readonly name: string;
+  readonly name: DatasetName;
   /** Where the files are; all but `shapes` need it. */
   readonly dataDir?: string;
   /** At most the first n images of the split. `shapes` makes exactly n (8,000 and 2,000 by default). */
@@ -51,7 +53,9 @@ const SHAPES_DEFAULT_COUNT = { train: 8_000, test: 2_000 } as const;
  * DATA_UNREADABLE, DATA_CORRUPT and DATA_UNSUPPORTED for files that cannot be read, each with the file's name; DATA_ARGUMENT
  * before reading what memory cannot hold; DATA_CANCELLED on `signal`.
  */
-export function loadDataset(options: LoadDatasetOptions & { name: InMemory }): Promise<Dataset<LabelledImages>>;
+export function loadDataset(
+  options: LoadDatasetOptions & { name: Exclude<DatasetName, 'imagenet'> },
+): Promise<Dataset<LabelledImages>>;
 export function loadDataset(options: LoadDatasetOptions & { name: 'imagenet' }): Promise<Dataset<ImageFiles>>;
 export function loadDataset(options: LoadDatasetOptions): Promise<Dataset>;
 export async function loadDataset(options: LoadDatasetOptions): Promise<Dataset> {

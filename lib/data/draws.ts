@@ -5,6 +5,7 @@ import { KEY_DOMAIN, multiplyHigh, philox4x32, seedWords } from './philox.js';
 const PERMUTATION_STREAM = 0xffffffff;
 const WORDS_PER_BLOCK = 4;
 
+/** What draws depend on besides epoch, image and stream. */
 export interface DrawsOptions {
   /** Any integer from 0 to 2^53 - 1. */
   readonly seed: number;

@@ -1,3 +1,5 @@
+import { LayerwiseError } from '../errors.js';
+
 /** What went wrong with a data set: `DATA_ARGUMENT` is a bad option, the others are about what lies on disk or on the network. */
 export type DataErrorCode =
   | 'DATA_ARGUMENT'
@@ -9,7 +11,7 @@ export type DataErrorCode =
   | 'DATA_CANCELLED';
 
 /** Thrown by every reader, generator and downloader of data sets. The message names the file or the option. */
-export class DataError extends Error {
+export class DataError extends LayerwiseError {
   readonly code: DataErrorCode;
   /** The file or folder that is at fault; null where it is an option, or more than one. */
   readonly path: string | null;

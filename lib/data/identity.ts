@@ -7,6 +7,10 @@ import { type Dataset, type DatasetPart, type ImageFiles, type LabelledImages, p
 import { isImageFiles } from './open-images.js';
 import { forEachIndex } from './parallel.js';
 
+/**
+ * Which images one part of a data set is made of: their number, a digest of all, and short digests by class, of names and
+ * sizes of files or of pixels in memory.
+ */
 export interface PartIdentity {
   /** Images, after the limit. */
   readonly count: number;
@@ -21,6 +25,7 @@ export interface PartIdentity {
   readonly pixels?: readonly string[];
 }
 
+/** Which images a data set is made of, as digests of its two parts. */
 export interface DataIdentity {
   readonly train: PartIdentity;
   readonly test: PartIdentity;

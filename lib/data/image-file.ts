@@ -19,11 +19,13 @@ export interface Region {
   readonly height: number;
 }
 
+/** What is decoded of an image file, whatever its size in the end. */
 export interface DecodeOptions {
   /** Width times height of the largest image that is decoded; 178,956,970 by default. */
   readonly maxPixels?: number | undefined;
 }
 
+/** How `readImage` scales, in pixels, and the largest image that it decodes. */
 export interface ReadImageOptions extends DecodeOptions {
   /** Pixels that the shorter side is scaled to before the centre is cut out; `size` by default, and not less. */
   readonly resize?: number;

@@ -9,9 +9,9 @@ export {
   type Transform,
 } from './augmentation.js';
 export { DeviceImages } from './batches.js';
-export { type LoadDatasetOptions, loadDataset } from './dataset.js';
+export { DATASET_NAMES, type DatasetName, type LoadDatasetOptions, loadDataset } from './dataset.js';
 export { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
-export { Draws } from './draws.js';
+export { Draws, type DrawsOptions } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export {
   compareParts,
@@ -21,7 +21,7 @@ export {
   type PartChanges,
   type PartIdentity,
 } from './identity.js';
-export { type ReadImageOptions, readImage } from './image-file.js';
+export { type DecodeOptions, type ReadImageOptions, readImage } from './image-file.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 export {
   BAD_IMAGE_POLICIES,

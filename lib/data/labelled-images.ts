@@ -17,6 +17,10 @@ export interface LabelledImages {
 
 /** What is done about an image file whose contents cannot be used. */
 export const BAD_IMAGE_POLICIES = ['fail', 'skip'] as const;
+/**
+ * 'fail': a file that cannot be used ends the reading with DataError. 'skip': the next image of its class stands in, for at
+ * most 1 % of a part.
+ */
 export type OnBadImage = (typeof BAD_IMAGE_POLICIES)[number];
 
 /** A file that another image stands in for. */
@@ -26,6 +30,7 @@ export interface BadImage {
   readonly reason: string;
 }
 
+/** What is done about image files whose contents cannot be used, and who is told of them. */
 export interface BadImageOptions {
   /** 'fail' by default. With 'skip' the next image of the class stands in, as in `ReadableImages`. */
   readonly onBadImage?: OnBadImage | undefined;
@@ -73,6 +78,10 @@ export interface Normalization {
   readonly std: readonly number[];
 }
 
+/**
+ * A data set: its classes by label, its training and test images in memory or as files, and the normalisation that suits
+ * them.
+ */
 export interface Dataset<Part extends DatasetPart = DatasetPart> {
   /** As in `loadDataset` and `--dataset`. */
   readonly name: string;

@@ -5,6 +5,7 @@ import type { ImageSource } from './image-source.js';
 import type { DatasetPart, ImageFiles } from './labelled-images.js';
 import { StreamedImages } from './streamed-images.js';
 
+/** The device that batches are given on, and what training shows. */
 export interface OpenImagesOptions {
   readonly device: Device;
   /** Whether training shows random parts of the files, scaled; default: false. */

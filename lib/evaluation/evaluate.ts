@@ -8,6 +8,7 @@ export interface Accuracy {
   readonly top5: number;
 }
 
+/** Loss and accuracies over a list of images. */
 export interface EvaluationResult extends Accuracy {
   /** Mean cross entropy. */
   readonly loss: number;

@@ -1,6 +1,8 @@
+import { LayerwiseError } from '../errors.js';
 import { type LbfgsResult, minimizeLbfgs } from '../optim/index.js';
 import { arange, cat, keep, noGrad, scope, Tensor, zeros } from '../tensor/index.js';
 
+/** What is fitted by `fitOneVersusRest`, and how exactly. */
 export interface OneVersusRestOptions {
   /** Labels are 0 ... classes - 1. */
   readonly classes: number;
@@ -23,7 +25,7 @@ export interface OneVersusRestFit extends Omit<LbfgsResult, 'minimizer' | 'value
 }
 
 /** Features, labels or options are not what a logistic regression can be fitted to: which, what was expected, what came. */
-export class LogisticRegressionError extends Error {
+export class LogisticRegressionError extends LayerwiseError {
   override readonly name = 'LogisticRegressionError';
   readonly code = 'INVALID_ARGUMENT';
 }

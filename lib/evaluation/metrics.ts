@@ -1,7 +1,8 @@
+import { LayerwiseError } from '../errors.js';
 import type { Tensor } from '../tensor/index.js';
 
 /** Scores, labels or counts are not what a metric can be taken of: which, what was expected, what came. */
-export class MetricError extends Error {
+export class MetricError extends LayerwiseError {
   override readonly name = 'MetricError';
   readonly code = 'INVALID_ARGUMENT';
 }

@@ -11,6 +11,7 @@ import { noGrad, scope } from '../tensor/index.js';
 import { finishRun } from './finish-run.js';
 import { TrainedRun } from './trained-run.js';
 
+/** Which run is compressed, to how many filters, and where to. */
 export interface CompressOptions {
   /** A finished run of SimCNN. */
   readonly runDirectory: string;
@@ -22,6 +23,7 @@ export interface CompressOptions {
   readonly device?: Recipe['device'] | undefined;
 }
 
+/** What `compressRun` kept, and the accuracies, in percent, before and after. */
 export interface CompressionOutcome {
   readonly runDirectory: string;
   /** Places of the filters that stayed, rising. */
@@ -77,7 +79,7 @@ export async function compressRun({
     const after = await compressed.evaluate(dataset.test, last);
     const ensemble = source.layers > 1 ? await compressed.evaluate(dataset.test, 'ensemble') : null;
 
-    const record = await source.directory.readRecord();
+    const record = await RunDirectory.open(runDirectory).readRecord();
     await directory.writeMetrics(record.epochs.filter(({ layer }) => layer < last));
     const result: RunResult = {
       layers: [

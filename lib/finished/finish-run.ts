@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { writeReport } from '../report/index.js';
 import type { RunDirectory, RunResult } from '../run/index.js';
 
+/** A finished run: where it is, and its result. */
 export interface Finished {
   readonly runDirectory: string;
   /** Path of report.html. */

@@ -1,6 +1,8 @@
 // A finished run from weights that were trained elsewhere: torchvision's vgg*_bn, or an export of this project.
+
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
+import { LayerwiseError } from '../errors.js';
 import {
   disposeNetwork,
   type Network,
@@ -18,6 +20,7 @@ import { describeRun, NO_FIGURES, RunDirectory, type RunResult, saveNetwork } fr
 import { type Tensor, zeros } from '../tensor/index.js';
 import { finishRun } from './finish-run.js';
 
+/** Which file becomes a run, of which network, and where. */
 export interface ImportOptions {
   /**
    * The safetensors file, with torchvision's state_dict names. Prefixes that all names have are left out: `module.`, `_orig_mod.`,
@@ -36,6 +39,7 @@ export interface ImportOptions {
   readonly classes?: readonly string[];
 }
 
+/** The run that `importWeights` made, its classes by label, and the notes that its report shows. */
 export interface ImportOutcome {
   readonly runDirectory: string;
   /** Path of report.html. */
@@ -45,7 +49,7 @@ export interface ImportOutcome {
 }
 
 /** A file's tensors are not those that were asked for: which, what was expected, what came. */
-export class WeightsError extends Error {
+export class WeightsError extends LayerwiseError {
   override readonly name = 'WeightsError';
   readonly code = 'WEIGHTS_MISMATCH';
 }

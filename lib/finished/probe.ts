@@ -9,6 +9,7 @@ import {
 import type { Tensor } from '../tensor/index.js';
 import type { TrainedRun } from './trained-run.js';
 
+/** How exactly the logistic regression of `probeLayer` is fitted. */
 export type ProbeOptions = Omit<OneVersusRestOptions, 'classes'>;
 
 /**

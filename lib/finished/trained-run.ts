@@ -41,6 +41,7 @@ import {
 } from '../run/index.js';
 import { type Device, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
 
+/** What a head, or the ensemble, makes of labelled images: loss, accuracies in percent, confusions. */
 export interface RunEvaluation extends Accuracy {
   /** Mean cross entropy; an ensemble has none. */
   readonly loss: number | null;
@@ -57,7 +58,7 @@ export class TrainedRun {
   readonly #readOuts = new Map<number, FrozenBlocks>();
 
   private constructor(
-    readonly directory: RunDirectory,
+    readonly runDirectory: string,
     readonly config: RunConfig,
     readonly recipe: Recipe,
     readonly network: Network,
@@ -91,7 +92,7 @@ export class TrainedRun {
     const network = recordedNetwork(directory, recipe, classes.length, device);
     for (const module of [...network.blocks, ...network.heads]) module.eval();
     const run = new TrainedRun(
-      directory,
+      path,
       config,
       recipe,
       network,
@@ -169,14 +170,14 @@ export class TrainedRun {
     const isOwn = overrides.name === undefined || overrides.name === own.name;
     // Of another data set only the sizes of the images are the run's.
     const other = { dataDir: null, trainLimit: null, testLimit: null, onBadImage: 'fail' } as const;
-    const dataset = await loadRunData(this.directory.path, own.dataDir, {
+    const dataset = await loadRunData(this.runDirectory, own.dataDir, {
       ...datasetOptions(isOwn ? own : { ...own, ...other }),
       ...overrides,
     });
     const changes = anyClasses ? null : describeClasses(this, dataset);
     if (changes !== null) {
       throw new RunDirectoryError(
-        `${this.directory.path}: the run's ${this.classes.length} classes are not the ${dataset.classes.length} of the data ` +
+        `${this.runDirectory}: the run's ${this.classes.length} classes are not the ${dataset.classes.length} of the data ` +
           `set ${dataset.name}: ${changes}`,
       );
     }

@@ -22,12 +22,19 @@ import { joinStateDicts, layerSeed, type Network } from './network.js';
 /** How a layer halves its input: the paper's invertible reordering, or one of the ablation's alternatives. */
 export type Downsampling = 'invertible' | 'stride' | 'average' | 'max';
 
+/**
+ * The head of the last layer, where it is not to follow from the others: so many convolutions of `width` channels before
+ * the linear layer.
+ */
 export interface LastHead {
   /** 0 leaves only the linear layer. */
   readonly convolutions: number;
   readonly width: number;
 }
 
+/**
+ * What a `SimCnn` is made of; J, M, M~ and k are the paper's letters. Its constructor throws ModelError, naming the option.
+ */
 export interface SimCnnOptions {
   readonly classes: number;
   /** Height and width of an input image; default: 32. */

@@ -32,6 +32,7 @@ const CONVOLUTIONS = {
 /** Their output channels at full width. */
 const CHANNELS = [64, 128, 256, 512, 512] as const;
 
+/** VGG's configurations A, B, D and E (Simonyan and Zisserman 2015), each with batch norm. */
 export type VggName = keyof typeof CONVOLUTIONS;
 
 export const VGG_NAMES = Object.keys(CONVOLUTIONS) as readonly VggName[];
@@ -58,6 +59,7 @@ const layersOf = (name: VggName): LayerPlan[] =>
 /** How many layers, each a convolution, a whole network has before its classifier: 8, 10, 13 or 16. */
 export const vggLayerCount = (name: VggName): number => layersOf(name).length;
 
+/** What a `Vgg` is made of. Its constructor throws ModelError, naming the option. */
 export interface VggOptions {
   readonly name: VggName;
   readonly classes: number;

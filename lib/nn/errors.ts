@@ -1,5 +1,10 @@
+import { LayerwiseError } from '../errors.js';
 import type { DType } from '../tensor/index.js';
 
+/**
+ * How a state dict differs from the one that was expected, key by key: keys that are missing or too many, shapes and dtypes
+ * that do not fit.
+ */
 export interface StateDictMismatch {
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
@@ -9,7 +14,7 @@ export interface StateDictMismatch {
 }
 
 /** A state dict does not fit a module: keys are missing, unexpected, of another shape, or integers for floating-point numbers. */
-export class StateDictError extends Error implements StateDictMismatch {
+export class StateDictError extends LayerwiseError implements StateDictMismatch {
   override readonly name = 'StateDictError';
   readonly code = 'STATE_DICT_MISMATCH';
   readonly missing: readonly string[];
@@ -55,7 +60,7 @@ function describeMismatch({ missing, unexpected, misshapen, mistyped }: StateDic
  * A file that should hold tensors does not: what is wrong, and where. SAFETENSORS_CORRUPT for one that is damaged or breaks the
  * format's rules, SAFETENSORS_UNSUPPORTED for a dtype that is not read, NOT_SAFETENSORS for a file of another format.
  */
-export class SafetensorsError extends Error {
+export class SafetensorsError extends LayerwiseError {
   override readonly name = 'SafetensorsError';
 
   constructor(
@@ -68,7 +73,7 @@ export class SafetensorsError extends Error {
 }
 
 /** A module was asked for with options that make no sense, or given an input that it cannot take. */
-export class ModuleError extends Error {
+export class ModuleError extends LayerwiseError {
   override readonly name = 'ModuleError';
   readonly code = 'INVALID_ARGUMENT';
 }

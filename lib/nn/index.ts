@@ -1,8 +1,8 @@
 export { InvertibleDownsampling, invertibleDownsample, invertibleUpsample } from './downsampling.js';
-export { ModuleError, SafetensorsError, StateDictError } from './errors.js';
+export { ModuleError, SafetensorsError, StateDictError, type StateDictMismatch } from './errors.js';
 export { foldBatchNorm } from './folding.js';
 export { FrozenBlocks } from './frozen.js';
-export { defaultInit, type Initializer, kaimingNormalFanOut, normalInit } from './init.js';
+export { defaultInit, type Initializer, kaimingNormalFanOut, type LayerParameters, normalInit } from './init.js';
 export {
   AdaptiveAvgPool2d,
   AvgPool2d,

@@ -106,6 +106,7 @@ function* bytesOf(value: Tensor, partBytes: number): Generator<Uint8Array> {
   }
 }
 
+/** What a safetensors file holds. The tensors belong to the caller, who disposes them. */
 export interface SafetensorsFile {
   /** In the order of their bytes. */
   readonly tensors: StateDict;

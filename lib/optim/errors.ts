@@ -1,10 +1,11 @@
+import { LayerwiseError } from '../errors.js';
 import { requireOptions } from '../options.js';
 
 /** `INVALID_ARGUMENT` is a bad option; `OBJECTIVE_NOT_FINITE` a function that is infinite or NaN where it is minimised. */
 export type OptimizerErrorCode = 'INVALID_ARGUMENT' | 'OBJECTIVE_NOT_FINITE';
 
 /** A hyper-parameter of an optimiser or schedule is out of range, or what is minimised is not finite. */
-export class OptimizerError extends Error {
+export class OptimizerError extends LayerwiseError {
   override readonly name = 'OptimizerError';
   readonly code: OptimizerErrorCode;
 

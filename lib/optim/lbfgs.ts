@@ -7,6 +7,7 @@ import { OptimizerError, optionsOf } from './errors.js';
  */
 export type Objective = (point: Tensor) => { readonly value: number; readonly gradient: Tensor };
 
+/** How far and how `minimizeLbfgs` goes. It throws OptimizerError for a value out of range. */
 export interface LbfgsOptions {
   /** Pairs of steps and gradient changes that stand for the Hessian. Default: 10. */
   readonly history?: number;
@@ -21,6 +22,7 @@ export interface LbfgsOptions {
   readonly preconditioner?: (vector: Tensor) => Tensor;
 }
 
+/** Where `minimizeLbfgs` stopped, and why. */
 export interface LbfgsResult {
   /** The last point, float64 [n]. It belongs to the caller. */
   readonly minimizer: Tensor;

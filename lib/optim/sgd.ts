@@ -1,6 +1,10 @@
 import { clearGradients, keep, type SgdStep, scope, sgdStep, type Tensor } from '../tensor/index.js';
 import { OptimizerError, optionsOf } from './errors.js';
 
+/**
+ * Hyper-parameters of `Sgd`, as in torch.optim.SGD. It throws OptimizerError for one that is negative or not finite, and
+ * for `nesterov` without momentum or with dampening.
+ */
 export interface SgdOptions {
   readonly learningRate: number;
   /** Default: 0. */

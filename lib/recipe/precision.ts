@@ -3,6 +3,7 @@ import { autocast, buildInfo, type Device, type DType, isCuda } from '../tensor/
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
 
+/** What the forward pass is computed in; weights stay float32. */
 export type Precision = Exclude<Recipe['precision'], 'auto'>;
 
 function cpuFlags(): Set<string> {

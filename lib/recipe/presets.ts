@@ -1,8 +1,8 @@
+import { DATASET_NAMES, type DatasetName } from '../data/index.js';
 import { VGG_NAMES, type VggName, vggLayerCount } from '../models/index.js';
 import { RecipeError } from './errors.js';
 import { type Recipe, recipeSchema } from './recipe.js';
 
-export type DatasetName = Recipe['dataset']['name'];
 type ScheduleName = Recipe['training']['schedule'];
 
 /** What is asked of a preset. */
@@ -201,9 +201,8 @@ const PRESETS: Record<string, Preset> = {
   'simcnn-k3': simcnnPreset(3),
 };
 
+/** The names that `presetRecipe` takes. */
 export const presetNames: readonly string[] = Object.keys(PRESETS);
-
-const DATASETS: readonly DatasetName[] = recipeSchema.shape.dataset.shape.name.options;
 
 const isOneOf = <T>(known: readonly T[], value: unknown): value is T => known.includes(value as T);
 
@@ -218,7 +217,7 @@ export function presetRecipe(preset: string, options: PresetOptions): Recipe {
   const refuse = (key: string, expected: string, got: unknown): never => {
     throw new RecipeError(`${key}: expected ${expected}, got ${JSON.stringify(got)}`);
   };
-  if (!isOneOf(DATASETS, dataset)) refuse('dataset.name', `one of ${DATASETS.join(', ')}`, dataset);
+  if (!isOneOf(DATASET_NAMES, dataset)) refuse('dataset.name', `one of ${DATASET_NAMES.join(', ')}`, dataset);
   if (schedule !== undefined && !isOneOf(SCHEDULES, schedule)) {
     refuse('training.schedule', `one of ${SCHEDULES.join(', ')}`, schedule);
   }

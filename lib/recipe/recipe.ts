@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { BAD_IMAGE_POLICIES } from '../data/index.js';
+import { BAD_IMAGE_POLICIES, DATASET_NAMES } from '../data/index.js';
 import { describeIssue, shown } from '../schema.js';
 import { RecipeError } from './errors.js';
 
@@ -62,7 +62,7 @@ export const recipeSchema = z
     preset: z.string(),
     model: modelSchema,
     dataset: z.strictObject({
-      name: z.enum(['shapes', 'cifar10', 'folder', 'imagenet']),
+      name: z.enum(DATASET_NAMES),
       dataDir: z.string().nullable(),
       /** The first so many images of each part, or all of them. */
       trainLimit: images.nullable(),
@@ -126,6 +126,9 @@ export const recipeSchema = z
     error: 'expected less than dataset.imageSize',
   });
 
+/**
+ * Everything that decides a run's result, but for the machine; docs/recipe.md has the range and meaning of each key.
+ */
 export type Recipe = z.infer<typeof recipeSchema>;
 
 const isObject = (value: unknown): value is Record<string, unknown> =>

@@ -15,6 +15,7 @@ import {
 import { formatNumber, formatPercent } from './format.js';
 import { markup } from './markup.js';
 
+/** The test accuracies, in percent, after one layer; what is null or left out is not drawn. */
 export interface LayerAccuracy {
   /** From 0. */
   layer: number;
@@ -26,6 +27,7 @@ export interface LayerAccuracy {
   inTraining?: boolean;
 }
 
+/** Options of `accuracyByDepthChart`. */
 export interface AccuracyByDepthOptions extends ChartOptions {
   /** How many layers the run is to have, where that is more than there are. */
   plannedLayers?: number | undefined;

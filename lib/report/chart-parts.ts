@@ -1,7 +1,9 @@
 import { type ScaleContinuousNumeric, scaleLinear } from 'd3-scale';
+import { LayerwiseError } from '../errors.js';
 import { chartStyles } from './chart-styles.js';
 import { Markup, type MarkupPart, markup } from './markup.js';
 
+/** What all charts share: size, in pixels, name, and whether the SVG is a file of its own or a part of a page. */
 export interface ChartOptions {
   /** Width of the view box; below 520 the chart is laid out for a telephone. Default 800. */
   width?: number;
@@ -14,7 +16,7 @@ export interface ChartOptions {
 }
 
 /** A chart was asked for of values that cannot be drawn: which, what was expected, what came. */
-export class ChartError extends Error {
+export class ChartError extends LayerwiseError {
   override readonly name = 'ChartError';
   readonly code = 'INVALID_ARGUMENT';
 }

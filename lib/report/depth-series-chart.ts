@@ -30,6 +30,7 @@ import { seriesCount } from './chart-styles.js';
 import { formatNumber, formatPercent } from './format.js';
 import { Markup, markup } from './markup.js';
 
+/** A value after a layer, with an interval around it where there is one. Percentages. */
 export interface DepthPoint {
   /** From 0. */
   layer: number;
@@ -40,17 +41,20 @@ export interface DepthPoint {
   high?: number;
 }
 
+/** A line over depth, with its name in the legend. */
 export interface DepthSeries {
   /** What the legend calls it. The same name in another panel has the same colour, dashes and mark. */
   name: string;
   points: readonly DepthPoint[];
 }
 
+/** One panel of `depthSeriesChart`: a measure, with its series. */
 export interface DepthPanel {
   title: string;
   series: readonly DepthSeries[];
 }
 
+/** Options of `depthSeriesChart`. */
 export interface DepthSeriesOptions extends ChartOptions {
   /** Each panel has a percent scale of its own. Default: one for all. */
   ownScales?: boolean;

@@ -20,6 +20,7 @@ import {
 import { formatLoss, formatNumber } from './format.js';
 import { markup } from './markup.js';
 
+/** Options of `learningCurvesChart`. */
 export interface LearningCurvesOptions extends ChartOptions {
   /** `top1` in percent, or `loss` (cross entropy). Default `top1`. */
   measure?: 'top1' | 'loss';

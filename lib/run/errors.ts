@@ -1,13 +1,19 @@
+import { LayerwiseError } from '../errors.js';
+
 /** A run directory cannot be used: which file, and why. */
-export class RunDirectoryError extends Error {
+export class RunDirectoryError extends LayerwiseError {
   override readonly name = 'RunDirectoryError';
   readonly code = 'RUN_DIRECTORY';
 }
 
+/**
+ * RUN_FILE_MISSING: there is no `config.json`. RUN_FILE_CORRUPTED: a file does not hold what it should, or two of them
+ * contradict each other.
+ */
 export type RunRecordErrorCode = 'RUN_FILE_MISSING' | 'RUN_FILE_CORRUPTED';
 
 /** A run directory that cannot be read: `file`, and `line` (from 1) in `metrics.jsonl`, name the place. */
-export class RunRecordError extends Error {
+export class RunRecordError extends LayerwiseError {
   override readonly name = 'RunRecordError';
   readonly code: RunRecordErrorCode;
   readonly file: string;

@@ -29,6 +29,9 @@ export interface RunConfig {
   notes?: readonly string[];
 }
 
+/**
+ * A recipe as a run recorded it, whatever its version: only its shape as JSON is checked. `recipeOfRun` gives it checked.
+ */
 export interface RecordedRecipe {
   model?: RecordedValue;
   dataset?: RecordedValue;
@@ -36,6 +39,7 @@ export interface RecordedRecipe {
   [name: string]: RecordedValue | undefined;
 }
 
+/** A value of JSON. */
 export type RecordedValue = string | number | boolean | null | RecordedValue[] | { [name: string]: RecordedValue };
 
 /** What an epoch, or a layer after its last one, came to. Accuracies are percentages; null is a figure that was not taken or not finite. */

@@ -1,2 +1,2 @@
 export type { JobOptions, ResumeJobOptions } from './messages.js';
-export { TrainingJob, TrainingJobError } from './training-job.js';
+export { TrainingJob, TrainingJobError, type TrainingJobEvents } from './training-job.js';

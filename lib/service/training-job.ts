@@ -1,24 +1,18 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import { LayerwiseError } from '../errors.js';
 import type { Recipe } from '../recipe/index.js';
 import { passLibTorchMessage } from '../tensor/messages.js';
 import type { StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
-import {
-  type FromWorker,
-  fromSent,
-  type JobInput,
-  type JobOptions,
-  type ResumeJobOptions,
-  type SentError,
-  type ToWorker,
-} from './messages.js';
+import type { FromWorker, JobInput, JobOptions, ResumeJobOptions, ToWorker } from './messages.js';
+import { fromSent, type SentError } from './sent-error.js';
 
 /**
  * A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE; INTERNAL where
- * it has none, and WORKER_FAILED where the worker thread itself ended. `cause` is the trainer's error with its name, stack and
+ * it has none, and WORKER_FAILED where the worker thread itself ended. `cause` is the trainer's error, of its class, with its stack and
  * fields; `at`, where it has one, says where in the training it was.
  */
-export class TrainingJobError extends Error {
+export class TrainingJobError extends LayerwiseError {
   override readonly name: string = 'TrainingJobError';
   /** Such as `{ layer, epoch, step }`, each from 0. */
   readonly at: Readonly<Record<string, unknown>> | undefined;
@@ -39,7 +33,8 @@ function jobError(sent: SentError): TrainingJobError {
   return new TrainingJobError(code, cause.message, { cause, at: cause.at as TrainingJobError['at'] });
 }
 
-interface JobEvents {
+/** The events of a TrainingJob, by name, with what their listeners are given. */
+export interface TrainingJobEvents {
   /** What the run tells, in order. */
   event: [TrainingEvent];
 }
@@ -48,7 +43,7 @@ interface JobEvents {
  * A run of the trainer in a worker thread: the event loop of the caller stays free. Each job uses all processors by default:
  * give jobs that run at once their share with the recipe's `threads`.
  */
-export class TrainingJob extends EventEmitter<JobEvents> {
+export class TrainingJob extends EventEmitter<TrainingJobEvents> {
   /** The finished run; rejects with TrainingJobError. */
   readonly outcome: Promise<TrainingOutcome>;
   readonly #worker: Worker;

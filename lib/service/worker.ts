@@ -2,7 +2,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { onLibTorchMessage } from '../tensor/index.js';
 import { resume, type TrainingEvent, train } from '../training/index.js';
-import { type FromWorker, type JobInput, type ToWorker, toSend } from './messages.js';
+import type { FromWorker, JobInput, ToWorker } from './messages.js';
+import { toSend } from './sent-error.js';
 
 const port = parentPort!;
 const input = workerData as JobInput;

@@ -7,6 +7,7 @@ import type { Generator } from './random.js';
 import { requireSynchronous } from './scope.js';
 import { Tensor } from './tensor.js';
 
+/** Dtype and device of a new tensor. */
 export interface CreationOptions {
   /** Default: float32. */
   readonly dtype?: DType;
@@ -43,10 +44,12 @@ export function full(shape: readonly number[], value: number, options: CreationO
   return new Tensor(native.full(integersOf(shape, 'shape', 'full'), value, ...at(options, 'full')));
 }
 
+/** A tensor of `shape` filled with 0. Throws TensorError for a size that is no integer from 0. */
 export function zeros(shape: readonly number[], options: CreationOptions = {}): Tensor {
   return full(shape, 0, options);
 }
 
+/** A tensor of `shape` filled with 1. Throws TensorError for a size that is no integer from 0. */
 export function ones(shape: readonly number[], options: CreationOptions = {}): Tensor {
   return full(shape, 1, options);
 }

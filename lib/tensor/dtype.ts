@@ -11,6 +11,7 @@ const DTYPE_CODES = {
   bfloat16: 15,
 } as const;
 
+/** Element types of tensors, by PyTorch's names. */
 export type DType = keyof typeof DTYPE_CODES;
 
 const DTYPE_NAMES = new Map<number, DType>(Object.entries(DTYPE_CODES).map(([name, code]) => [code, name as DType]));

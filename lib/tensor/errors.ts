@@ -1,3 +1,5 @@
+import { LayerwiseError } from '../errors.js';
+
 /**
  * What went wrong with a tensor:
  * - INVALID_ARGUMENT: an argument is of the wrong kind or out of range;
@@ -15,6 +17,7 @@ export type TensorErrorCode =
   | 'DEVICE_UNAVAILABLE'
   | 'ADDON_UNAVAILABLE';
 
+/** A tensor that a failed operator was given, in words: it holds no memory. */
 export interface TensorDescription {
   readonly shape: readonly number[];
   readonly dtype: string;
@@ -22,7 +25,7 @@ export interface TensorDescription {
 }
 
 /** A failure in the tensor library, with the operator and the tensors it was given. */
-export class TensorError extends Error {
+export class TensorError extends LayerwiseError {
   override readonly name = 'TensorError';
   readonly code: TensorErrorCode;
   readonly operator: string;

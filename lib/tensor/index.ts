@@ -7,7 +7,7 @@ export { type TensorDescription, TensorError, type TensorErrorCode } from './err
 export { cat, stack } from './generated/operators.js';
 export { type MessageHandler, onLibTorchMessage } from './messages.js';
 export { autocast, clearGradients, enableGrad, inferenceMode, isGradEnabled, noGrad } from './modes.js';
-export type { BuildInfo, MemoryStats } from './native.js';
+export type { BuildInfo, CudaMemoryStats, MemoryStats } from './native.js';
 export { type SgdStep, sgdStep, unscaleGradients } from './optimizers.js';
 export { Generator, manualSeed } from './random.js';
 export {

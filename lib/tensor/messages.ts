@@ -1,5 +1,6 @@
 // What LibTorch itself has to say: its warnings, and what it logs. This module does not load it.
 
+/** Takes the text of one of LibTorch's messages. */
 export type MessageHandler = (text: string) => void;
 
 const warn: MessageHandler = (text) => process.emitWarning(text, 'LibTorchWarning');

@@ -8,6 +8,7 @@ import { TensorError, type TensorErrorCode } from './errors.js';
 import type { NativeOperators } from './generated/operators.js';
 import { passLibTorchMessage, passLibTorchMessageAtExit } from './messages.js';
 
+/** What the addon was built with and what this machine offers it: releases, CUDA, instruction set, threads. */
 export interface BuildInfo {
   /** The LibTorch release that the addon was compiled against. */
   readonly libtorchBuilt: string;
@@ -25,6 +26,10 @@ export interface BuildInfo {
   readonly mostThreads: number;
 }
 
+/**
+ * Tensors and generators that JavaScript holds in this environment (main thread or worker), and the bytes of their
+ * storages.
+ */
 export interface MemoryStats {
   /** Tensors that JavaScript holds. */
   readonly liveTensors: number;
@@ -35,6 +40,14 @@ export interface MemoryStats {
   readonly cudaBytes: number;
   /** Bytes of the storages that only garbage collection or `dispose` will free, as V8 has been told. */
   readonly externalBytes: number;
+}
+
+/** Bytes of a GPU: what tensors have, and what LibTorch's caching allocator has taken for them; now and at the most. */
+export interface CudaMemoryStats {
+  readonly allocatedBytes: number;
+  readonly peakAllocatedBytes: number;
+  readonly reservedBytes: number;
+  readonly peakReservedBytes: number;
 }
 
 /** How OpenMP's threads wait for work. */
@@ -113,11 +126,7 @@ export interface NativeAddon extends NativeOperators {
   memoryStats(): MemoryStats;
   measurePeak(body: () => void): number;
   rehearse(body: () => void): { peakBytes: number; multiplyAdds: number };
-  cudaMemoryStats(
-    device: number,
-  ):
-    | { allocatedBytes: number; peakAllocatedBytes: number; reservedBytes: number; peakReservedBytes: number }
-    | undefined;
+  cudaMemoryStats(device: number): CudaMemoryStats | undefined;
   watch(self: number): void;
   unwatch(self: number): void;
   releaseFreedMemory(): void;
@@ -193,4 +202,18 @@ function loadAddon(): NativeAddon {
   }
 }
 
-export const native: NativeAddon = loadAddon();
+/**
+ * The addon. It is loaded when something of it is first used: whoever only wants names and schemas, as a command's `--help`
+ * does, needs no LibTorch. From then on all of it are properties of this object itself, as quick to find as the addon's.
+ */
+export const native: NativeAddon = Object.create(
+  new Proxy(Object.prototype, {
+    get(target, name, receiver) {
+      if (typeof name === 'symbol' || name in target) return Reflect.get(target, name, receiver);
+      const addon = loadAddon();
+      Object.setPrototypeOf(native, Object.prototype);
+      Object.assign(native, addon);
+      return addon[name as keyof NativeAddon];
+    },
+  }),
+);

@@ -1,5 +1,5 @@
 import { type Device, deviceCode } from './device.js';
-import { type BuildInfo, type MemoryStats, native } from './native.js';
+import { type BuildInfo, type CudaMemoryStats, type MemoryStats, native } from './native.js';
 import { requireSynchronous } from './scope.js';
 
 /** What the addon was built with and what this machine offers it. */
@@ -26,7 +26,7 @@ export const releaseFreedMemory = (): void => native.releaseFreedMemory();
 export const memoryStats = (): MemoryStats => native.memoryStats();
 
 /** The CUDA caching allocator's figures, or undefined where LibTorch does not tell them. */
-export const cudaMemoryStats = (device: Device): ReturnType<typeof native.cudaMemoryStats> =>
+export const cudaMemoryStats = (device: Device): CudaMemoryStats | undefined =>
   native.cudaMemoryStats(deviceCode(device));
 
 /** Runs `body`; returns its result and the most host bytes allocated at one time above those at the start. */

@@ -1,7 +1,8 @@
+import { LayerwiseError } from '../errors.js';
 import { gibibytes } from '../format.js';
 
 /** The loss became infinite or NaN. The last checkpoint is from before. */
-export class NonFiniteLossError extends Error {
+export class NonFiniteLossError extends LayerwiseError {
   override readonly name = 'NonFiniteLossError';
   readonly code = 'LOSS_NOT_FINITE';
 
@@ -28,7 +29,7 @@ export class NonFiniteLossError extends Error {
 }
 
 /** A batch does not fit into the device's memory. The last checkpoint is from before. */
-export class OutOfMemoryError extends Error {
+export class OutOfMemoryError extends LayerwiseError {
   override readonly name = 'OutOfMemoryError';
   readonly code = 'OUT_OF_MEMORY';
 
@@ -67,7 +68,7 @@ export class OutOfMemoryError extends Error {
 }
 
 /** Training was stopped by its AbortSignal. The message says what there is to go on from. */
-export class TrainingInterrupted extends Error {
+export class TrainingInterrupted extends LayerwiseError {
   override readonly name = 'TrainingInterrupted';
   readonly code = 'INTERRUPTED';
 

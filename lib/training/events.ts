@@ -6,6 +6,7 @@ import type { RunPlan } from './plan.js';
 export type TestedEpoch = EpochRecord &
   Readonly<Record<'trainLoss' | 'trainTop1' | 'testLoss' | 'testTop1' | 'testTop5' | 'imagesPerSecond', number>>;
 
+/** How far a run is, after each training step. Layers and epochs count from 0, `top1` is a percentage. */
 export interface StepProgress {
   readonly layer: number;
   readonly epoch: number;

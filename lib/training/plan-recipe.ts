@@ -27,6 +27,10 @@ export interface PlanRecipeOptions
   readonly onRefused?: (plan: RunPlan) => void;
 }
 
+/**
+ * What `planRecipe` found: the recipe with the counts of its images, the device and precision that `auto` comes to, and
+ * what the run will take.
+ */
 export interface PlannedRecipe {
   readonly recipe: Recipe;
   readonly device: Device;

@@ -51,6 +51,10 @@ export interface LayerPlan {
   readonly checkpoint: { readonly finished: number; readonly training: number };
 }
 
+/**
+ * What a run takes, known before it is trained, by layer and in all: weights, multiply-adds, steps, and bytes of memory and
+ * disk.
+ */
 export interface RunPlan {
   readonly layers: readonly LayerPlan[];
   /** Of all blocks and heads. */

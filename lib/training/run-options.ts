@@ -6,6 +6,7 @@ import type { Recipe } from '../recipe/index.js';
 import type { TrainingEvent } from './events.js';
 import type { StartFrom } from './start-from.js';
 
+/** What `train` and `resume` share: how a run is watched, stopped, checkpointed, and what room it may take. */
 export interface RunOptions {
   /**
    * Stops the run after the step in progress, with a checkpoint; between steps, as while features are made, as soon as it can
@@ -35,6 +36,7 @@ export interface RunOptions {
   readonly checkpointSeconds?: number;
 }
 
+/** Options of `train`. */
 export interface TrainOptions extends RunOptions {
   readonly recipe: Recipe;
   /** The run directory to make: new or empty. Default: a new one under runs/, named after the recipe and the time. */
@@ -43,6 +45,7 @@ export interface TrainOptions extends RunOptions {
   readonly startFrom?: StartFrom;
 }
 
+/** Options of `resume`. */
 export interface ResumeOptions extends RunOptions {
   /** Where the data of the run lies now, if it has moved; it is recorded. */
   readonly dataDir?: string;

@@ -5,8 +5,9 @@ import type { Network, Stage } from '../models/index.js';
 import { loadInto, type Module } from '../nn/index.js';
 import { type Recipe, RecipeError } from '../recipe/index.js';
 import type { EpochRecord } from '../run/index.js';
-import { type CheckpointStore, describeClasses, type RunDirectory, RunDirectoryError } from '../run/index.js';
+import { type CheckpointStore, describeClasses, RunDirectory, RunDirectoryError } from '../run/index.js';
 
+/** The layers of a finished run that a new one begins with, instead of training them. */
 export interface StartFrom {
   /** A finished run, trained layer by layer on the same classes. */
   readonly runDirectory: string;
@@ -71,7 +72,7 @@ export async function takeLayers(
     copy(`the head of layer ${layer + 1}`, source.network.heads[layer]!, network.heads[layer]!);
   }
 
-  const { epochs, result } = await source.directory.readRecord();
+  const { epochs, result } = await RunDirectory.open(source.runDirectory).readRecord();
   const finished = isLast(taken - 1) ? taken - 1 : taken;
   return {
     from: { runDirectory: resolve(runDirectory), layers: taken, head },

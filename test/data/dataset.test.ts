@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { loadDataset, take } from '../../lib/data/dataset.js';
+import { type DatasetName, loadDataset, take } from '../../lib/data/dataset.js';
 import { generateShapes } from '../../lib/data/shapes.js';
 
 describe('loadDataset', () => {
@@ -19,7 +19,7 @@ describe('loadDataset', () => {
     ['cifar10', { code: 'DATA_ARGUMENT', message: expect.stringContaining('--data-dir') }],
     ['folder', { code: 'DATA_ARGUMENT', message: expect.stringContaining('--data-dir') }],
   ])('refuses %s in words', async (name, expected) => {
-    await expect(loadDataset({ name })).rejects.toMatchObject(expected);
+    await expect(loadDataset({ name: name as DatasetName })).rejects.toMatchObject(expected);
   });
 
   it('refuses limits below 1, other image sizes and an aborted signal', async () => {
