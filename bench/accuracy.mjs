@@ -13,6 +13,30 @@ import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
+/** @import { FrozenBlocks } from '../dist/nn/index.js' */
+/** @import { Recipe, TrainOptions } from '../dist/training/index.js' */
+
+/**
+ * What decides a run.
+ *
+ * @typedef {object} Request
+ * @property {boolean} [python] by the reference, which has new views in every epoch and no milestones
+ * @property {Switch[]} [without]
+ * @property {number} seed
+ * @property {number | null} [views]
+ * @property {number} epochs of each layer
+ * @property {number[]} [milestones]
+ * @property {number} [rate] the preset's by default
+ * @property {number} width
+ * @property {Recipe['precision']} precision
+ * @property {number} [threads]
+ * @property {TrainOptions['cache']} [cache]
+ *
+ * @typedef {keyof typeof SWITCHES} Switch
+ * @typedef {{ testTop1: number, ensembleTop1: number, seconds?: number }} LayerFigures per cent; the reference tells no seconds
+ * @typedef {{ name: string, request: Request }} Named
+ */
+
 const { values: flags } = parseArgs({
   options: {
     'data-dir': { type: 'string' },
@@ -32,7 +56,9 @@ const { values: flags } = parseArgs({
 
 const TRAIN_IMAGES = 5000;
 const TEST_IMAGES = 2000;
+/** @param {string} text */
 const listOf = (text) => text.split(',').filter((one) => one !== '');
+/** @param {readonly number[]} values */
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** What can be switched off, by putting the definitions in the place of what is fast. */
@@ -41,7 +67,7 @@ const SWITCHES = {
   async unfolded() {
     const { FrozenBlocks } = await import('../dist/nn/index.js');
     const { noGrad } = await import('../dist/tensor/index.js');
-    FrozenBlocks.prototype.forward = function (input, count = this.blocks.length) {
+    FrozenBlocks.prototype.forward = function (input, count) {
       return noGrad(() => this.blocks.slice(0, count).reduce((x, block) => block.forward(x), input));
     };
   },
@@ -56,14 +82,20 @@ const SWITCHES = {
   async 'float-features'() {
     const { FrozenBlocks } = await import('../dist/nn/index.js');
     const { forward } = FrozenBlocks.prototype;
+    /** @type {WeakMap<FrozenBlocks, FrozenBlocks>} */
     const whole = new WeakMap();
     FrozenBlocks.prototype.forward = function (input, count) {
-      if (!whole.has(this)) whole.set(this, new FrozenBlocks(this.blocks, 'float32'));
-      return forward.call(whole.get(this), input.to({ dtype: 'float32' }), count);
+      const inFloats = whole.get(this) ?? new FrozenBlocks(this.blocks, 'float32');
+      whole.set(this, inFloats);
+      return forward.call(inFloats, input.to({ dtype: 'float32' }), count);
     };
   },
 };
 
+/**
+ * Trains, and prints the layers' figures: what a process of its own does.
+ * @param {Request & { dataDir: string, out: string }} request
+ */
 async function runOne({
   without = [],
   seed,
@@ -98,15 +130,20 @@ if (flags.one !== undefined) {
   await runOne(JSON.parse(flags.one));
   process.exit(0);
 }
-if (flags['data-dir'] === undefined) {
+const dataDir = dataDirectory();
+
+function dataDirectory() {
+  if (flags['data-dir'] !== undefined) return flags['data-dir'];
   console.error('bench: --data-dir: expected the directory of CIFAR-10, got nothing');
   process.exit(2);
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'layerwise-accuracy-'));
+/** @type {(Named & { layers: LayerFigures[] })[]} */
 const results = flags.json !== undefined && existsSync(flags.json) ? JSON.parse(readFileSync(flags.json, 'utf8')) : [];
+/** @param {Named} result */
 const keyOf = ({ name, request }) => JSON.stringify([name, request]);
 
+/** @param {Named & { layers: LayerFigures[] }} result */
 function record(result) {
   results.push(result);
   if (flags.json === undefined) return;
@@ -116,14 +153,18 @@ function record(result) {
 
 const run = promisify(execFile);
 
-/** One run in a process of its own; its layers' accuracies. */
+/**
+ * One run in a process of its own; its layers' figures.
+ * @param {string} name
+ * @param {Request} request
+ */
 async function measure(name, request) {
   const known = results.find((result) => keyOf(result) === keyOf({ name, request }));
   if (known !== undefined) return known.layers;
   const { python, ...own } = request;
   const whole = {
     ...own,
-    dataDir: flags['data-dir'],
+    dataDir,
     out: join(folder, keyOf({ name, request }).replaceAll(/\W+/g, '-')),
   };
   const { stdout } = python
@@ -132,27 +173,60 @@ async function measure(name, request) {
         JSON.stringify({ ...whole, train: TRAIN_IMAGES, test: TEST_IMAGES }),
       ])
     : await run(process.execPath, [import.meta.filename, '--one', JSON.stringify(whole)]);
-  const { layers } = JSON.parse(stdout.trim().split('\n').at(-1));
+  /** @type {{ layers: LayerFigures[] }} */
+  const { layers } = JSON.parse(lastOf(stdout.trim().split('\n')));
   rmSync(whole.out, { recursive: true, force: true });
   record({ name, request, layers });
   const shown = layers.map(({ testTop1 }) => testTop1.toFixed(2).padStart(6)).join(' ');
-  const paces = python ? '' : `  seconds ${layers.map(({ seconds }) => seconds.toFixed(0).padStart(4)).join(' ')}`;
-  console.log(`${name.padEnd(44)} top-1 ${shown}  ensemble ${layers.at(-1).ensembleTop1.toFixed(2)}${paces}`);
+  const seconds = layers.flatMap((layer) => layer.seconds ?? []);
+  const paces = python ? '' : `  seconds ${seconds.map((value) => value.toFixed(0).padStart(4)).join(' ')}`;
+  console.log(`${name.padEnd(44)} top-1 ${shown}  ensemble ${lastOf(layers).ensembleTop1.toFixed(2)}${paces}`);
   return layers;
 }
 
-/** The paper's milestones are at 0.3, 0.6 and 0.9 of the epochs. */
+/**
+ * @template T
+ * @param {readonly T[]} values at least one
+ */
+const lastOf = (values) => values[values.length - 1];
+
+/**
+ * The paper's milestones are at 0.3, 0.6 and 0.9 of the epochs.
+ * @param {number} epochs
+ */
 const milestonesOf = (epochs) => [...new Set([0.3, 0.6, 0.9].map((part) => Math.max(1, Math.round(part * epochs))))];
 const KEPT = { cache: { host: 12 * 2 ** 30 } };
 
+/**
+ * The sides of the case `precision`: here, here with a fast path switched off, and the reference.
+ * @type {Record<string, Pick<Request, 'python' | 'precision' | 'without'>>}
+ */
+const SIDES = {
+  bf16: { precision: 'bf16', without: [] },
+  'bf16-unfolded': { precision: 'bf16', without: ['unfolded'] },
+  'bf16-apart': { precision: 'bf16', without: ['apart'] },
+  'bf16-float-features': { precision: 'bf16', without: ['float-features'] },
+  fp32: { precision: 'fp32', without: [] },
+  'fp32-unfolded': { precision: 'fp32', without: ['unfolded'] },
+  'fp32-apart': { precision: 'fp32', without: ['apart'] },
+  'pytorch-bf16': { precision: 'bf16', python: true },
+  'pytorch-fp32': { precision: 'fp32', python: true },
+};
+
+/** @type {Record<string, () => Promise<void>>} */
 const CASES = {
   async paths() {
     const epochs = Number(flags.epochs);
     const width = Number(flags.width ?? 32);
+    /** @type {Record<'plain' | 'fast', Pick<Request, 'without' | 'precision' | 'cache'>>} */
     const sides = {
       plain: { without: ['apart', 'unfolded'], precision: 'fp32', cache: 'none' },
       fast: { precision: 'auto', ...KEPT },
     };
+    /**
+     * Of each seed, top-1 by layer.
+     * @type {Record<string, number[][]>}
+     */
     const runs = { plain: [], fast: [] };
     for (const seed of listOf(flags.seeds).map(Number)) {
       for (const [side, options] of Object.entries(sides)) {
@@ -195,16 +269,14 @@ const CASES = {
     const wanted = listOf(flags.rates).flatMap((rate) =>
       seeds.flatMap((seed) => listOf(flags.sides).map((side) => ({ rate: Number(rate), seed, side }))),
     );
+    /** @type {Map<string, LayerFigures[][]>} */
     const done = new Map();
     const take = async () => {
       for (let next = wanted.shift(); next !== undefined; next = wanted.shift()) {
         const { rate, seed, side } = next;
-        const [precision, ...switched] = side.replace('pytorch-', '').split('-');
-        const without = switched.length === 0 ? [] : [switched.join('-')];
+        const { precision, python, without } = SIDES[side];
         const request = { precision, rate, seed, epochs, width, threads: 1 };
-        const own = side.startsWith('pytorch-')
-          ? { python: true }
-          : { without, views: null, milestones: [epochs], ...KEPT };
+        const own = python ? { python } : { without, views: null, milestones: [epochs], ...KEPT };
         const layers = await measure(`${side}, rate ${rate}, seed ${seed}`, { ...request, ...own });
         const key = `${side}, rate ${rate}`;
         done.set(key, [...(done.get(key) ?? []), layers]);
@@ -212,10 +284,11 @@ const CASES = {
     };
     await Promise.all(Array.from({ length: availableParallelism() }, take));
     for (const [key, runs] of done) {
+      const last = runs.map(lastOf);
       const figures = [
-        ['last layer', runs.map((layers) => layers.at(-1).testTop1)],
-        ['ensemble', runs.map((layers) => layers.at(-1).ensembleTop1)],
-      ].map(([name, values]) => {
+        { name: 'last layer', values: last.map(({ testTop1 }) => testTop1) },
+        { name: 'ensemble', values: last.map(({ ensembleTop1 }) => ensembleTop1) },
+      ].map(({ name, values }) => {
         const middle = mean(values);
         const deviation = Math.sqrt(
           mean(values.map((value) => (value - middle) ** 2)) * (values.length / (values.length - 1)),
@@ -227,12 +300,23 @@ const CASES = {
   },
 };
 
+requireKnown('--cases', listOf(flags.cases), CASES);
+requireKnown('--sides', listOf(flags.sides), SIDES);
+/** The runs, each until it has been measured. */
+const folder = mkdtempSync(join(tmpdir(), 'layerwise-accuracy-'));
 console.log(`${cpus()[0].model}, Node ${process.version}; ${new Date().toISOString().slice(0, 10)}`);
-for (const name of listOf(flags.cases)) {
-  if (!Object.hasOwn(CASES, name)) {
-    console.error(`bench: --cases: expected some of ${Object.keys(CASES).join(', ')}, got ${name}`);
-    process.exit(2);
-  }
-}
 for (const name of listOf(flags.cases)) await CASES[name]();
 rmSync(folder, { recursive: true });
+
+/**
+ * Ends the program where a name is not one of the known.
+ * @param {string} flag
+ * @param {string[]} names
+ * @param {object} known
+ */
+function requireKnown(flag, names, known) {
+  const unknown = names.find((name) => !Object.hasOwn(known, name));
+  if (unknown === undefined) return;
+  console.error(`bench: ${flag}: expected some of ${Object.keys(known).join(', ')}, got ${unknown}`);
+  process.exit(2);
+}

@@ -5,9 +5,25 @@ import { once } from 'node:events';
 import { Reference } from './python.mjs';
 import { pairedRatio, summarize } from './statistics.mjs';
 
+/** @import { RateRequest } from './ours.mjs' */
+/** @import { Bar, Range, Summary } from './statistics.mjs' */
+
+/**
+ * A process that trains on request, and its images a second.
+ * @typedef {{ rate(request: RateRequest): Promise<number>, stop(): void }} Trainer
+ */
+/**
+ * @template T
+ * @typedef {Record<string, Record<string, T>>} BySituation of each situation and side
+ */
+
 const SECONDS = 3;
 
-/** Another program's work: a loop, and one that computes in memory of its own, with low priority. */
+/**
+ * Another program's work: a loop, and one that computes in memory of its own, with low priority.
+ * @typedef {{ command: string, args: string[] }} Disturber
+ * @type {Record<string, Disturber>}
+ */
 const DISTURBERS = {
   'beside a busy loop': { command: process.execPath, args: ['-e', 'for (;;);'] },
   'beside a niced program that computes': {
@@ -25,6 +41,11 @@ const DISTURBERS = {
 /** libgomp's own number of looks for work before a thread sleeps. */
 const DEFAULT_SPIN = { GOMP_SPINCOUNT: '300000' };
 
+/**
+ * @param {number} threads
+ * @param {Record<string, string>} [env]
+ * @returns {Promise<Trainer>}
+ */
 async function startOurs(threads, env = {}) {
   const child = fork(new URL('./rate.mjs', import.meta.url), [String(threads)], { env: { ...process.env, ...env } });
   await once(child, 'message');
@@ -37,11 +58,22 @@ async function startOurs(threads, env = {}) {
   };
 }
 
+/**
+ * @param {string} python
+ * @param {number} threads
+ * @returns {Promise<Trainer>}
+ */
 async function startReference(python, threads) {
   const { reference } = await Reference.start(python, threads);
   return { rate: (request) => reference.measure({ measure: 'rate', ...request }), stop: () => reference.stop() };
 }
 
+/**
+ * Does `work` while another program runs.
+ * @template T
+ * @param {Disturber} disturber
+ * @param {() => Promise<T>} work
+ */
 async function beside({ command, args }, work) {
   const other = spawn(command, args, { stdio: 'ignore' });
   try {
@@ -52,13 +84,25 @@ async function beside({ command, args }, work) {
   }
 }
 
-/** Returns for each situation and side the images a second of each round. */
+/**
+ * @typedef {object} LoadOptions
+ * @property {string} python
+ * @property {number} threads of each side
+ * @property {number} rounds
+ */
+
+/**
+ * Returns for each situation and side the images a second of each round.
+ * @param {LoadOptions & { request: RateRequest }} options
+ */
 async function measureLoad({ python, threads, rounds, request }) {
+  /** @type {Record<string, Trainer[]>} */
   const sides = {
     ours: await Promise.all([startOurs(threads), startOurs(threads)]),
     'ours, spinning': await Promise.all([startOurs(threads, DEFAULT_SPIN)]),
     PyTorch: await Promise.all([startReference(python, threads), startReference(python, threads)]),
   };
+  /** @type {Record<string, (trainers: Trainer[]) => Promise<number | null>>} */
   const situations = {
     alone: ([first]) => first.rate(request),
     ...Object.fromEntries(
@@ -70,6 +114,7 @@ async function measureLoad({ python, threads, rounds, request }) {
     'two at once, the slower': async (both) =>
       both.length < 2 ? null : Math.min(...(await Promise.all(both.map((one) => one.rate(request))))),
   };
+  /** @type {BySituation<number[]>} */
   const rates = {};
   for (const side of Object.values(sides).flat()) await side.rate({ ...request, seconds: 0 });
   for (let round = 0; round < rounds; round++) {
@@ -87,13 +132,34 @@ async function measureLoad({ python, threads, rounds, request }) {
   return rates;
 }
 
+/**
+ * @param {Range} range
+ * @param {number} digits
+ */
 const shown = ({ median, low, high }, digits) =>
   `${median.toFixed(digits)} [${low.toFixed(digits)}, ${high.toFixed(digits)}]`;
 
-/** Prints the table; tells `bar` of each value that is to be reached. */
+/**
+ * Prints the table; tells `bar` of each value that is to be reached, and adds to `results`.
+ * @param {LoadOptions & {
+ *   request: Pick<RateRequest, 'precision' | 'device'>,
+ *   results: object[],
+ *   bar: (name: string, measured: Range, wanted: Bar) => void,
+ * }} options
+ */
 export async function benchLoad({ bar, results, ...options }) {
-  const request = { network: 'vgg11', size: 32, width: 16, batch: 128, layers: 8, seconds: SECONDS };
-  const rates = await measureLoad({ ...options, request: { ...request, ...options.request } });
+  /** @type {RateRequest} */
+  const request = {
+    network: 'vgg11',
+    size: 32,
+    width: 16,
+    batch: 128,
+    layers: 8,
+    seconds: SECONDS,
+    ...options.request,
+  };
+  const rates = await measureLoad({ ...options, request });
+  /** @type {BySituation<Summary>} */
   const kept = {};
   for (const [situation, sides] of Object.entries(rates)) {
     for (const [side, values] of Object.entries(sides)) {

@@ -3,4 +3,5 @@ import { setThreads } from '../dist/tensor/index.js';
 import { measures } from './ours.mjs';
 
 setThreads(Number(process.argv[3]));
-process.send(await measures.memory(JSON.parse(process.argv[2])), () => process.exit(0));
+const bytes = await measures.memory(JSON.parse(process.argv[2]));
+process.send?.(bytes, () => process.exit(0));

@@ -3,12 +3,30 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
+/** @import { DispatchRequest, EpochRequest, LayerRequest, RateRequest } from './ours.mjs' */
+
+/**
+ * What reference/serve.py measures, by name, with what it reads of a request.
+ * @typedef {{ variant: Variant }} OfVariant
+ * @typedef {'published' | 'tuned'} Variant the reference as it is published, or with what makes PyTorch fast
+ * @typedef {DispatchRequest & { measure: 'dispatch' }
+ *   | RateRequest & { measure: 'rate' }
+ *   | LayerRequest & OfVariant & { measure: 'step' }
+ *   | EpochRequest & OfVariant & { measure: 'epoch' }
+ *   | LayerRequest & { measure: 'operations' }
+ *   | LayerRequest & { measure: 'memory', end_to_end: boolean }} ReferenceRequest
+ */
+
 const SERVER = fileURLToPath(new URL('./reference/serve.py', import.meta.url));
 
 export class Reference {
   #process;
   #lines;
 
+  /**
+   * @param {string} python
+   * @param {number} threads
+   */
   constructor(python, threads) {
     this.#process = spawn(python, [SERVER, String(threads)], {
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -17,9 +35,15 @@ export class Reference {
     this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
   }
 
-  /** Starts the process; resolves to its versions. Rejects where there is no Python with PyTorch. */
+  /**
+   * Starts the process; resolves to its versions. Rejects where there is no Python with PyTorch.
+   * @param {string} python
+   * @param {number} threads
+   * @returns {Promise<{ reference: Reference, versions: { torch: string, python: string } }>}
+   */
   static async start(python, threads) {
     const reference = new Reference(python, threads);
+    /** @type {Promise<never>} */
     const failed = new Promise((_, reject) => {
       reference.#process.on('error', (error) => reject(new Error(`${python}: ${error.message}`)));
     });
@@ -34,11 +58,17 @@ export class Reference {
     return JSON.parse(value);
   }
 
+  /**
+   * One measurement. Throws where the reference fails.
+   * @param {ReferenceRequest} request
+   * @returns {Promise<number>}
+   */
   async measure(request) {
     this.#process.stdin.write(`${JSON.stringify(request)}\n`);
-    const { value, error } = await this.#answer();
-    if (error !== undefined) throw new Error(`reference: ${error}`);
-    return value;
+    /** @type {{ value: number, error?: undefined } | { error: string }} */
+    const answer = await this.#answer();
+    if (answer.error !== undefined) throw new Error(`reference: ${answer.error}`);
+    return answer.value;
   }
 
   stop() {

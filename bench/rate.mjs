@@ -2,6 +2,8 @@
 import { setThreads } from '../dist/tensor/index.js';
 import { measures } from './ours.mjs';
 
+/** @import { RateRequest } from './ours.mjs' */
+
 setThreads(Number(process.argv[2]));
-process.on('message', async (request) => process.send(await measures.rate(request)));
-process.send('ready');
+process.on('message', async (/** @type {RateRequest} */ request) => process.send?.(await measures.rate(request)));
+process.send?.('ready');

@@ -16,6 +16,10 @@ import { measures } from './ours.mjs';
 import { Reference } from './python.mjs';
 import { pairedRatio, summarize, verdictOf } from './statistics.mjs';
 
+/** @import { Device } from '../dist/tensor/index.js' */
+/** @import { DispatchRequest, EpochRequest, LayerRequest } from './ours.mjs' */
+/** @import { Bar, Range } from './statistics.mjs' */
+
 const CASES = ['dispatch', 'load', 'step', 'epoch', 'memory', 'share'];
 
 const { values: flags } = parseArgs({
@@ -37,11 +41,18 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 const rounds = Number(flags.rounds);
-const { device } = flags;
+if (flags.device !== 'cpu' && flags.device !== 'cuda') {
+  console.error(`bench: --device: expected cpu or cuda, got ${flags.device}`);
+  process.exit(2);
+}
+/**
+ * PyTorch waits for its first GPU, and counts the memory of that one.
+ * @type {Device}
+ */
+const device = flags.device === 'cuda' ? 'cuda:0' : 'cpu';
 if (flags.threads !== undefined) setThreads(Number(flags.threads));
 const threads = getThreads();
-const precision = resolvePrecision('auto', device === 'cuda' ? 'cuda:0' : device);
-const at = device === 'cuda' ? 'cuda:0' : device;
+const precision = resolvePrecision('auto', device);
 
 const onCpu = device === 'cpu';
 /**
@@ -49,6 +60,11 @@ const onCpu = device === 'cpu';
  * with for one to test with, as in CIFAR-10, and on a GPU as many as CIFAR-10.
  */
 const CIFAR10 = { batch: 128, epoch: onCpu ? { train: 1280, test: 256 } : { train: 50_000, test: 10_000 } };
+/**
+ * @typedef {Pick<LayerRequest, 'network' | 'size' | 'batch'>
+ *   & { layers: number, epoch: Pick<EpochRequest, 'train' | 'test'> }} Case
+ * @type {Record<string, Case>}
+ */
 const NETWORKS = {
   'simcnn-k3@32': { network: 'simcnn-k3', size: 32, ...CIFAR10, layers: 4 },
   'vgg11@32': { network: 'vgg11', size: 32, ...CIFAR10, layers: 8 },
@@ -58,7 +74,7 @@ const NETWORKS = {
   },
 };
 const networks = flags.networks.split(',');
-const unknownNetwork = networks.find((name) => NETWORKS[name] === undefined);
+const unknownNetwork = networks.find((name) => !Object.hasOwn(NETWORKS, name));
 if (unknownNetwork !== undefined) {
   console.error(`bench: --networks: expected some of ${Object.keys(NETWORKS).join(', ')}, got ${unknownNetwork}`);
   process.exit(2);
@@ -75,26 +91,46 @@ console.log(
     `Node ${process.version}; PyTorch ${versions.torch}, Python ${versions.python}; ${new Date().toISOString().slice(0, 10)}`,
 );
 
+/**
+ * What --json keeps.
+ * @type {object[]}
+ */
 const results = [];
+/** @type {(Range & Bar & { name: string, verdict: string })[]} */
+const bars = [];
 /**
  * What is to be reached, on two cores of a CPU or on one GPU: at most, or at least, so much. A value that was measured in
  * rounds comes as its summary: its median decides, where the middle half of the rounds lies on the same side.
+ * @param {string} name
+ * @param {number | Range} measured
+ * @param {Bar} wanted
  */
-const bars = [];
-const bar = (name, measured, { most, least }) => {
+const bar = (name, measured, wanted) => {
   const value = typeof measured === 'number' ? { median: measured, low: measured, high: measured } : measured;
-  bars.push({ name, ...value, most, least, verdict: verdictOf(value, { most, least }) });
+  bars.push({ name, ...value, ...wanted, verdict: verdictOf(value, wanted) });
 };
 const EPOCH_BARS = onCpu ? { published: 0.4, tuned: 0.95 } : { published: 0.33, tuned: 0.8 };
+/** @param {number} value */
 const digits = (value) => (value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(2) : value.toFixed(4));
+/**
+ * @param {Range} range
+ * @param {string} unit
+ */
 const shown = ({ median, low, high }, unit) => `${digits(median)} ${unit} [${digits(low)}, ${digits(high)}]`;
 
-/** Measures each side `count` times, in turn; of each round the median of so many slices. Prints a line for each reference. */
+/**
+ * Measures each side `count` times, in turn; of each round the median of so many slices. Prints a line for each reference.
+ * @param {string} name
+ * @param {string} unit
+ * @param {() => Promise<number>} ours
+ * @param {Record<string, () => Promise<number>>} references
+ * @param {{ count?: number, slices?: number }} [options]
+ */
 async function compare(name, unit, ours, references, { count = rounds, slices = 1 } = {}) {
   const sides = { ours, ...references };
-  const values = Object.fromEntries(Object.keys(sides).map((key) => [key, []]));
+  const values = emptyLists(Object.keys(sides));
   for (let round = 0; round < count; round++) {
-    const measured = Object.fromEntries(Object.keys(sides).map((key) => [key, []]));
+    const measured = emptyLists(Object.keys(sides));
     for (let slice = 0; slice < slices; slice++) {
       for (const [key, measure] of Object.entries(sides)) measured[key].push(await measure());
     }
@@ -112,71 +148,100 @@ async function compare(name, unit, ours, references, { count = rounds, slices = 
   return { own, values };
 }
 
+/**
+ * @param {string[]} keys
+ * @returns {Record<string, number[]>}
+ */
+const emptyLists = (keys) => Object.fromEntries(keys.map((key) => [key, []]));
+
 /** Slices of a few milliseconds each, in turn: whatever else the machine does falls on both sides. */
 const DISPATCH_ROUNDS = 20;
 const DISPATCH_SLICES = 9;
 
+/**
+ * What to dispatch, its name, how often in a slice, and how much of PyTorch's time at most.
+ * @type {[DispatchRequest['kind'], string, number, number | null][]}
+ */
+const DISPATCHES = [
+  ['add', 'dispatch: add', 2_000, 0.8],
+  ['add_', 'dispatch: add in place', 2_000, null],
+  ['backward', 'dispatch: forward, backward', 200, 0.7],
+];
+
 async function benchDispatch() {
-  for (const [kind, label, repetitions, most] of [
-    ['add', 'dispatch: add, ns', 2_000, 0.8],
-    ['add_', 'dispatch: add in place, ns', 2_000, null],
-    ['backward', 'dispatch: forward, backward, ns', 200, 0.7],
-  ]) {
-    const request = { kind, repetitions, device: at };
+  for (const [kind, label, repetitions, most] of DISPATCHES) {
+    const request = { kind, repetitions, device };
     const theirs = () => reference.measure({ measure: 'dispatch', ...request });
     for (let warm = 0; warm < 30; warm++) {
       measures.dispatch(request);
       await theirs();
     }
     const { values } = await compare(
-      label,
+      `${label}, ns`,
       'ns',
       async () => measures.dispatch(request),
       { PyTorch: theirs },
       { count: Math.max(DISPATCH_ROUNDS, rounds), slices: DISPATCH_SLICES },
     );
     if (most !== null && onCpu)
-      bar(`${label.slice(0, -4)}, of PyTorch's Python`, pairedRatio(values.ours, values.PyTorch), { most });
+      bar(`${label}, of PyTorch's Python`, pairedRatio(values.ours, values.PyTorch), { most });
   }
 }
 
+/** @type {number | null} */
 let measuredRate = null;
 
 /** Operations a second of a product of two large square matrices, the best of some, measured once. */
 function matrixRate() {
   if (measuredRate === null) {
-    measuredRate = measures.matrixRate({ size: onCpu ? 2048 : 8192, precision, device: at });
+    measuredRate = measures.matrixRate({ size: onCpu ? 2048 : 8192, precision, device });
     results.push({ name: `matrix rate, ${precision}, operations a second`, rate: measuredRate });
     console.log(`a product of two large matrices: ${digits(measuredRate / 1e12)} TFLOP/s, ${precision}`);
   }
   return measuredRate;
 }
 
-const references = ['published', 'tuned'];
+const references = /** @type {const} */ (['published', 'tuned']);
 
-/** Steps or epochs of each layer. The bars are for the epochs of all layers of SimCNN. */
+/**
+ * Steps or epochs of each layer. The bars are for the epochs of all layers of SimCNN.
+ * @param {'step' | 'epoch'} measure
+ */
 async function benchPerLayer(measure) {
   const rate = matrixRate();
+  /** @type {Record<string, object>} */
   const totals = {};
   for (const key of networks) {
     const { network, size, batch, epoch, layers } = NETWORKS[key];
-    const extra = measure === 'epoch' ? epoch : {};
     const steps = measure === 'epoch' ? epoch.train / batch : 1;
     let operationsOfAll = 0;
+    /** @type {Record<string, number>} */
     const sums = { ours: 0, ...Object.fromEntries(references.map((name) => [name, 0])) };
-    // Of each round, the time of all layers.
+    /**
+     * Of each round, the time of all layers.
+     * @type {Record<string, number[]>}
+     */
     const byRound = Object.fromEntries(Object.keys(sums).map((side) => [side, new Array(rounds).fill(0)]));
     const chosen = flags.layers?.split(',').map((layer) => Number(layer) - 1) ?? [...Array(layers).keys()];
     for (const layer of chosen) {
-      const request = { network, size, batch, layer, precision, device: at, cudaGraph: flags['cuda-graph'], ...extra };
+      const request = { network, size, batch, layer, precision, device, cudaGraph: flags['cuda-graph'] };
       const others = Object.fromEntries(
-        references.map((variant) => [variant, () => reference.measure({ measure, ...request, variant })]),
+        references.map((variant) => [
+          variant,
+          () =>
+            measure === 'epoch'
+              ? reference.measure({ measure, ...request, ...epoch, variant })
+              : reference.measure({ measure, ...request, variant }),
+        ]),
       );
       const name = `${measure}: ${key}, layer ${layer + 1}`;
+      /** @type {number[]} */
       const busy = [];
       const ours = async () => {
-        if (onCpu || measure !== 'epoch') return measures[measure](request);
-        const { value, percent } = await whileSampling(() => measures.epoch(request));
+        if (measure === 'step') return measures.step(request);
+        const once = () => measures.epoch({ ...request, ...epoch });
+        if (onCpu) return once();
+        const { value, percent } = await whileSampling(once);
         busy.push(percent);
         return value;
       };
@@ -210,7 +275,13 @@ async function benchPerLayer(measure) {
   results.push({ name: `${measure}: sums of medians`, totals });
 }
 
-/** How near the time is to that of as many operations in a large matrix product (a convolution can be faster still). */
+/**
+ * How near the time is to that of as many operations in a large matrix product (a convolution can be faster still).
+ * @param {string} name
+ * @param {number} operations
+ * @param {number} seconds that they took
+ * @param {number} rate of the matrix product, operations a second
+ */
 function printRate(name, operations, seconds, rate) {
   const share = operations / seconds / rate;
   results.push({ name: `${name}: operations`, operations, share });
@@ -220,24 +291,31 @@ function printRate(name, operations, seconds, rate) {
   );
 }
 
-/** In a process of its own, so that nothing of another measurement is counted. */
+/**
+ * Bytes of a training step, in a process of its own, so that nothing of another measurement is counted.
+ * @param {LayerRequest} request
+ * @returns {Promise<number>}
+ */
 function inProcess(request) {
   return new Promise((resolve, reject) => {
     const child = fork(new URL('./memory.mjs', import.meta.url), [JSON.stringify(request), String(threads)]);
-    child.on('message', resolve);
+    child.on('message', (bytes) => resolve(Number(bytes)));
     child.on('exit', (code) => reject(new Error(`the memory measurement ended with code ${code}`)));
   });
 }
 
 async function benchMemory() {
   const batch = 32;
-  const base = { network: 'vgg11', size: 224, batch, device: at, precision: 'fp32' };
+  /** @type {Omit<LayerRequest, 'layer'>} */
+  const base = { network: 'vgg11', size: 224, batch, device, precision: 'fp32' };
+  /** @param {LayerRequest & { end_to_end: boolean }} request */
   const inPython = async (request) => {
     const { reference: own } = await Reference.start(python, threads);
     const bytes = await own.measure({ measure: 'memory', ...request });
     own.stop();
     return bytes;
   };
+  /** @param {number} bytes */
   const megabytes = (bytes) => bytes / 1e6;
   const whole = {
     ours: await inProcess({ ...base, layer: 7, end_to_end: true }),
@@ -246,15 +324,18 @@ async function benchMemory() {
   console.log(
     `memory: vgg11@224, batch ${batch}, fp32, end to end: ${digits(megabytes(whole.ours))} MB, PyTorch ${digits(megabytes(whole.PyTorch))} MB`,
   );
+  const sides = /** @type {const} */ (['ours', 'PyTorch']);
+  /** @type {Record<typeof sides[number], number[]>} */
   const parts = { ours: [], PyTorch: [] };
   for (let layer = 0; layer < 8; layer++) {
     parts.ours.push(await inProcess({ ...base, layer }));
     parts.PyTorch.push(await inPython({ ...base, layer, end_to_end: false }));
+    /** @param {typeof sides[number]} side */
     const share = (side) =>
-      `${digits(megabytes(parts[side].at(-1)))} MB (${digits(parts[side].at(-1) / whole.PyTorch)} of PyTorch's end to end)`;
+      `${digits(megabytes(parts[side][layer]))} MB (${digits(parts[side][layer] / whole.PyTorch)} of PyTorch's end to end)`;
     console.log(`memory: layer ${layer + 1}: ${share('ours')}, PyTorch ${share('PyTorch')}`);
   }
-  for (const side of ['ours', 'PyTorch']) {
+  for (const side of sides) {
     const worst = Math.max(...parts[side]) / whole.PyTorch;
     const mean = parts[side].reduce((a, b) => a + b) / 8 / whole.PyTorch;
     console.log(`memory: ${side}: worst layer ${digits(worst)}, mean ${digits(mean)} of PyTorch's end-to-end step`);
@@ -273,22 +354,23 @@ async function benchShare() {
   await session.post('Profiler.enable');
   await session.post('Profiler.setSamplingInterval', { interval: 1000 });
   const { epoch, ...simcnn } = NETWORKS['simcnn-k3@32'];
-  const request = { ...simcnn, ...epoch, layer: 0, precision, device: at };
+  const request = { ...simcnn, ...epoch, layer: 0, precision, device };
   await measures.epoch(request);
   await session.post('Profiler.start');
   await measures.epoch(request);
   const { profile } = await session.post('Profiler.stop');
-  const own = new Map(profile.nodes.map((node) => [node.id, node.callFrame]));
+  const { nodes, samples = [], timeDeltas = [] } = profile;
+  const frames = new Map(nodes.map((node) => [node.id, node.callFrame]));
   let total = 0;
   let script = 0;
   let idle = 0;
-  profile.samples.forEach((id, i) => {
-    const microseconds = profile.timeDeltas[i];
-    const { functionName, url } = own.get(id);
+  samples.forEach((id, i) => {
+    const microseconds = timeDeltas[i];
+    const frame = frames.get(id);
     total += microseconds;
-    if (functionName === '(idle)') idle += microseconds;
+    if (frame?.functionName === '(idle)') idle += microseconds;
     // A native function has no url; the addon's calls are such.
-    else if (url !== '' || functionName === '(garbage collector)') script += microseconds;
+    else if (frame?.url || frame?.functionName === '(garbage collector)') script += microseconds;
   });
   const share = (100 * script) / total;
   results.push({ name: 'share of JavaScript in an epoch, %', share, idle: (100 * idle) / total });
@@ -297,8 +379,7 @@ async function benchShare() {
 }
 
 if (cases.includes('dispatch')) await benchDispatch();
-if (cases.includes('load'))
-  await benchLoad({ python, threads, rounds, bar, results, request: { precision, device: at } });
+if (cases.includes('load')) await benchLoad({ python, threads, rounds, bar, results, request: { precision, device } });
 if (cases.includes('share')) await benchShare();
 if (cases.includes('step')) await benchPerLayer('step');
 if (cases.includes('epoch')) await benchPerLayer('epoch');

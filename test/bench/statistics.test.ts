@@ -1,6 +1,5 @@
 // The benchmark's arithmetic; its measurements are read, not tested.
 import { expect, it } from 'vitest';
-// @ts-expect-error plain JavaScript without types
 import { pairedRatio, summarize, verdictOf } from '../../bench/statistics.mjs';
 
 it('gives the median and the middle half', () => {
