@@ -5,8 +5,25 @@
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+
+/**
+ * A case, by the place of its format in the list.
+ * @typedef {{ format: number, number: number }} Position
+ *
+ * @typedef {object} FuzzRequest
+ * @property {string} formats the file that exports the list
+ * @property {string} [only] the name of one format
+ * @property {number} seed
+ * @property {number} first the first case of each format
+ * @property {number} count
+ * @property {Position} from where to begin
+ *
+ * @typedef {Position & { name: string }} Running a case that begins
+ * @typedef {Running | { failed: string, running: Running } | { summary: string } | { done: true }} FuzzEvent a line of the child
+ */
 
 const { values } = parseArgs({
   options: {
@@ -33,11 +50,15 @@ const request = {
 const limit = integer('limit');
 
 let failures = 0;
-/** Where the next child goes on; null when all is done. */
+/**
+ * Where the next child goes on; null when all is done.
+ * @type {Position | null}
+ */
 let from = { format: 0, number: request.first };
 while (from !== null) from = await runFrom(from);
 process.exitCode = failures === 0 ? 0 : 1;
 
+/** @param {'seed' | 'case' | 'count' | 'limit'} name */
 function integer(name) {
   const value = Number(values[name]);
   if (Number.isSafeInteger(value) && value >= 0) return value;
@@ -45,6 +66,10 @@ function integer(name) {
   process.exit(2);
 }
 
+/**
+ * @param {Running} running
+ * @param {string} how
+ */
 function fail({ name, number }, how) {
   console.log(`FAILED ${name}, case ${number}: ${how}`);
   const build = process.env.LAYERWISE_SANITIZE ? ` --sanitize ${process.env.LAYERWISE_SANITIZE}` : '';
@@ -54,35 +79,46 @@ function fail({ name, number }, how) {
   process.exit(1);
 }
 
-/** Runs a child until all is done, or until it ends in the middle of a case. Returns where the next one goes on. */
+/**
+ * Runs a child until all is done, or until it ends in the middle of a case. Returns where the next one goes on.
+ * @param {Position} start
+ * @returns {Promise<Position | null>}
+ */
 async function runFrom(start) {
   const child = spawn(process.execPath, [fileURLToPath(new URL('child.mjs', import.meta.url))], {
     stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
   });
-  child.stdin.end(JSON.stringify({ ...request, from: start }));
+  const { stdin, stderr } = child;
+  const events = child.stdio[3];
+  if (stdin === null || stderr === null || !(events instanceof Readable)) throw new Error('a child has no pipes');
+  stdin.end(JSON.stringify({ ...request, from: start }));
   let errors = '';
-  child.stderr.setEncoding('utf8').on('data', (text) => {
+  stderr.setEncoding('utf8').on('data', (text) => {
     errors = (errors + text).slice(0, 8000);
   });
-  let running = null;
-  let isDone = false;
-  let isEndless = false;
+  /** @type {{ running: Running | null, isDone: boolean, isEndless: boolean }} */
+  const told = { running: null, isDone: false, isEndless: false };
+  /** @type {NodeJS.Timeout | undefined} */
   let timer;
-  createInterface({ input: child.stdio[3] }).on('line', (line) => {
+  createInterface({ input: events }).on('line', (line) => {
+    /** @type {FuzzEvent} */
     const event = JSON.parse(line);
-    if ('failed' in event) fail(running, event.failed);
+    if ('failed' in event) fail(event.running, event.failed);
     if ('summary' in event) console.log(event.summary);
-    if ('done' in event) isDone = true;
+    if ('done' in event) told.isDone = true;
     if (!('number' in event)) return;
-    running = event;
+    told.running = event;
     clearTimeout(timer);
     timer = setTimeout(() => {
-      isEndless = true;
+      told.isEndless = true;
       child.kill('SIGKILL');
     }, limit * 1000);
   });
-  const [code, signal] = await new Promise((resolve) => child.once('close', (...end) => resolve(end)));
+  /** @type {Promise<[number | null, NodeJS.Signals | null]>} */
+  const closed = new Promise((resolve) => child.once('close', (...end) => resolve(end)));
+  const [code, signal] = await closed;
   clearTimeout(timer);
+  const { running, isDone, isEndless } = told;
   if (isDone) return null;
   const end = isEndless ? `no end after ${limit} s` : (signal ?? `exit code ${code}`);
   if (running === null) {

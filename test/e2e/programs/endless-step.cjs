@@ -9,7 +9,7 @@ if (!isMainThread) {
   const crossEntropy = Tensor.prototype.crossEntropy;
   Tensor.prototype.crossEntropy = function (...args) {
     if (this.device === 'meta') return crossEntropy.apply(this, args); // The plan, which comes before the first step.
-    writeFileSync(process.env.LAYERWISE_TEST_BEGAN, '');
+    writeFileSync(String(process.env.LAYERWISE_TEST_BEGAN), '');
     // One value, read again and again: no memory, and hours on any machine.
     return ones([1])
       .expand([2 ** 45])

@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
 const library = isMainThread ? process.argv[2] : workerData.module;
+/** @type {typeof import('../../../dist/tensor/index.js')} */
 const { memoryStats, noGrad, ones, scope, setThreads } = await import(pathToFileURL(library).href);
 setThreads(1);
 
@@ -27,7 +28,7 @@ if (isMainThread) {
   // Kept tensors, tensors of a running scope, a recorded graph and a failing operator, when the end comes.
   const weight = ones([64, 64]);
   weight.requiresGrad = true;
-  parentPort.postMessage('working');
+  parentPort?.postMessage('working');
   for (;;) {
     scope(() => {
       weight.matmul(weight).sum().backward();

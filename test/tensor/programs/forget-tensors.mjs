@@ -2,7 +2,10 @@
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
+/** @type {typeof import('../../../dist/tensor/index.js')} */
 const { full, memoryStats, ones, scope } = await import(pathToFileURL(process.argv[2]).href);
+const { gc } = globalThis;
+if (gc === undefined) throw new Error('expected node --expose-gc');
 const MIB = 2 ** 20;
 
 /** What V8 has been told of bytes outside its heap. */
@@ -18,7 +21,7 @@ const kept = full([MIB / 4], 7);
 const made = stats();
 const externalGrew = external() - before >= 100 * MIB;
 for (let i = 0; i < 50 && memoryStats().liveTensors > 1; i++) {
-  globalThis.gc();
+  gc();
   await setTimeout(20);
 }
 console.log(

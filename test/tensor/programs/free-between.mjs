@@ -3,9 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
+/** @type {typeof import('../../../dist/tensor/index.js')} */
 const { keep, ones, releaseFreedMemory, scope } = await import(pathToFileURL(process.argv[2]).href);
 
-const resident = () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))[1]) / 1024;
+/** Mebibytes; NaN where Linux does not tell. */
+const resident = () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024;
 
 scope(() => {
   const x = ones([256 * 1024]);

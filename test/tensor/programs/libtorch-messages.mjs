@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 
 const [library, mode] = isMainThread ? process.argv.slice(2) : workerData;
+/** @type {typeof import('../../../dist/tensor/index.js')} */
 const { onLibTorchMessage, ones, scope, tensor } = await import(pathToFileURL(library).href);
 
 /** LibTorch warns at each index of bytes, and in other words at each reading of an inner gradient. */

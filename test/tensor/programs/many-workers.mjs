@@ -3,13 +3,15 @@ import { pathToFileURL } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
 const library = isMainThread ? process.argv[2] : workerData.module;
-const { isGradEnabled, memoryStats, noGrad, ones, scope, setThreads, tensor } = await import(
+/** @type {typeof import('../../../dist/tensor/index.js')} */
+const { isGradEnabled, memoryStats, noGrad, ones, scope, setThreads, TensorError, tensor } = await import(
   pathToFileURL(library).href
 );
 setThreads(1);
 
 if (isMainThread) {
   const kept = ones([1]);
+  /** @param {Worker} worker */
   const report = (worker) => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
   // The mode of this thread is not that of the workers it starts.
   const started = noGrad(() =>
@@ -30,7 +32,7 @@ if (isMainThread) {
       const x = tensor([1, 1, 1]);
       x.requiresGrad = true;
       x.mul(x).mul(factor).sum().backward();
-      gradient = x.grad.toArray();
+      gradient = x.grad?.toArray();
       mine[0].matmul(mine[0]);
       noGrad(() => x.add(1));
     });
@@ -43,11 +45,11 @@ if (isMainThread) {
         .add(ones([factor + 20])),
     );
   } catch (caught) {
-    error = caught.code;
+    error = caught instanceof TensorError ? caught.code : String(caught);
   }
   const liveDuring = memoryStats().liveTensors;
   for (const each of mine) each.dispose();
-  parentPort.postMessage({
+  parentPort?.postMessage({
     liveDuring,
     liveAfter: memoryStats().liveTensors,
     gradient,
