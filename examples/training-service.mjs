@@ -9,10 +9,32 @@ import { overrideRecipe, presetRecipe, TrainingJob } from 'layerwise';
 
 const runsDirectory = process.env.RUNS ?? `runs/service-${process.pid}`;
 
-/** id -> { job, status, runDirectory, last, result, error } */
+/** @import { IncomingMessage } from 'node:http' */
+/** @import { TrainingEvent, TrainingJobError, TrainingOutcome } from 'layerwise' */
+
+/**
+ * @typedef {object} Run
+ * @property {TrainingJob} job
+ * @property {'running' | 'done' | 'stopped' | 'failed'} status
+ * @property {string} runDirectory
+ * @property {TrainingEvent | null} last the latest step or epoch
+ * @property {TrainingOutcome['result'] | null} result
+ * @property {string | null} error
+ */
+
+/**
+ * By their ids.
+ * @type {Map<string, Run>}
+ */
 const runs = new Map();
 
+/**
+ * Keeps what is known of a run up to date while its job goes on.
+ * @param {string} id
+ * @param {TrainingJob} job
+ */
 function follow(id, job) {
+  /** @type {Run} */
   const run = { job, status: 'running', runDirectory: `${runsDirectory}/${id}`, last: null, result: null, error: null };
   runs.set(id, run);
   job.on('event', (event) => {
@@ -20,12 +42,17 @@ function follow(id, job) {
   });
   job.outcome.then(
     ({ result }) => Object.assign(run, { status: 'done', result }),
-    (error) =>
+    (/** @type {TrainingJobError} */ error) =>
       Object.assign(run, { status: error.code === 'INTERRUPTED' ? 'stopped' : 'failed', error: error.message }),
   );
   return run;
 }
 
+/**
+ * What is answered of a run.
+ * @param {string} id
+ * @param {Run} run
+ */
 const describe = (id, { status, runDirectory, last, result, error }) => ({
   id,
   status,
@@ -35,14 +62,20 @@ const describe = (id, { status, runDirectory, last, result, error }) => ({
   error,
 });
 
+/** @param {IncomingMessage} request */
 async function bodyOf(request) {
   let text = '';
   for await (const chunk of request) text += chunk;
   return text === '' ? {} : JSON.parse(text);
 }
 
+/**
+ * Status and body.
+ * @param {IncomingMessage} request
+ * @returns {Promise<[number, object]>}
+ */
 async function answer(request) {
-  const [, collection, id, action] = request.url.split('/');
+  const [, collection, id, action] = (request.url ?? '').split('/');
   if (collection !== 'runs') return [404, { error: 'not found' }];
   if (request.method === 'POST' && id === undefined) {
     const recipe = overrideRecipe(presetRecipe('vgg11-layerwise', { onCuda: false }), await bodyOf(request));
@@ -62,10 +95,15 @@ async function answer(request) {
   return [409, { error: `run ${id} is ${run.status}` }];
 }
 
+/** @type {(error: Error) => [number, object]} */
+const refusal = ({ message }) => [400, { error: message }];
+
 const server = createServer(async (request, response) => {
-  const [status, body] = await answer(request).catch((error) => [400, { error: error.message }]);
+  const [status, body] = await answer(request).catch(refusal);
   response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`);
 });
 server.listen(Number(process.env.PORT ?? 8080), () => {
-  console.log(`listening on http://localhost:${server.address().port}; runs go to ${runsDirectory}`);
+  const address = server.address();
+  const port = typeof address === 'object' ? address?.port : address;
+  console.log(`listening on http://localhost:${port}; runs go to ${runsDirectory}`);
 });
