@@ -14,7 +14,8 @@ import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
 /** @import { FrozenBlocks } from '../dist/nn/index.js' */
-/** @import { Recipe, TrainOptions } from '../dist/training/index.js' */
+/** @import { Recipe } from '../dist/recipe/index.js' */
+/** @import { TrainOptions } from '../dist/training/index.js' */
 
 /**
  * What decides a run.

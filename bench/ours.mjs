@@ -22,7 +22,7 @@ import { AuxiliaryProblem } from '../dist/training/auxiliary-problem.js';
 import { EpochMeter } from '../dist/training/meter.js';
 
 /** @import { Device, DType, Tensor } from '../dist/tensor/index.js' */
-/** @import { Precision } from '../dist/training/precision.js' */
+/** @import { Precision } from '../dist/recipe/precision.js' */
 
 /**
  * What the measures are asked for.
