@@ -186,7 +186,7 @@ describe('of this machine', () => {
     expect(told).toMatchObject({ quota: 0.5, usable: 1, memory: { limit: GIB } });
     expect(told.memory.available).toBeGreaterThan(0);
     expect(told.memory.available).toBeLessThanOrEqual(GIB);
-    const plan = pathToFileURL(join(root, 'dist', 'training', 'cache-plan.js')).href;
+    const plan = pathToFileURL(join(root, 'dist', 'features', 'cache-plan.js')).href;
     const budget = `const { resolveCacheBudget } = await import(process.argv[1]);
       console.log(resolveCacheBudget(undefined, 'cpu').host);`;
     expect(Number(inside('--input-type=module', '-e', budget, plan))).toBeLessThanOrEqual(GIB / 4);
