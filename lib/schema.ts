@@ -1,6 +1,9 @@
 // What the schemas of all that is read share.
 import { inspect } from 'node:util';
-import type { z } from 'zod';
+import { z } from 'zod';
+
+/** A whole number from 1. */
+export const upTo = (most: number) => z.int().min(1).max(most);
 
 /** What a schema found wrong with a value: the name of the part, what was expected, what came. */
 export function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {

@@ -1,6 +1,7 @@
 import { Argument, Command, Option } from 'commander';
-import type { CheckDatasetOptions, DatasetCheck } from '../data/check.js';
+import { type CheckDatasetOptions, checkDataset, type DatasetCheck } from '../data/check.js';
 import type { DataErrorCode } from '../data/errors.js';
+import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
 import { newBar, Throttle } from './bar.js';
 import { EXIT } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
@@ -9,15 +10,17 @@ import { integer } from './options.js';
 export function dataCommand(): Command {
   const download = new Command('download')
     .description('fetch a data set')
-    .addArgument(new Argument('<name>', 'data set').choices(['cifar10']))
+    .addArgument(
+      new Argument('<name>', 'data set').choices(DATASET_NAMES.filter((name) => datasetOf(name).download !== null)),
+    )
     .requiredOption('--data-dir <dir>', 'where to put it')
-    .action(async (_name: string, { dataDir }: { dataDir: string }) => {
+    .action(async (name: DatasetName, { dataDir }: { dataDir: string }) => {
       const interrupt = abortOnInterrupt();
-      const { downloadCifar10 } = await import('../data/cifar10-download.js');
+      const { title, download } = datasetOf(name);
       const { transferProgress } = await import('../../scripts/support/progress.mjs');
-      const progress = transferProgress('CIFAR-10');
+      const progress = transferProgress(title);
       try {
-        const path = await downloadCifar10({ dataDir, signal: interrupt.signal, onProgress: progress.update });
+        const path = await download!({ dataDir, signal: interrupt.signal, onProgress: progress.update });
         process.stdout.write(`${path}\n`);
       } catch (error) {
         throw interrupt.explain(error, 'the download was interrupted; the same command goes on from here');
@@ -29,7 +32,9 @@ export function dataCommand(): Command {
   const check = new Command('check')
     .description('decode every image of a data set once, and list all that is wrong')
     .addOption(
-      new Option('--dataset <name>', 'data set').choices(['folder', 'imagenet', 'cifar10']).makeOptionMandatory(),
+      new Option('--dataset <name>', 'data set')
+        .choices(DATASET_NAMES.filter((name) => datasetOf(name).check !== null))
+        .makeOptionMandatory(),
     )
     .requiredOption('--data-dir <dir>', 'where the data set lies')
     .option('--max-pixels <n>', 'width times height of the largest image file (default: 178956970)', integer(1))
@@ -46,7 +51,6 @@ interface CheckFlags {
 }
 
 async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags): Promise<void> {
-  const { checkDataset } = await import('../data/check.js');
   const progress = checkProgress();
   const interrupt = abortOnInterrupt(undefined, (code) => {
     progress.done();

@@ -1,9 +1,9 @@
 import { Command, Option } from 'commander';
-import type { DatasetName } from '../data/index.js';
+import { DATASET_NAMES, type DatasetName } from '../data/index.js';
 import type { ClassFigures } from '../evaluation/index.js';
 import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
-import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
+import { deviceOption, integer, precisionOption } from './options.js';
 import { formatRows, formatTable } from './table.js';
 
 interface EvaluateFlags {
@@ -25,7 +25,7 @@ export function evaluateCommand(): Command {
     .requiredOption('--run <dir>', 'run directory')
     .option('--layer <n>', 'the head of layer n, from 1 (default: the last)', integer(1))
     .option('--ensemble', 'the ensemble of all layers')
-    .addOption(new Option('--dataset <name>', "another data set than the run's").choices(DATASETS))
+    .addOption(new Option('--dataset <name>', "another data set than the run's").choices(DATASET_NAMES))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--test-limit <n>', 'use the first n test images', integer(1))
     .addOption(deviceOption())

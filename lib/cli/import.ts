@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander';
-import type { VggName } from '../models/index.js';
+import { VGG_NAMES, type VggName } from '../models/index.js';
 import { readLines } from '../text-file.js';
 import { UsageError } from './exit.js';
-import { integer, readGiven, VGGS } from './options.js';
+import { integer, readGiven } from './options.js';
 
 interface ImportFlags {
   from: string;
@@ -16,7 +16,7 @@ export function importCommand(): Command {
   return new Command('import')
     .description("a finished run from weights with torchvision's names")
     .requiredOption('--from <file>', "safetensors file: torchvision's vgg11_bn, vgg13_bn, vgg16_bn or vgg19_bn")
-    .addOption(new Option('--model <name>', 'which VGG it holds').choices(VGGS).makeOptionMandatory())
+    .addOption(new Option('--model <name>', 'which VGG it holds').choices(VGG_NAMES).makeOptionMandatory())
     .requiredOption('--out <dir>', 'run directory to make')
     .option('--image-size <n>', 'height and width of the images that it is for, a multiple of 32', integer(32), 224)
     .option(

@@ -1,8 +1,6 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
 import { InvalidArgumentError, Option } from 'commander';
-import type { DatasetName } from '../data/index.js';
 import type { CacheBudget, CachePlace } from '../features/index.js';
-import type { VggName } from '../models/index.js';
 import type { Recipe } from '../recipe/index.js';
 import { TextFileError } from '../text-file.js';
 import { UsageError } from './exit.js';
@@ -52,8 +50,6 @@ export function device(text: string): string {
 }
 
 export const PRECISIONS: readonly Recipe['precision'][] = ['auto', 'fp32', 'bf16', 'fp16'];
-export const DATASETS: readonly DatasetName[] = ['shapes', 'cifar10', 'folder', 'imagenet'];
-export const VGGS: readonly VggName[] = ['vgg11', 'vgg13', 'vgg16', 'vgg19'];
 
 /** Of the commands that open a finished run, as is `precisionOption`. */
 export const deviceOption = (): Option =>

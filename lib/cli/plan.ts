@@ -1,8 +1,10 @@
 import { Command } from 'commander';
+import { planRecipe } from '../training/index.js';
 import { planNotes, planTable } from './plan-text.js';
-import { jobOptionsOf, type RecipeFlags, resolveRecipe, startFromOf, withRecipeFlags } from './train.js';
+import { resolveRecipe } from './recipe.js';
+import { jobOptionsOf, startFromOf, type TrainingFlags, withRecipeFlags } from './train.js';
 
-interface PlanFlags extends RecipeFlags {
+interface PlanFlags extends TrainingFlags {
   /** False for --no-times. */
   times: boolean;
   json?: boolean;
@@ -18,7 +20,6 @@ export function planCommand(): Command {
 }
 
 async function run(flags: PlanFlags): Promise<void> {
-  const { planRecipe } = await import('../training/index.js');
   const startFrom = startFromOf(flags);
   const recipe = await resolveRecipe(flags);
   const print = (text: string): void => void process.stdout.write(`${text}\n`);

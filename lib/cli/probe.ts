@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander';
-import type { DatasetName } from '../data/index.js';
+import { DATASET_NAMES, type DatasetName } from '../data/index.js';
 import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
-import { DATASETS, deviceOption, integer, precisionOption } from './options.js';
+import { deviceOption, integer, precisionOption } from './options.js';
 import { formatTable } from './table.js';
 
 interface ProbeFlags {
@@ -24,7 +24,7 @@ export function probeCommand(): Command {
     )
     .requiredOption('--run <dir>', 'run directory')
     .option('--layer <n>', 'layer n alone, from 1 (default: every layer)', integer(1))
-    .addOption(new Option('--dataset <name>', "another data set than the run's, of any classes").choices(DATASETS))
+    .addOption(new Option('--dataset <name>', "another data set than the run's, of any classes").choices(DATASET_NAMES))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--train-limit <n>', 'fit to the first n training images', integer(1))
     .option('--test-limit <n>', 'use the first n test images', integer(1))

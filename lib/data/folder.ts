@@ -1,5 +1,8 @@
 import { ReadableImages } from './bad-images.js';
-import { type ClassFolderSurvey, type ListedImages, listClassFolders, surveyClassFolders } from './class-folders.js';
+import { checkFiles } from './check-files.js';
+import { SMALL_IMAGE_PROTOCOL } from './cifar10.js';
+import { type ListedImages, listClassFolders, surveyClassFolders } from './class-folders.js';
+import { declareDataset, requireDataDir } from './declaration.js';
 import { decodeCentre, planar, requireMaxPixels, requireResize, requireSide } from './image-file.js';
 import { IMAGENET_NORMALIZATION } from './imagenet.js';
 import type { BadImageOptions, Dataset, LabelledImages } from './labelled-images.js';
@@ -50,14 +53,6 @@ export async function readImageFolder(options: ReadImageFolderOptions): Promise<
   };
 }
 
-/** What lies in the folders, with all that is wrong but what only decoding shows. */
-export function surveyImageFolder(options: {
-  dataDir: string;
-  signal?: AbortSignal | undefined;
-}): Promise<ClassFolderSurvey> {
-  return surveyClassFolders({ ...options, testNames: TEST_NAMES });
-}
-
 async function readImages(
   files: ListedImages & BadImageOptions,
   {
@@ -81,3 +76,15 @@ async function readImages(
   );
   return { images, labels, count, channels: 3, height: size, width: size };
 }
+
+/** A folder of small images, one folder a class. */
+export const folder = declareDataset({
+  name: 'folder',
+  title: 'a folder of images',
+  hasDirectory: true,
+  protocol: SMALL_IMAGE_PROTOCOL,
+  load: async (options) => readImageFolder({ ...options, dataDir: requireDataDir('folder', options) }),
+  check: async ({ dataDir, signal, ...options }) =>
+    checkFiles(await surveyClassFolders({ dataDir, signal, testNames: TEST_NAMES }), { signal, ...options }),
+  download: null,
+});

@@ -1,11 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import {
-  type ClassFolderSurvey,
-  type ListClassFoldersOptions,
-  listClassFolders,
-  surveyClassFolders,
-} from './class-folders.js';
+import { checkFiles } from './check-files.js';
+import { type ListClassFoldersOptions, listClassFolders, surveyClassFolders } from './class-folders.js';
+import { declareDataset, requireDataDir } from './declaration.js';
 import { requireMaxPixels, requireResize, requireSide } from './image-file.js';
 import type { Dataset, ImageFiles, Normalization } from './labelled-images.js';
 import type { ImageFileOptions } from './reading-options.js';
@@ -55,14 +52,6 @@ export async function listImageNet(options: ListImageNetOptions): Promise<Datase
   };
 }
 
-/** What lies in the folders, with all that is wrong but what only decoding shows. */
-export async function surveyImageNet(options: {
-  dataDir: string;
-  signal?: AbortSignal | undefined;
-}): Promise<ClassFolderSurvey> {
-  return surveyClassFolders({ ...(await layoutOf(options.dataDir)), signal: options.signal });
-}
-
 async function layoutOf(
   dataDir: string,
 ): Promise<Pick<ListClassFoldersOptions, 'dataDir' | 'testNames' | 'labelFlatTest'>> {
@@ -84,3 +73,32 @@ const exists = (path: string): Promise<boolean> =>
     () => true,
     () => false,
   );
+
+/**
+ * Paper, section 4.2: random resized crops of 224 in training; shorter side to 256, centre crop in evaluation; 0.1, times 0.1 at
+ * 20, 40; 45 epochs a layer; batch 256; weight decay 1e-4.
+ */
+export const imagenet = declareDataset({
+  name: 'imagenet',
+  title: 'ImageNet',
+  hasDirectory: true,
+  protocol: {
+    imageSize: DEFAULT_SIDE,
+    testResize: 256,
+    augmentation: { cropPadding: 0, randomResizedCrop: true, horizontalFlip: true },
+    training: {
+      epochs: 45,
+      batchSize: 256,
+      learningRate: 0.1,
+      milestones: [20, 40],
+      decay: 0.1,
+      momentum: 0.9,
+      weightDecay: 1e-4,
+    },
+    evaluation: { batchSize: 256, ensemble: 'probabilities' },
+  },
+  load: async (options) => listImageNet({ ...options, dataDir: requireDataDir('imagenet', options) }),
+  check: async ({ dataDir, signal, ...options }) =>
+    checkFiles(await surveyClassFolders({ ...(await layoutOf(dataDir)), signal }), { signal, ...options }),
+  download: null,
+});

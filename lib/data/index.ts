@@ -9,7 +9,9 @@ export {
   type Transform,
 } from './augmentation.js';
 export { DeviceImages } from './batches.js';
-export { DATASET_NAMES, type DatasetName, type LoadDatasetOptions, loadDataset } from './dataset.js';
+export { DATASET_NAMES, type DatasetName, type DatasetOf, datasetOf, datasetTitle } from './catalogue.js';
+export { type LoadDatasetOptions, loadDataset } from './dataset.js';
+export type { DatasetDeclaration, DatasetOptions, TrainingProtocol } from './declaration.js';
 export { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
 export { Draws, type DrawsOptions } from './draws.js';
 export { DataError, type DataErrorCode } from './errors.js';

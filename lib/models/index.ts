@@ -1,3 +1,13 @@
+export {
+  buildModel,
+  MODEL_NAMES,
+  MODEL_PRESETS,
+  type ModelOptions,
+  type ModelPresetOf,
+  modelSchema,
+  modelTitle,
+} from './catalogue.js';
+export type { ModelContext, ModelPreset, TrainingSchedule } from './declaration.js';
 export { ModelError } from './errors.js';
 export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
 export { keepFilters } from './pruning.js';

@@ -1,4 +1,5 @@
 // SimCNN: the paper's simple network of 3x3 convolutions, with auxiliary heads of k - 1 of them (sections 3 and 4.1).
+import { z } from 'zod';
 import {
   AdaptiveAvgPool2d,
   AvgPool2d,
@@ -16,11 +17,12 @@ import {
   type StateDict,
 } from '../nn/index.js';
 import { Generator, noGrad } from '../tensor/index.js';
+import { channels, convolutions, declareModel, layerCount, type ModelContext } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
 /** How a layer halves its input: the paper's invertible reordering, or one of the ablation's alternatives. */
-export type Downsampling = 'invertible' | 'stride' | 'average' | 'max';
+export type Downsampling = (typeof DOWNSAMPLINGS)[number];
 
 /**
  * The head of the last layer, where it is not to follow from the others: so many convolutions of `width` channels before
@@ -63,7 +65,7 @@ export interface SimCnnOptions {
   readonly seed: number;
 }
 
-const DOWNSAMPLINGS: readonly Downsampling[] = ['invertible', 'stride', 'average', 'max'];
+const DOWNSAMPLINGS = ['invertible', 'stride', 'average', 'max'] as const;
 
 function checkOptions(options: SimCnnOptions): void {
   const {
@@ -257,3 +259,77 @@ function batchNorm(features: number, init: 'ones' | 'uniform', generator: Genera
   if (init === 'uniform') noGrad(() => bn.weight.uniform_({ generator }));
   return bn;
 }
+
+const schema = z.strictObject({
+  name: z.literal('simcnn'),
+  k: convolutions
+    .min(1)
+    .meta({ flag: 'k', description: "layers of SimCNN's auxiliary problems; the layer itself counts as one" }),
+  layers: layerCount.meta({ flag: 'layers', description: 'J, layers that are trained' }),
+  width: channels.meta({
+    flag: 'width',
+    description: 'M, channels of the first layer; they double at each downsampling after it',
+  }),
+  auxWidth: channels.meta({
+    flag: 'aux-width',
+    description: "M~, channels of SimCNN's first auxiliary head; they double with M; k = 1 has none",
+  }),
+  widths: z.array(channels).max(512).nullable().default(null).meta({
+    values: 'a list of 1 to 4,096, null',
+    description: 'channels of each layer; null: `width`, doubled at each downsampling after the first layer',
+  }),
+  lastHead: z
+    .strictObject({ convolutions: convolutions.min(0), width: channels })
+    .nullable()
+    .default(null)
+    .meta({
+      values: '`{"convolutions": 0 to 64, "width": N}`, null',
+      description: 'another head for the last layer; null: as the others, k - 1 convolutions of M~',
+    }),
+  downsampleAt: z
+    .array(z.int().min(0).max(511))
+    .max(512)
+    .meta({ values: 'a list of layers, from 0', description: 'layers whose input is downsampled' }),
+  downsampling: z.enum(DOWNSAMPLINGS).meta({ description: "the paper's is `invertible`" }),
+  batchNormInit: z.enum(['ones', 'uniform']).meta({
+    description: "what batch norm's weight starts from; `uniform`: between 0 and 1, as in the authors' PyTorch",
+  }),
+  bias: z.enum(['all', 'first']).meta({ description: 'for k = 1: which convolutions have a bias' }),
+});
+
+/** Paper, section 4.1 and appendix; where its text and its code differ, the code. */
+function optionsFor(k: number, { dataset, isNarrow }: ModelContext): z.output<typeof schema> {
+  const shared = {
+    name: 'simcnn',
+    k,
+    widths: null,
+    lastHead: null,
+    downsampling: 'invertible',
+    batchNormInit: 'ones',
+    bias: 'all',
+  } as const;
+  if (dataset === 'imagenet') {
+    return k === 1
+      ? { ...shared, layers: 8, width: 256, auxWidth: 256, downsampleAt: [0, 2, 3, 4, 6] }
+      : { ...shared, layers: 8, width: 128, auxWidth: 256, downsampleAt: [0, 2, 4, 6] };
+  }
+  const [width, auxWidth] = isNarrow ? [32, 32] : [k === 1 ? 256 : 128, 128];
+  // The text downsamples k = 1 at 1 and 3, and gives k > 1 heads of 256.
+  return k === 1
+    ? { ...shared, layers: 5, width, auxWidth, downsampleAt: [2, 3] }
+    : { ...shared, layers: 4, width, auxWidth, downsampleAt: [2] };
+}
+
+export const simcnn = declareModel({
+  family: 'SimCNN',
+  names: ['simcnn'],
+  titleOf: () => 'SimCNN',
+  schema,
+  presets: [1, 2, 3].map((k) => ({
+    name: `simcnn-k${k}`,
+    schedule: 'layerwise',
+    dataset: 'cifar10',
+    options: (context) => optionsFor(k, context),
+  })),
+  build: (options, given) => new SimCnn({ ...given, ...options }),
+});

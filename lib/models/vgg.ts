@@ -1,4 +1,5 @@
 // VGG with batch norm as the paper trains VGG-11: section 4.3, with the structure of torchvision's vgg11_bn to vgg19_bn.
+import { z } from 'zod';
 import {
   AdaptiveAvgPool2d,
   BatchNorm2d,
@@ -16,6 +17,7 @@ import {
   type StateDict,
 } from '../nn/index.js';
 import { Generator } from '../tensor/index.js';
+import { channels, declareModel, layerCount, type TrainingSchedule } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
@@ -35,7 +37,7 @@ const CHANNELS = [64, 128, 256, 512, 512] as const;
 /** VGG's configurations A, B, D and E (Simonyan and Zisserman 2015), each with batch norm. */
 export type VggName = keyof typeof CONVOLUTIONS;
 
-export const VGG_NAMES = Object.keys(CONVOLUTIONS) as readonly VggName[];
+export const VGG_NAMES = Object.keys(CONVOLUTIONS) as [VggName, ...VggName[]];
 
 /** The name as the literature writes it, such as VGG-16. */
 export const vggTitle = (name: VggName): string => name.replace('vgg', 'VGG-');
@@ -251,3 +253,35 @@ export class Vgg implements Network {
     return joinStateDicts(this.heads.slice(0, -1).map((head, j) => [`auxiliary.${j}.`, head] as const));
   }
 }
+
+const SCHEDULES: readonly TrainingSchedule[] = ['layerwise', 'end-to-end'];
+
+/** Paper, section 4.3; end to end, the same blocks with torchvision's classifier and dropout 0.5, trained as one network. */
+export const vgg = declareModel({
+  family: 'VGG',
+  names: VGG_NAMES,
+  titleOf: (name) => vggTitle(name as VggName),
+  schema: z.strictObject({
+    name: z.enum(VGG_NAMES).meta({ flag: 'model', description: "another VGG than the preset's" }),
+    width: channels.meta({
+      flag: 'width',
+      description: 'channels of the first layer; the others are multiples (VGG itself: 64)',
+    }),
+    layers: layerCount.meta({ flag: 'layers', description: 'layers that are trained, at most all' }),
+    dropout: z.number().min(0).lt(1).meta({ description: 'of the classifier; end to end: 0.5' }),
+  }),
+  presets: VGG_NAMES.flatMap((name) =>
+    SCHEDULES.map((schedule) => ({
+      name: `${name}-${schedule}`,
+      schedule,
+      dataset: 'shapes',
+      options: ({ isNarrow }) => ({
+        name,
+        width: isNarrow ? 16 : VGG_FULL_WIDTH,
+        layers: vggLayerCount(name),
+        dropout: schedule === 'end-to-end' ? 0.5 : 0,
+      }),
+    })),
+  ),
+  build: (options, given) => new Vgg({ ...given, ...options }),
+});

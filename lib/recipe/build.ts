@@ -1,14 +1,13 @@
 // From a recipe to what it names: the network, its stages, the transforms.
 import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
 import {
+  buildModel,
   endToEndStages,
   headStage,
   layerwiseStages,
   type Network,
   placeNetwork,
-  SimCnn,
   type Stage,
-  Vgg,
 } from '../models/index.js';
 import { BatchNorm2d, type Module } from '../nn/index.js';
 import type { Device } from '../tensor/index.js';
@@ -20,8 +19,7 @@ import type { Recipe } from './recipe.js';
  */
 export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
   const shared = { classes, imageSize: recipe.dataset.imageSize, seed: recipe.seed };
-  const { model } = recipe;
-  const network = model.name === 'simcnn' ? new SimCnn({ ...shared, ...model }) : new Vgg({ ...shared, ...model });
+  const network = buildModel(recipe.model, shared);
   placeNetwork(network, { device, memoryFormat: 'channelsLast' });
   return network;
 }

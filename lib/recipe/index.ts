@@ -3,6 +3,6 @@ export { deviceOfRecord, resolveDevice } from './device.js';
 export { RecipeError } from './errors.js';
 export { frozenDtype, inPrecision, type Precision, resolvePrecision } from './precision.js';
 export { type PresetOptions, presetNames, presetRecipe } from './presets.js';
-export { overrideRecipe, parseRecipe, type Recipe } from './recipe.js';
+export { overrideRecipe, parseRecipe, type Recipe, recipeSchema } from './recipe.js';
 export { checkRecipe, requireGraphs, resolveRecipe, withCounts, withPolicy } from './resolve-recipe.js';
 export { useRecordedThreads, useThreads } from './threads.js';

@@ -1,125 +1,118 @@
 import { z } from 'zod';
 import { BAD_IMAGE_POLICIES, DATASET_NAMES } from '../data/index.js';
-import { describeIssue, shown } from '../schema.js';
+import { modelSchema } from '../models/index.js';
+import { describeIssue, shown, upTo } from '../schema.js';
 import { RecipeError } from './errors.js';
 
-const upTo = (most: number) => z.int().min(1).max(most);
-
 // No machine has use for more: a mistyped number is refused here, and not by what it does to the machine.
-const channels = upTo(4_096);
-const layerCount = upTo(512);
-const convolutions = z.int().max(64);
 const epochs = upTo(100_000);
 const images = upTo(100_000_000);
 const batch = upTo(65_536);
 /** Pixels a side; image files are read at no more. */
 const side = upTo(4_096);
-const threadCount = upTo(4_096);
 
-const rate = z.number().positive();
-const fraction = z.number().min(0).lt(1);
-
-/** Which network, with its sizes; `name` decides what else there is. */
-const modelSchema = z.discriminatedUnion('name', [
-  z.strictObject({
-    name: z.enum(['vgg11', 'vgg13', 'vgg16', 'vgg19']),
-    /** Channels of the first layer. */
-    width: channels,
-    /** How many layers are trained. */
-    layers: layerCount,
-    /** Dropout of the classifier; the end-to-end baseline has it. */
-    dropout: fraction,
-  }),
-  z.strictObject({
-    name: z.literal('simcnn'),
-    /** Layers of an auxiliary problem. */
-    k: convolutions.min(1),
-    /** J. */
-    layers: layerCount,
-    /** M, channels of the first layer. */
-    width: channels,
-    /** M~, channels of the first head's convolutions; k = 1 has none. */
-    auxWidth: channels,
-    /** Channels of each layer, in place of `width` and its doubling. */
-    widths: z.array(channels).max(512).nullable().default(null),
-    /** The head of the last layer, where it has other convolutions than k - 1 of M~. */
-    lastHead: z
-      .strictObject({ convolutions: convolutions.min(0), width: channels })
-      .nullable()
-      .default(null),
-    /** Layers, from 0, whose input is downsampled. */
-    downsampleAt: z.array(z.int().min(0).max(511)).max(512),
-    downsampling: z.enum(['invertible', 'stride', 'average', 'max']),
-    batchNormInit: z.enum(['ones', 'uniform']),
-    /** For k = 1: which convolutions have a bias. */
-    bias: z.enum(['all', 'first']),
-  }),
-]);
-
-/** A recipe: everything that decides a run's result, but for the machine. */
+/**
+ * A recipe: everything that decides a run's result, but for the machine. Each value says what it means; `flag` is its name on
+ * the command line. docs/recipe.md and the command line's flags are made from it.
+ */
 export const recipeSchema = z
   .strictObject({
-    preset: z.string(),
+    preset: z.string().meta({ values: "a preset's name", description: 'the recipe that the others replace values of' }),
     model: modelSchema,
     dataset: z.strictObject({
-      name: z.enum(DATASET_NAMES),
-      dataDir: z.string().nullable(),
-      /** The first so many images of each part, or all of them. */
-      trainLimit: images.nullable(),
-      testLimit: images.nullable(),
-      imageSize: side,
-      /** Pixels that the shorter side of an evaluated image file gets before its centre is cut out; null: `imageSize`. */
-      testResize: side.nullable().default(null),
-      /** Width times height of the largest image file that is decoded; null: 178,956,970. */
+      name: z.enum(DATASET_NAMES).meta({ flag: 'dataset', description: 'data set; its preset recipe goes with it' }),
+      dataDir: z
+        .string()
+        .nullable()
+        .meta({ flag: 'data-dir', values: 'a path', description: 'where the data set lies; `shapes` has none' }),
+      trainLimit: images
+        .nullable()
+        .meta({ flag: 'train-limit', description: 'the first so many training images (default: all)' }),
+      testLimit: images
+        .nullable()
+        .meta({ flag: 'test-limit', description: 'the first so many test images (default: all)' }),
+      imageSize: side.meta({ flag: 'image-size', description: 'pixels a side of what the network sees' }),
+      testResize: side.nullable().default(null).meta({
+        description: 'what the shorter side of a test image becomes before its centre is cut out; null: `imageSize`',
+      }),
       maxPixels: upTo(2 ** 32)
         .nullable()
-        .default(null),
-      /** An image file that cannot be used ends the run, or the next image of its class stands in (at most 1 % of a part). */
-      onBadImage: z.enum(BAD_IMAGE_POLICIES).default('fail'),
-      /** Filled in when the data is loaded. */
+        .default(null)
+        .meta({ flag: 'max-pixels', description: 'width times height of the largest image file (default: 178956970)' }),
+      onBadImage: z.enum(BAD_IMAGE_POLICIES).default('fail').meta({
+        description:
+          '`fail`: an image file that cannot be used ends the run; `skip`: another of its class stands in, for at most 1 % of a part',
+      }),
+      // Filled in when the data is loaded.
       title: z.string().optional(),
       trainCount: images.optional(),
       testCount: images.optional(),
     }),
     augmentation: z.strictObject({
-      /** Zero-pad by so much and crop at random; 0 leaves it out. */
-      cropPadding: z.int().min(0).max(4_095),
-      /** Cut a part of 8 to 100 % of the image file and scale it (GoogLeNet's crop); for data sets read from disk. */
-      randomResizedCrop: z.boolean().default(false),
-      horizontalFlip: z.boolean(),
-      /** Whether every layer is trained on the same augmented views. */
-      sameViewsForAllLayers: z.boolean(),
-      /** So many augmented views of each image, one an epoch in turn and the same for all layers; null: always new ones. */
-      views: epochs.nullable().default(null),
+      cropPadding: z
+        .int()
+        .min(0)
+        .max(4_095)
+        .meta({ description: 'zero-pad by so much, and crop at random; 0 leaves it out; less than `imageSize`' }),
+      randomResizedCrop: z.boolean().default(false).meta({
+        description:
+          "cut out 8 to 100 % of the image and scale it (GoogLeNet's crop); only for image files that stay on disk",
+      }),
+      horizontalFlip: z.boolean().meta({ description: 'mirror half of the images, at random' }),
+      sameViewsForAllLayers: z.boolean().meta({ description: 'every layer sees the same views, in the same order' }),
+      views: epochs.nullable().default(null).meta({
+        flag: 'views',
+        description:
+          'augmented views of each image, the same for all layers, whose features are kept (default: always new ones)',
+      }),
     }),
     training: z.strictObject({
-      /** Layer by layer (Algorithm 1), or all as one network. */
-      schedule: z.enum(['layerwise', 'end-to-end']),
-      /** Epochs of each layer. */
-      epochs,
-      batchSize: batch,
-      /** Images that go through the network at once: a batch's gradients are summed over such parts. Null: the whole batch. */
-      microBatchSize: batch.nullable().default(null),
-      learningRate: rate,
-      /** Epochs, counted from 0, from which the rate is multiplied by `decay` once more. */
+      schedule: z
+        .enum(['layerwise', 'end-to-end'])
+        .meta({ flag: 'schedule', description: 'layer by layer (Algorithm 1), or all layers as one network' }),
+      epochs: epochs.meta({ flag: 'epochs', description: 'epochs of each layer' }),
+      batchSize: batch.meta({ flag: 'batch-size', description: 'images in a step' }),
+      microBatchSize: batch.nullable().default(null).meta({
+        flag: 'micro-batch',
+        description:
+          'images that go through the network at once; gradients are summed over the batch (default: the whole batch)',
+      }),
+      learningRate: z.number().positive().meta({ flag: 'learning-rate', description: 'initial learning rate' }),
       milestones: z
         .array(epochs)
-        .refine((epochs) => epochs.every((epoch, i) => i === 0 || epoch > epochs[i - 1]!), 'expected rising epochs'),
-      decay: z.number().positive().max(1),
-      momentum: fraction,
-      weightDecay: z.number().min(0),
-      /** Start the momentum again at each drop of the rate, as the authors' code does by making a new optimiser. */
-      resetMomentumAtDrops: z.boolean(),
+        .refine((epochs) => epochs.every((epoch, i) => i === 0 || epoch > epochs[i - 1]!), 'expected rising epochs')
+        .meta({
+          values: 'rising epochs, 1 to 100,000',
+          description: 'epochs, from 0, from which the rate is multiplied by `decay` once more',
+        }),
+      decay: z.number().positive().max(1).meta({ description: 'what the rate is multiplied by at a milestone' }),
+      momentum: z.number().min(0).lt(1).meta({ description: 'of SGD' }),
+      weightDecay: z.number().min(0).meta({ description: 'of SGD, on all parameters' }),
+      resetMomentumAtDrops: z.boolean().meta({
+        description: "the momentum starts again at each milestone, as the authors' code does by making a new optimiser",
+      }),
     }),
     evaluation: z.strictObject({
-      batchSize: batch,
-      ensemble: z.enum(['logits', 'probabilities']),
+      batchSize: batch.meta({ description: 'test images at once' }),
+      ensemble: z.enum(['logits', 'probabilities']).meta({ description: 'what the ensemble averages' }),
     }),
-    seed: z.int().min(0),
-    device: z.string().regex(/^(auto|cpu|cuda(:\d+)?)$/, 'expected auto, cpu, cuda or cuda:N'),
-    precision: z.enum(['auto', 'fp32', 'bf16', 'fp16']),
-    /** Threads of the CPU's kernels; null leaves LibTorch's own choice. */
-    threads: threadCount.nullable(),
+    seed: z.int().min(0).meta({ flag: 'seed', description: 'seed of weights, order, augmentation and dropout' }),
+    device: z
+      .string()
+      .regex(/^(auto|cpu|cuda(:\d+)?)$/, 'expected auto, cpu, cuda or cuda:N')
+      .meta({
+        flag: 'device',
+        values: '`auto`, `cpu`, `cuda`, `cuda:N`',
+        description: 'auto (the first GPU where there is one), cpu, cuda or cuda:N',
+      }),
+    precision: z.enum(['auto', 'fp32', 'bf16', 'fp16']).meta({
+      flag: 'precision',
+      description: 'precision of the forward pass; auto: bf16 where the hardware multiplies it natively, else fp32',
+    }),
+    threads: upTo(4_096).nullable().meta({
+      flag: 'threads',
+      description: "threads of the CPU's kernels (default: as many as this process may use)",
+    }),
   })
   .refine(({ augmentation, dataset }) => augmentation.cropPadding < dataset.imageSize, {
     path: ['augmentation', 'cropPadding'],

@@ -1,3 +1,5 @@
+import { datasetTitle } from '../data/index.js';
+import { modelTitle } from '../models/index.js';
 import type { LayerResult, RecordedRecipe, RecordedValue, RunRecord } from '../run/index.js';
 
 /** A layer as the report prints it: the figures of its last epoch. */
@@ -66,17 +68,11 @@ function layersSoFar({ epochs }: RunRecord, plannedEpochs: number | undefined): 
   });
 }
 
-const properNames = new Map([
-  ...['11', '13', '16', '19'].map((depth): [string, string] => [`vgg${depth}`, `VGG-${depth}`]),
-  ['simcnn', 'SimCNN'],
-  ['cifar10', 'CIFAR-10'],
-  ['imagenet', 'ImageNet'],
-]);
-
-/** What the recipe calls a group: its title, or its name as the literature writes it. */
-function titleOf(recipe: RecordedRecipe, group: string): string | undefined {
+/** What the recipe calls its model or data set: by its title, or its name as the literature writes it. */
+function titleOf(recipe: RecordedRecipe, group: 'model' | 'dataset'): string | undefined {
   const title = textAt(recipe, group, 'title') ?? textAt(recipe, group, 'name');
-  return title === undefined ? undefined : (properNames.get(title) ?? title);
+  if (title === undefined) return undefined;
+  return group === 'model' ? modelTitle(title) : datasetTitle(title);
 }
 
 export function numberAt(recipe: RecordedRecipe, group: string, name: string): number | undefined {

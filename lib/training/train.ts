@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { type Dataset, identifyDataset } from '../data/index.js';
+import { type Dataset, datasetOf, identifyDataset } from '../data/index.js';
 import { completeRun } from '../finished/index.js';
 import {
   buildNetwork,
@@ -149,7 +149,7 @@ async function reopenData(
 
 function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {
   if (dataDir === undefined) return recipe;
-  if (recipe.dataset.name === 'shapes') {
+  if (!datasetOf(recipe.dataset.name).hasDirectory) {
     throw new RecipeError(`dataset.dataDir: expected none for shapes, which is drawn by the program, got ${dataDir}`);
   }
   return { ...recipe, dataset: { ...recipe.dataset, dataDir: resolve(dataDir) } };

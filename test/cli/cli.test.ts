@@ -129,7 +129,7 @@ describe('train', () => {
   });
 
   it('stops with exit code 1 when the loss is not finite, and says where', async () => {
-    const { code, stderr } = await layerwise(['train', ...TINY, '--lr', '1e30', '--out', at('diverged')]);
+    const { code, stderr } = await layerwise(['train', ...TINY, '--learning-rate', '1e30', '--out', at('diverged')]);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^layerwise: the loss is (NaN|Infinity) at layer 1, epoch 1, step 2, learning rate 1e\+30;/);
   });
@@ -179,7 +179,7 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     [() => ['train', '--resume', '--json'], 'Expected a value, got the flag --json.'],
     [() => ['train', '--precision', '--json'], 'Expected a value, got the flag --json.'],
     [() => ['evaluate', '--run', '--json'], 'Expected a value, got the flag --json.'],
-    [() => ['train', '--lr', 'abc'], 'Expected a number above 0, got "abc".'],
+    [() => ['train', '--learning-rate', 'abc'], 'Expected a number above 0, got "abc".'],
     [() => ['train', ...TINY, '--layers', '9', '--out', at('no')], 'expected an integer from 1 to 8 for layers, got 9'],
     [() => ['train', '--precision', 'int8'], 'Allowed choices are auto, fp32, bf16, fp16.'],
     [() => ['train', '--config', at('none.json')], `--config: ${at('none.json')}: cannot be read`],
@@ -190,7 +190,7 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     [() => ['train', '--config', config('{"seed": 1,}')], /--config: .*json:1:12: a comma before }: take it out\n/],
     [() => ['train', '--config', config('{"seed": 1, "seed": 2}')], /json:1:13: the name "seed" is there twice\n/],
     [() => ['train', '--config', config('{"package": "layerwise"}')], '--config: expected the recipe of a run in'],
-    [() => ['train', '--resume', run, '--lr', '1'], '--lr cannot be given with --resume'],
+    [() => ['train', '--resume', run, '--learning-rate', '1'], '--learning-rate cannot be given with --resume'],
     [() => ['train', '--resume', run, '--out', run], '--out cannot be given with --resume'],
     [() => ['evaluate'], "required option '--run <dir>' not specified"],
     [() => ['evaluate', '--run', run, '--layer', '1', '--ensemble'], '--layer and --ensemble exclude each other'],

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type DatasetName, loadDataset, take } from '../../lib/data/dataset.js';
+import { loadDataset, take } from '../../lib/data/dataset.js';
+import type { DatasetName } from '../../lib/data/index.js';
 import { generateShapes } from '../../lib/data/shapes.js';
 
 describe('loadDataset', () => {

@@ -1,98 +1,64 @@
-// docs/recipe.md has the keys, the values and the ranges that recipes have.
+// docs/recipe.md is what the schema of recipes makes of it, and what it says of presets holds.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { z } from 'zod';
-import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
-import { recipeSchema } from '../../lib/recipe/recipe.js';
+import { expect, it } from 'vitest';
+import { overrideRecipe, presetNames, presetRecipe } from '../../lib/recipe/index.js';
+import { script } from '../scripts/scripts.js';
 
-interface Row {
-  readonly key: string;
-  readonly values: string;
-  readonly defaults: readonly string[];
+const { recipeDocument } = await script('recipe-document.mjs');
+const text = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'recipe.md'), 'utf8');
+
+/** The cells of a value's row: its values, the three data sets, its flag, its meaning. */
+function rowOf(key: string): string[] {
+  const row = text.split('\n').find((line) => line.startsWith(`| \`${key}\` `))!;
+  return row
+    .split('|')
+    .map((cell) => cell.trim())
+    .slice(2, -1);
 }
 
-const DATASETS = ['shapes', 'cifar10', 'imagenet'] as const;
+it('is up to date: node scripts/recipe-document.mjs writes it', () => {
+  expect(text).toBe(recipeDocument());
+});
 
-const [shared, vgg, simcnn] = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'recipe.md'), 'utf8')
-  .split(/^## /m)
-  .map((section): Row[] =>
-    section
-      .split('\n')
-      .map((line) => line.split('|').map((cell) => cell.trim()))
-      .filter(([, key]) => key?.startsWith('`'))
-      .map(([, key, values, ...rest]) => ({
-        ...{ key: bare(key!), values: values! },
-        defaults: rest.slice(0, DATASETS.length).map(bare),
-      })),
-  ) as [Row[], Row[], Row[]];
+it('says range, defaults and flag of values as they are', () => {
+  expect(rowOf('training.learningRate').slice(0, 5)).toEqual([
+    'more than 0',
+    '`0.05`',
+    '`0.1`',
+    '`0.1`',
+    '`--learning-rate`',
+  ]);
+  expect(rowOf('training.milestones').slice(1, 4)).toEqual(['`[4,5]`', '`[15,30,45]`', '`[20,40]`']);
+  expect(rowOf('training.decay')[0]).toBe('more than 0, at most 1');
+  expect(rowOf('training.momentum')[0]).toBe('from 0, less than 1');
+  expect(rowOf('dataset.testLimit')[0]).toBe('1 to 100,000,000, null');
+  expect(rowOf('model.downsampling')[0]).toBe('`invertible`, `stride`, `average`, `max`');
+});
 
-function bare(cell: string): string {
-  return cell.replaceAll('`', '');
-}
+it('gives ranges that are kept', () => {
+  const recipe = presetRecipe('simcnn-k3', { dataset: 'imagenet', onCuda: false });
+  expect(rowOf('training.batchSize')[0]).toBe('1 to 65,536');
+  for (const batchSize of [1, 65_536]) {
+    expect(overrideRecipe(recipe, { training: { batchSize } }).training.batchSize).toBe(batchSize);
+  }
+  for (const batchSize of [0, 65_537]) {
+    expect(() => overrideRecipe(recipe, { training: { batchSize } })).toThrow('training.batchSize');
+  }
+});
 
-interface JsonSchema {
-  readonly properties?: Readonly<Record<string, JsonSchema>>;
-  readonly oneOf?: readonly JsonSchema[];
-}
+it.each(['shapes', 'cifar10', 'imagenet'] as const)('all presets of %s share what its tables say', (dataset) => {
+  const shared = (preset: string): unknown => {
+    const { model, preset: name, training, ...others } = presetRecipe(preset, { dataset, onCuda: false });
+    return { ...others, training: { ...training, schedule: null } };
+  };
+  for (const preset of presetNames) expect(shared(preset), preset).toEqual(shared('vgg11-layerwise'));
+});
 
-const keysOf = ({ properties }: JsonSchema, prefix = ''): string[] =>
-  Object.entries(properties ?? {}).flatMap(([name, part]) =>
-    part.properties === undefined ? [prefix + name] : keysOf(part, `${prefix}${name}.`),
-  );
-
-const schema = z.toJSONSchema(recipeSchema, { io: 'input' }) as JsonSchema;
-const FILLED_IN = ['dataset.title', 'dataset.trainCount', 'dataset.testCount'];
-
-describe('docs/recipe.md', () => {
-  it('has every key, and no other', () => {
-    const keys = keysOf(schema).filter((key) => key !== 'model' && !FILLED_IN.includes(key));
-    expect(shared.map(({ key }) => key).sort()).toEqual(keys.sort());
-    for (const [i, rows] of [vgg, simcnn].entries()) {
-      const own = keysOf(schema.properties!.model!.oneOf![i]!, 'model.');
-      expect(rows.map(({ key }) => key).sort()).toEqual(own.sort());
-    }
-  });
-
-  const valueAt = (recipe: Recipe, key: string): unknown =>
-    key.split('.').reduce<unknown>((part, name) => (part as Record<string, unknown>)[name], recipe);
-
-  it.each(
-    DATASETS.flatMap((dataset, column) => [
-      ['vgg11-layerwise', dataset, column, [...shared, ...vgg]] as const,
-      ['vgg16-end-to-end', dataset, column, shared] as const,
-      ['simcnn-k3', dataset, column, [...shared, ...simcnn]] as const,
-      ['simcnn-k1', dataset, column, shared] as const,
-    ]),
-  )('has the values of %s for %s', (preset, dataset, column, rows) => {
-    const recipe = presetRecipe(preset, { dataset, onCuda: false });
-    for (const { key, defaults } of rows) {
-      if (defaults[column] !== '') expect(JSON.stringify(valueAt(recipe, key)), key).toBe(defaults[column]);
-    }
-  });
-
-  it('has the range of every whole number', () => {
-    const rangesOf = (rows: readonly Row[], preset: string): void => {
-      const recipe = presetRecipe(preset, { dataset: 'imagenet', onCuda: false });
-      let ranges = 0;
-      for (const { key, values } of rows) {
-        const [, least, most] = /^([\d,]+) to ([\d,]+)(, null)?$/.exec(values) ?? [];
-        if (least === undefined) continue;
-        const withValue = (value: number): unknown => {
-          const nested = key.split('.').reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);
-          return valueAt(overrideRecipe(recipe, nested), key);
-        };
-        const [from, to] = [least, most!].map((text) => Number(text.replaceAll(',', ''))) as [number, number];
-        expect(withValue(from), key).toBe(from);
-        expect(() => withValue(from - 1), key).toThrow(key);
-        // Padding is less than the image, too.
-        if (key !== 'augmentation.cropPadding') expect(withValue(to), key).toBe(to);
-        expect(() => withValue(to + 1), key).toThrow(key);
-        ranges++;
-      }
-      expect(ranges).toBeGreaterThan(1);
-    };
-    rangesOf([...shared, ...vgg], 'vgg11-layerwise');
-    rangesOf(simcnn, 'simcnn-k3');
-  });
+it('folder has the values of cifar10', () => {
+  const of = (dataset: 'folder' | 'cifar10'): unknown => {
+    const { dataset: data, ...others } = presetRecipe('vgg11-layerwise', { dataset, onCuda: false });
+    return { ...others, data: { ...data, name: null } };
+  };
+  expect(of('folder')).toEqual(of('cifar10'));
 });

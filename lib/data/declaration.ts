@@ -1,0 +1,88 @@
+import type { DownloadProgress } from '../../scripts/download.mjs';
+import type { CheckedFiles, CheckFilesOptions } from './check-files.js';
+import { DataError } from './errors.js';
+import type { Dataset } from './labelled-images.js';
+import { requireMemory } from './memory.js';
+import type { ImageFileOptions } from './reading-options.js';
+
+/** What a data set may be asked for. One that lies in no directory, or has no image files, refuses what makes no sense for it. */
+export interface DatasetOptions extends ImageFileOptions {
+  /** Where the files are. */
+  readonly dataDir?: string | undefined;
+  /** Of images that the program draws: another seed gives other images of the same kind. Default: 0. */
+  readonly seed?: number | undefined;
+}
+
+/** How networks are trained on a data set where nobody says otherwise: values of a recipe, by the names that it has for them. */
+export interface TrainingProtocol {
+  readonly imageSize: number;
+  readonly testResize: number | null;
+  readonly augmentation: {
+    readonly cropPadding: number;
+    readonly randomResizedCrop: boolean;
+    readonly horizontalFlip: boolean;
+  };
+  readonly training: {
+    readonly epochs: number;
+    readonly batchSize: number;
+    readonly learningRate: number;
+    readonly milestones: readonly number[];
+    readonly decay: number;
+    readonly momentum: number;
+    readonly weightDecay: number;
+  };
+  readonly evaluation: { readonly batchSize: number; readonly ensemble: 'logits' | 'probabilities' };
+}
+
+/** A data set, declared once: all that recipes, the command line and the documents know of it. */
+export interface DatasetDeclaration<Name extends string = string, Loaded extends Dataset = Dataset> {
+  readonly name: Name;
+  /** As the literature writes it. */
+  readonly title: string;
+  /** Whether it is read from a directory; else the program draws it. */
+  readonly hasDirectory: boolean;
+  readonly protocol: TrainingProtocol;
+  /** Throws DataError. */
+  readonly load: (options: DatasetOptions) => Promise<Loaded>;
+  /** Looks at all of its files; null where there is nothing to look at. */
+  readonly check: ((options: CheckFilesOptions & { readonly dataDir: string }) => Promise<CheckedFiles>) | null;
+  /** Fetches it, and resolves with the path of its folder; null where it is not to be had without asking its owner. */
+  readonly download:
+    | ((options: {
+        readonly dataDir: string;
+        readonly onProgress?: (progress: DownloadProgress) => void;
+        readonly signal?: AbortSignal;
+      }) => Promise<string>)
+    | null;
+}
+
+/** Keeps the name, and the type of what is loaded. */
+export const declareDataset = <const Name extends string, Loaded extends Dataset>(
+  declaration: DatasetDeclaration<Name, Loaded>,
+): DatasetDeclaration<Name, Loaded> => declaration;
+
+export function requireDataDir(name: string, { dataDir }: DatasetOptions): string {
+  if (dataDir === undefined || dataDir === '') {
+    throw new DataError('DATA_ARGUMENT', `${name} is read from a directory: give dataDir (--data-dir DIR)`);
+  }
+  return dataDir;
+}
+
+/** Throws `DataError` (DATA_ARGUMENT) for what can be asked of image files only, where all images have 32 x 32 pixels. */
+export function requireImages32(
+  name: string,
+  { imageSize, testResize, onBadImage }: DatasetOptions,
+  counts: { readonly train: number; readonly test: number },
+): void {
+  const refuse = (problem: string): never => {
+    throw new DataError('DATA_ARGUMENT', `${name} has ${problem}`);
+  };
+  if (imageSize !== undefined && imageSize !== 32) refuse(`images of 32 x 32 only, got imageSize ${imageSize}`);
+  if (testResize !== undefined) refuse(`images of 32 x 32 only: expected no testResize, got ${testResize}`);
+  if (onBadImage === 'skip') refuse("no image files: expected onBadImage 'fail' or none, got 'skip'");
+  requireMemory({
+    what: `${counts.train} training and ${counts.test} test images of 32 x 32 pixels`,
+    bytes: [counts.train, counts.test].map((count) => count * 3 * 32 ** 2),
+    instead: 'take fewer (--train-limit, --test-limit)',
+  });
+}
