@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { judge, judgeCuda } from './doctor/findings.mjs';
 import { explainLoadFailure } from './doctor/load-failure.mjs';
-import { readResolved } from './libtorch.mjs';
+import { readResolved } from './libtorch/resolved.mjs';
 import { addonPath } from './setup/addon.mjs';
 import { describePlatform, platformProblem } from './setup/platform.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';

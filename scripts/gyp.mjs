@@ -4,7 +4,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { readResolved } from './libtorch.mjs';
+import { readResolved } from './libtorch/resolved.mjs';
 import { outDir, root } from './support/paths.mjs';
 
 const require = createRequire(join(root, 'package.json'));

@@ -1,13 +1,12 @@
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { copyDir, readCopy } from './libtorch/cache.mjs';
+import { copyDir, describeCopy, readCopy } from './libtorch/cache.mjs';
 import { inspectLibTorch } from './libtorch/inspect.mjs';
-import { pinned } from './libtorch/pins.mjs';
+import { archiveHost, pinned } from './libtorch/pins.mjs';
 import { pythonProgram } from './libtorch/pip.mjs';
-import { archiveHost, describeCopy, provisionFromArchive, provisionFromWheel } from './libtorch/provision.mjs';
+import { writeResolved } from './libtorch/resolved.mjs';
 import { chooseVariant } from './libtorch/variant.mjs';
 import { reasonOf, SetupError } from './support/errors.mjs';
-import { readJson, writeJson } from './support/files.mjs';
 import { isOn, settingOf } from './support/flags.mjs';
 import { isMain } from './support/main.mjs';
 import { outDir } from './support/paths.mjs';
@@ -73,6 +72,9 @@ function defaultSources({ variant, forced }) {
   return forced && variant !== 'cpu' ? provisioned : [...provisioned, distributionSource, aptSource];
 }
 
+// What provisions is imported where it is used: it unpacks with a dependency, which is not needed for a LibTorch that is
+// already there, and not installed when set-up begins.
+
 function copySource(variant) {
   return {
     name: `the copy provisioned earlier (${variant})`,
@@ -88,6 +90,7 @@ function archiveSource(variant) {
   return {
     name: `the official archive (${variant})`,
     async find(context) {
+      const { provisionFromArchive } = await import('./libtorch/provision.mjs');
       return describeCopy(variant, await provisionFromArchive(variant, context), context.env);
     },
   };
@@ -106,6 +109,7 @@ function wheelSources(variant) {
     name: `the wheel ${requirement} by pip`,
     async find(context) {
       const extraIndex = wheelIndex(variant, requirement, context);
+      const { provisionFromWheel } = await import('./libtorch/provision.mjs');
       const facts = await provisionFromWheel(variant, requirement, { ...context, extraIndex });
       return describeCopy(variant, facts, context.env);
     },
@@ -176,32 +180,6 @@ function exhausted(failures) {
     ...ways,
   ];
   return new SetupError('LIBTORCH_NOT_FOUND', message.join('\n'));
-}
-
-/** The record that set-up left, or undefined; one whose libraries are gone counts as none. */
-export function readResolved(env = process.env) {
-  const record = readJson(join(outDir(env), 'libtorch.json'));
-  return record?.libraries?.every(existsSync) ? record : undefined;
-}
-
-/** Writes the record, and beside it the linker's arguments for where LibTorch is found when the addon loads. */
-export function writeResolved(record, env = process.env) {
-  const folders = [record.libDir, ...record.runtimeDirs];
-  refuseSearchPaths(folders);
-  const quoted = folders.map((folder) => `-rpath "${folder.replace(/["\\]/g, '\\$&')}"\n`);
-  writeJson(join(outDir(env), 'libtorch.json'), record);
-  writeFileSync(join(outDir(env), 'rpath.txt'), quoted.join(''));
-}
-
-/** The loader's search paths are separated by colons and have variables; neither can be quoted. */
-function refuseSearchPaths(folders) {
-  const bad = folders.find((folder) => /[:\n]|\$\{?(ORIGIN|LIB|PLATFORM)/.test(folder));
-  if (bad === undefined) return;
-  throw new SetupError(
-    'LIBTORCH_PATH',
-    `LibTorch lies in ${bad}, where no loader finds it: expected a path without ":", line breaks and $ORIGIN, $LIB or $PLATFORM`,
-    { mend: 'LAYERWISE_CACHE=DIR or LIBTORCH=DIR names another folder' },
-  );
 }
 
 if (isMain(import.meta.url)) {

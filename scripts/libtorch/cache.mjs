@@ -4,6 +4,7 @@ import { readJson, writeJson } from '../support/files.mjs';
 import { withLock } from '../support/lock.mjs';
 import { cacheDir } from '../support/paths.mjs';
 import { platformKey } from '../support/platform.mjs';
+import { inspectLibTorch } from './inspect.mjs';
 import { pinned } from './pins.mjs';
 
 const marker = 'layerwise.json';
@@ -22,6 +23,12 @@ export function downloadsDir(env = process.env) {
 /** What the marker of a whole copy says, or undefined when there is no whole copy. */
 export function readCopy(variant, env = process.env) {
   return readJson(join(copyDir(variant, env), marker));
+}
+
+/** The record of a provisioned copy, for `out/libtorch.json`. */
+export function describeCopy(variant, facts, env) {
+  const source = `provisioned from ${facts.source} (${facts.origin})`;
+  return inspectLibTorch(join(copyDir(variant, env), 'torch'), { source, env });
 }
 
 /**

@@ -1,3 +1,5 @@
+import { settingOf } from '../support/flags.mjs';
+
 /** The release that set-up provisions. Another release is used by pointing LIBTORCH at it. */
 export const pinned = {
   version: '2.13.0',
@@ -46,6 +48,11 @@ export const pinned = {
     ],
   },
 };
+
+/** Where the pinned archives come from: the official host, or a mirror of it. */
+export function archiveHost(env = process.env) {
+  return (settingOf(env.LAYERWISE_LIBTORCH_MIRROR) ?? pinned.host).replace(/\/+$/, '');
+}
 
 /** The CUDA release of a variant's name, or null for the CPU. */
 export function cudaOf(variant) {

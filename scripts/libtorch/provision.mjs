@@ -3,14 +3,13 @@ import { createReadStream, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { download } from '../download.mjs';
 import { SetupError } from '../support/errors.mjs';
-import { settingOf } from '../support/flags.mjs';
 import { platformKey } from '../support/platform.mjs';
 import { transferProgress } from '../support/progress.mjs';
 import { extractZip, listZip, readZipEntry } from '../support/zip.mjs';
-import { copyDir, downloadsDir, makeCopy } from './cache.mjs';
-import { inspectLibTorch, siblingNvidiaDirs } from './inspect.mjs';
+import { downloadsDir, makeCopy } from './cache.mjs';
+import { siblingNvidiaDirs } from './inspect.mjs';
 import { missingNvidiaLibraries } from './nvidia.mjs';
-import { cudaOf, pinned } from './pins.mjs';
+import { archiveHost, cudaOf, pinned } from './pins.mjs';
 import { withPipDownload } from './pip.mjs';
 
 /**
@@ -26,11 +25,6 @@ export function keptPath(name) {
   const isHeader = inside.startsWith('include/');
   const isNote = inside === 'build-version' || inside === 'build-hash' || inside === 'version.py';
   return isLibrary || isHeader || isNote ? join('torch', inside) : undefined;
-}
-
-/** Where the pinned archives come from: the official host, or a mirror of it. */
-export function archiveHost(env = process.env) {
-  return (settingOf(env.LAYERWISE_LIBTORCH_MIRROR) ?? pinned.host).replace(/\/+$/, '');
 }
 
 /** The official archive, its SHA-256 pinned. */
@@ -73,10 +67,10 @@ export async function provisionFromWheel(variant, requirement, context) {
       note(`fetching ${requirement} with pip`);
       const options = { folder: downloadsDir(env), extraIndex, env, signal };
       return withPipDownload([requirement], options, async ([wheel]) => {
-        refuseOtherVariant(wheel, variant, requirement);
+        await refuseOtherVariant(wheel, variant, requirement);
         const facts = await checkWheel(wheel, pins);
         await extractZip(wheel, folder, { select: keptPath, signal });
-        await completeCuda(variant, folder, nvidiaRequirementsOf(wheel), context);
+        await completeCuda(variant, folder, await nvidiaRequirementsOf(wheel), context);
         return facts;
       });
     },
@@ -84,8 +78,8 @@ export async function provisionFromWheel(variant, requirement, context) {
   );
 }
 
-function refuseOtherVariant(wheel, variant, requirement) {
-  const text = readZipEntry(wheel, 'torch/version.py')?.toString('utf8') ?? '';
+async function refuseOtherVariant(wheel, variant, requirement) {
+  const text = (await readZipEntry(wheel, 'torch/version.py'))?.toString('utf8') ?? '';
   const got = /^cuda\b.*=\s*'([\d.]+)'/m.exec(text)?.[1] ?? null;
   if (got === cudaOf(variant)) return;
   const words = (cuda) => (cuda === null ? 'a CPU build' : `a build for CUDA ${cuda}`);
@@ -113,14 +107,12 @@ async function digestOf(path) {
 }
 
 /** What the wheel's metadata asks for of NVIDIA's libraries, without the environment markers. */
-export function nvidiaRequirementsOf(wheel) {
-  const metadata = listZip(wheel).find(({ name }) => /^[^/]+\.dist-info\/METADATA$/.test(name))?.name;
-  if (metadata === undefined) return [];
-  return [
-    ...readZipEntry(wheel, metadata)
-      .toString('utf8')
-      .matchAll(/^Requires-Dist: ([^;\n]+)/gm),
-  ]
+async function nvidiaRequirementsOf(wheel) {
+  const names = await listZip(wheel);
+  const name = names.find((name) => /^[^/]+\.dist-info\/METADATA$/.test(name));
+  const metadata = name === undefined ? undefined : await readZipEntry(wheel, name);
+  const required = (metadata?.toString('utf8') ?? '').matchAll(/^Requires-Dist: ([^;\n]+)/gm);
+  return [...required]
     .map(([, requirement]) => requirement.trim())
     .filter((requirement) => /^(nvidia-|cuda-toolkit\b)/.test(requirement));
 }
@@ -145,10 +137,4 @@ async function completeCuda(variant, copy, requirements = [], { env, note, signa
 
 function keptNvidiaPath(name) {
   return /^nvidia\/[^/]+\/(lib\/[^/]+\.so(\.[\w.]+)?|include\/.+)$/.test(name) ? name : undefined;
-}
-
-/** The record of a provisioned copy, for `out/libtorch.json`. */
-export function describeCopy(variant, facts, env) {
-  const source = `provisioned from ${facts.source} (${facts.origin})`;
-  return inspectLibTorch(join(copyDir(variant, env), 'torch'), { source, env });
 }

@@ -1,7 +1,8 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pinned } from '../libtorch/pins.mjs';
-import { resolveLibTorch, writeResolved } from '../libtorch.mjs';
+import { writeResolved } from '../libtorch/resolved.mjs';
+import { resolveLibTorch } from '../libtorch.mjs';
 import { reasonOf, SetupError } from '../support/errors.mjs';
 import { digestFiles, filesUnder, identityOf, readJson } from '../support/files.mjs';
 import { describeHolder, withLock } from '../support/lock.mjs';

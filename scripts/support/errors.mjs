@@ -25,3 +25,12 @@ export function systemReason(error) {
   const [, text] = /^\w+: (.*?), \w+/.exec(error.message ?? '') ?? [];
   return text === undefined ? reasonOf(error) : `${text} (${error.code})`;
 }
+
+/**
+ * The code of an error that has one: the system's, such as ENOENT, Node's or this project's.
+ * @param {unknown} error
+ * @returns {string | undefined}
+ */
+export function codeOf(error) {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}

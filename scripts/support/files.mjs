@@ -82,6 +82,15 @@ export function readJson(path) {
   }
 }
 
+/**
+ * Whether a value is an object whose members can be looked at: a JSON file may hold anything.
+ * @param {unknown} value
+ * @returns {value is Record<string, unknown>}
+ */
+export function isObject(value) {
+  return typeof value === 'object' && value !== null;
+}
+
 /** Writes a JSON file whole or not at all. Throws WriteError. */
 export function writeJson(path, value) {
   const partial = beginPartial(path);

@@ -2,6 +2,11 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+/**
+ * Variables such as those of the process; tests give others.
+ * @typedef {Readonly<Record<string, string | undefined>>} Environment
+ */
+
 /** The repository's root, without a trailing slash. */
 export const root = resolve(fileURLToPath(new URL('../..', import.meta.url)));
 

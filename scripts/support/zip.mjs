@@ -14,16 +14,38 @@ import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { crc32, createInflateRaw, inflateRawSync } from 'node:zlib';
+import { fromRandomAccessReaderPromise, getFileNameLowLevel, RandomAccessReader } from 'yauzl';
+import { codeOf, reasonOf } from './errors.mjs';
 
-const signature = { local: 0x04034b50, central: 0x02014b50, end: 0x06054b50, end64: 0x06064b50, locator64: 0x07064b50 };
-const method = { stored: 0, deflated: 8 };
+/**
+ * A file or symbolic link of an archive.
+ * @typedef {object} ZipEntry
+ * @property {string} name
+ * @property {number} size bytes, unpacked
+ * @property {number} mode the Unix mode, or 0 where the archive's maker had none
+ * @property {import('yauzl').Entry} directory what the central directory says of it
+ */
+
+/**
+ * An open archive: its entries are read by yauzl, their contents here. Node's own calls are three times as fast as a
+ * stream for each of ten thousand headers, and yauzl does not check the CRC-32.
+ * @typedef {object} Archive
+ * @property {string} path
+ * @property {number} file a file descriptor
+ * @property {import('yauzl').ZipFile} zip
+ */
+
 const fileType = { mask: 0o170000, symlink: 0o120000, directory: 0o040000 };
 
 /** Entries up to this size are read whole: a LibTorch has ten thousand headers and a few large libraries. */
 const smallEntry = 4 << 20;
 
-/** An archive that is damaged, unsafe, or uses what this reader does not know. Codes: `DAMAGED`, `UNSAFE`, `UNSUPPORTED`. */
+/** An archive that is damaged, unsafe, or uses what this reader does not know. */
 export class ZipError extends Error {
+  /**
+   * @param {'DAMAGED' | 'UNSAFE' | 'UNSUPPORTED'} code
+   * @param {string} message
+   */
   constructor(code, message) {
     super(message);
     this.name = 'ZipError';
@@ -35,167 +57,149 @@ export class ZipError extends Error {
  * Unpacks a zip file into `target`. `select(name)` gives the path, relative to `target`, that an entry is written to, or
  * undefined to leave it out. Every size and CRC-32 is checked. No entry can be written outside `target`: names that
  * lead out are refused before anything is written, and symbolic links, which must stay inside too, are made last.
+ * @param {string} path
+ * @param {string} target
+ * @param {{ select?: (name: string) => string | undefined, signal?: AbortSignal | undefined }} [options]
+ * @returns {Promise<{ files: number, bytes: number }>} what was unpacked
  */
-export async function extractZip(path, target, { select = (name) => name, onProgress, signal } = {}) {
-  const file = openSync(path, 'r');
-  try {
-    const chosen = readEntries(file, path)
-      .filter((entry) => !entry.isDirectory)
-      .map((entry) => ({ ...entry, to: select(entry.name) }))
-      .filter((entry) => entry.to !== undefined)
-      .map((entry) => ({ ...entry, to: inside(target, entry.to, entry.name) }));
-    const total = chosen.reduce((sum, entry) => sum + entry.size, 0);
-    let received = 0;
+export async function extractZip(path, target, { select = (name) => name, signal } = {}) {
+  return withZip(path, async (archive, entries) => {
+    const chosen = entries.flatMap((entry) => {
+      const to = select(entry.name);
+      return to === undefined ? [] : [{ ...entry, to: inside(target, to, entry.name) }];
+    });
     const links = [];
     for (const entry of chosen) {
       signal?.throwIfAborted();
       mkdirSync(dirname(entry.to), { recursive: true });
-      if (entry.isSymlink) links.push({ ...entry, content: readSmall(file, entry).toString('utf8') });
-      else await writeEntry(path, file, entry, signal);
-      received += entry.size;
-      onProgress?.({ received, total });
+      const isLink = (entry.mode & fileType.mask) === fileType.symlink;
+      if (isLink) links.push({ ...entry, content: (await readSmall(archive, entry)).toString('utf8') });
+      else await writeEntry(archive, entry, signal);
     }
     for (const link of links) makeLink(link, target);
-    return { files: chosen.length, bytes: total };
-  } finally {
-    closeSync(file);
-  }
+    return { files: chosen.length, bytes: chosen.reduce((sum, { size }) => sum + size, 0) };
+  });
 }
 
-/** The entries' names, sizes and positions, from the central directory. */
-export function listZip(path) {
+/**
+ * The names of the files, from the central directory.
+ * @param {string} path
+ * @returns {Promise<string[]>}
+ */
+export async function listZip(path) {
+  return withZip(path, async (_, entries) => entries.map(({ name }) => name));
+}
+
+/**
+ * The content of one small file, or undefined when the archive has none of that name.
+ * @param {string} path
+ * @param {string} name
+ * @returns {Promise<Buffer | undefined>}
+ */
+export async function readZipEntry(path, name) {
+  return withZip(path, async (archive, entries) => {
+    const entry = entries.find((candidate) => candidate.name === name);
+    return entry === undefined ? undefined : readSmall(archive, entry);
+  });
+}
+
+/**
+ * @template T
+ * @param {string} path
+ * @param {(archive: Archive, entries: ZipEntry[]) => Promise<T>} work
+ */
+async function withZip(path, work) {
   const file = openSync(path, 'r');
   try {
-    return readEntries(file, path);
+    const { size } = fstatSync(file);
+    // Names are decoded and judged here: yauzl refuses a bad one as any other damage, also where nobody selects it.
+    const options = { autoClose: false, decodeStrings: false };
+    const zip = await damaged(path, () => fromRandomAccessReaderPromise(new FileReader(file), size, options));
+    return await work({ path, file, zip }, await damaged(path, () => readEntries(zip)));
   } finally {
     closeSync(file);
   }
 }
 
-/** The content of one small entry, or undefined when the archive has none of that name. */
-export function readZipEntry(path, name) {
-  const file = openSync(path, 'r');
-  try {
-    const entry = readEntries(file, path).find((candidate) => candidate.name === name);
-    return entry === undefined ? undefined : readSmall(file, entry);
-  } finally {
-    closeSync(file);
+/** How yauzl reads the file. With its own reader an impossible position in the archive would end the process. */
+class FileReader extends RandomAccessReader {
+  #file;
+
+  /** @param {number} file */
+  constructor(file) {
+    super();
+    this.#file = file;
+  }
+
+  /**
+   * What went wrong, or null.
+   * @param {Buffer} buffer
+   * @param {number} position
+   */
+  #fill(buffer, position) {
+    if (!Number.isSafeInteger(position)) return new Error(`it names a position that no file has, ${position}`);
+    const read = readSync(this.#file, buffer, 0, buffer.length, position);
+    return read === buffer.length ? null : new Error('it ends too early');
+  }
+
+  /** @type {RandomAccessReader['read']} */
+  read(buffer, offset, length, position, callback) {
+    callback(this.#fill(buffer.subarray(offset, offset + length), position));
   }
 }
 
-function readEntries(file, path) {
-  const length = fstatSync(file).size;
-  const { count, offset, size } = findDirectory(file, length, path);
-  if (offset + size > length) throw new ZipError('DAMAGED', `${path} is truncated: its directory lies beyond its end`);
-  const directory = readAt(file, offset, size, path);
+/** @param {import('yauzl').ZipFile} zip */
+async function readEntries(zip) {
+  /** @type {ZipEntry[]} */
   const entries = [];
-  for (let at = 0, index = 0; index < count; index++) {
-    if (at + 46 > size || directory.readUInt32LE(at) !== signature.central) {
-      throw new ZipError('DAMAGED', `${path} is damaged: entry ${index} of its directory is not one`);
-    }
-    const { entry, next } = parseEntry(directory, at);
-    entries.push(entry);
-    at = next;
+  for await (const directory of zip.eachEntry()) {
+    const { generalPurposeBitFlag, fileNameRaw, extraFields, uncompressedSize: size } = directory;
+    const name = getFileNameLowLevel(generalPurposeBitFlag, fileNameRaw, extraFields, true);
+    // The high half of the external attributes is a Unix mode only when the maker's system is Unix.
+    const mode = directory.versionMadeBy >>> 8 === 3 ? directory.externalFileAttributes >>> 16 : 0;
+    const isFolder = name.endsWith('/') || (mode & fileType.mask) === fileType.directory;
+    if (!isFolder) entries.push({ name, size, mode, directory });
   }
   return entries;
 }
 
-function parseEntry(directory, at) {
-  const nameEnd = at + 46 + directory.readUInt16LE(at + 28);
-  const extraEnd = nameEnd + directory.readUInt16LE(at + 30);
-  const next = extraEnd + directory.readUInt16LE(at + 32);
-  const name = directory.toString('utf8', at + 46, nameEnd);
-  // The high half of the external attributes is a Unix mode only when the maker's system (byte 5) is Unix.
-  const mode = directory.readUInt8(at + 5) === 3 ? directory.readUInt32LE(at + 38) >>> 16 : 0;
-  const entry = {
-    name,
-    encrypted: (directory.readUInt16LE(at + 8) & 1) === 1,
-    method: directory.readUInt16LE(at + 10),
-    crc: directory.readUInt32LE(at + 16),
-    ...sizes64(directory, at, directory.subarray(nameEnd, extraEnd)),
-    mode,
-    isDirectory: name.endsWith('/') || (mode & fileType.mask) === fileType.directory,
-    isSymlink: (mode & fileType.mask) === fileType.symlink,
-  };
-  return { entry, next };
-}
-
-/** The fields that say 0xffffffff stand, in this order, in the zip64 extra field (APPNOTE 4.5.3). */
-function sizes64(directory, at, extra) {
-  const fields = {
-    size: directory.readUInt32LE(at + 24),
-    compressedSize: directory.readUInt32LE(at + 20),
-    offset: directory.readUInt32LE(at + 42),
-  };
-  const wide = extraField(extra, 1);
-  let position = 0;
-  for (const name of ['size', 'compressedSize', 'offset']) {
-    if (fields[name] !== 0xffffffff || wide === undefined || position + 8 > wide.length) continue;
-    fields[name] = Number(wide.readBigUInt64LE(position));
-    position += 8;
-  }
-  return fields;
-}
-
-function extraField(extra, wanted) {
-  for (let at = 0; at + 4 <= extra.length; ) {
-    const length = extra.readUInt16LE(at + 2);
-    if (extra.readUInt16LE(at) === wanted) return extra.subarray(at + 4, at + 4 + length);
-    at += 4 + length;
-  }
-  return undefined;
-}
-
-/** The end record stands last, before a comment of at most 65,535 bytes. */
-function findDirectory(file, length, path) {
-  const size = Math.min(length, 22 + 0xffff);
-  const end = readAt(file, length - size, size, path);
-  let at = size - 22;
-  while (at >= 0 && end.readUInt32LE(at) !== signature.end) at--;
-  if (at < 0) throw new ZipError('DAMAGED', `${path} is not a whole zip file: its end record is missing`);
-  const record = {
-    count: end.readUInt16LE(at + 10),
-    size: end.readUInt32LE(at + 12),
-    offset: end.readUInt32LE(at + 16),
-  };
-  const isWide = record.count === 0xffff || record.size === 0xffffffff || record.offset === 0xffffffff;
-  if (!isWide || at < 20 || end.readUInt32LE(at - 20) !== signature.locator64) return record;
-  const wide = readAt(file, Number(end.readBigUInt64LE(at - 12)), 56, path);
-  if (wide.readUInt32LE(0) !== signature.end64)
-    throw new ZipError('DAMAGED', `${path} is damaged: no zip64 end record`);
-  return {
-    count: Number(wide.readBigUInt64LE(32)),
-    size: Number(wide.readBigUInt64LE(40)),
-    offset: Number(wide.readBigUInt64LE(48)),
-  };
-}
-
-async function writeEntry(path, file, entry, signal) {
+/**
+ * @param {Archive} archive
+ * @param {ZipEntry & { to: string }} entry
+ * @param {AbortSignal | undefined} signal
+ */
+async function writeEntry(archive, entry, signal) {
   // Exclusive creation: an archive that names one file twice is refused, not half believed.
-  const options = { flag: 'wx', flags: 'wx' };
-  if (entry.size <= smallEntry) writeFileSync(entry.to, readSmall(file, entry), options);
-  else await streamLarge(path, file, entry, options, signal);
+  if (entry.size <= smallEntry) writeFileSync(entry.to, await readSmall(archive, entry), { flag: 'wx' });
+  else await streamLarge(archive, entry, signal);
   if (entry.mode & 0o111) chmodSync(entry.to, 0o755);
 }
 
-function readSmall(file, entry) {
-  const start = dataStart(file, entry);
-  const raw = readAt(file, start, entry.compressedSize, entry.name);
-  const content = entry.method === method.stored ? raw : inflate(raw, entry);
+/**
+ * @param {Archive} archive
+ * @param {ZipEntry} entry
+ */
+async function readSmall(archive, entry) {
+  const { compressedSize, compressionMethod } = entry.directory;
+  const start = await dataStart(archive, entry);
+  const raw = Buffer.allocUnsafe(compressedSize);
+  if (readSync(archive.file, raw, 0, compressedSize, start) < compressedSize) {
+    throw new ZipError('DAMAGED', `${entry.name} is damaged: its data lies beyond the end of ${archive.path}`);
+  }
+  const inflate = () => inflateRawSync(raw, { maxOutputLength: Math.max(entry.size, 1) });
+  const content = compressionMethod === 0 ? raw : await damaged(entry.name, inflate);
   verify(entry, content.length, crc32(content));
   return content;
 }
 
-function inflate(raw, entry) {
-  try {
-    return inflateRawSync(raw, { maxOutputLength: Math.max(entry.size, 1) });
-  } catch (error) {
-    throw new ZipError('DAMAGED', `${entry.name} cannot be unpacked: ${error.message}`);
-  }
-}
-
-async function streamLarge(path, file, entry, options, signal) {
-  const start = dataStart(file, entry);
+/**
+ * @param {Archive} archive
+ * @param {ZipEntry & { to: string }} entry
+ * @param {AbortSignal | undefined} signal
+ */
+async function streamLarge(archive, entry, signal) {
+  const { compressedSize, compressionMethod } = entry.directory;
+  const start = await dataStart(archive, entry);
   let size = 0;
   let crc = 0;
   const check = new Transform({
@@ -205,46 +209,76 @@ async function streamLarge(path, file, entry, options, signal) {
       done(size > entry.size ? new ZipError('DAMAGED', `${entry.name} is longer than it says`) : null, chunk);
     },
   });
-  const source = createReadStream(path, { start, end: start + entry.compressedSize - 1, highWaterMark: 1 << 20 });
-  const unpack = entry.method === method.stored ? [] : [createInflateRaw({ chunkSize: 1 << 20 })];
-  try {
-    await pipeline(source, ...unpack, check, createWriteStream(entry.to, options), { signal });
-  } catch (error) {
-    if (!error.code?.startsWith('Z_')) throw error;
-    throw new ZipError('DAMAGED', `${entry.name} cannot be unpacked: ${error.message}`);
-  }
+  const range = { start, end: start + compressedSize - 1, highWaterMark: 1 << 20 };
+  const source = createReadStream(archive.path, range);
+  const unpack = compressionMethod === 0 ? [] : [createInflateRaw({ chunkSize: 1 << 20 })];
+  const target = createWriteStream(entry.to, { flags: 'wx' });
+  await damaged(entry.name, () => pipeline([source, ...unpack, check, target], { signal }));
   verify(entry, size, crc);
 }
 
-function dataStart(file, entry) {
-  if (entry.encrypted) throw new ZipError('UNSUPPORTED', `${entry.name} is encrypted`);
-  if (entry.method !== method.stored && entry.method !== method.deflated) {
-    throw new ZipError('UNSUPPORTED', `${entry.name} uses compression method ${entry.method}; expected 0 or 8`);
+/**
+ * Where the data of an entry begins, behind a header of its own.
+ * @param {Archive} archive
+ * @param {ZipEntry} entry
+ */
+async function dataStart({ zip }, { name, directory }) {
+  if (directory.isEncrypted()) throw new ZipError('UNSUPPORTED', `${name} is encrypted`);
+  if (!directory.canDecodeFileData()) {
+    const method = directory.compressionMethod;
+    throw new ZipError('UNSUPPORTED', `${name} uses compression method ${method}; expected 0 or 8`);
   }
-  const header = readAt(file, entry.offset, 30, entry.name);
-  if (header.readUInt32LE(0) !== signature.local)
-    throw new ZipError('DAMAGED', `${entry.name} is not where it should be`);
-  return entry.offset + 30 + header.readUInt16LE(26) + header.readUInt16LE(28);
+  return (await damaged(name, () => zip.readLocalFileHeaderPromise(directory, { minimal: true }))).fileDataStart;
 }
 
-function verify(entry, size, crc) {
-  if (size !== entry.size) {
-    throw new ZipError('DAMAGED', `${entry.name} is damaged: expected ${entry.size} bytes, got ${size}`);
+/**
+ * @param {ZipEntry} entry
+ * @param {number} size
+ * @param {number} crc
+ */
+function verify({ name, size: expectedSize, directory }, size, crc) {
+  if (size !== expectedSize) {
+    throw new ZipError('DAMAGED', `${name} is damaged: expected ${expectedSize} bytes, got ${size}`);
   }
-  if (crc !== entry.crc) {
-    const [expected, got] = [entry.crc, crc].map((value) => value.toString(16).padStart(8, '0'));
-    throw new ZipError('DAMAGED', `${entry.name} is damaged: expected CRC-32 ${expected}, got ${got}`);
+  if (crc !== directory.crc32) {
+    const [expected, got] = [directory.crc32, crc].map((value) => value.toString(16).padStart(8, '0'));
+    throw new ZipError('DAMAGED', `${name} is damaged: expected CRC-32 ${expected}, got ${got}`);
   }
 }
 
-function makeLink(link, target) {
-  inside(target, join(dirname(link.to.slice(target.length + 1)), link.content), `${link.name} -> ${link.content}`);
-  if (isAbsolute(link.content))
-    throw new ZipError('UNSAFE', `${link.name} links to ${link.content}, outside the target`);
-  symlinkSync(link.content, link.to);
+/**
+ * What yauzl and zlib say of an archive's bytes, as a ZipError; what the system says, and an abort, as it is.
+ * @template T
+ * @param {string} name
+ * @param {() => T | Promise<T>} read
+ * @returns {Promise<T>}
+ */
+async function damaged(name, read) {
+  try {
+    return await read();
+  } catch (error) {
+    const code = codeOf(error);
+    if (error instanceof ZipError || (code !== undefined && !/^(Z_|ERR_)/.test(code))) throw error;
+    throw new ZipError('DAMAGED', `${name} is damaged: ${reasonOf(error)}`);
+  }
 }
 
-/** The full path of an entry; refused when it would lie outside `target`. */
+/**
+ * @param {{ name: string, to: string, content: string }} link
+ * @param {string} target
+ */
+function makeLink({ name, to, content }, target) {
+  inside(target, join(dirname(to.slice(target.length + 1)), content), `${name} -> ${content}`);
+  if (isAbsolute(content)) throw new ZipError('UNSAFE', `${name} links to ${content}, outside the target`);
+  symlinkSync(content, to);
+}
+
+/**
+ * The full path of an entry; refused when it would lie outside `target`.
+ * @param {string} target
+ * @param {string} relative
+ * @param {string} name
+ */
 function inside(target, relative, name) {
   const path = normalize(relative);
   const leadsOut = isAbsolute(path) || path === '..' || path.startsWith(`..${sep}`);
@@ -255,16 +289,4 @@ function inside(target, relative, name) {
     );
   }
   return join(target, path);
-}
-
-function readAt(file, position, length, name) {
-  const buffer = Buffer.allocUnsafe(length);
-  let read = 0;
-  while (read < length) {
-    const got = position < 0 ? 0 : readSync(file, buffer, read, length - read, position + read);
-    if (got === 0)
-      throw new ZipError('DAMAGED', `${name} is truncated: expected ${length} bytes at ${position}, got ${read}`);
-    read += got;
-  }
-  return buffer;
 }

@@ -1,8 +1,9 @@
 // What the doctor concludes from what it found, and its own flags.
 import { spawnSync } from 'node:child_process';
+import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { root, script } from './scripts.js';
+import { root, script, temporaryFolder } from './scripts.js';
 
 const { judge, judgeCuda } = await script('doctor/findings.mjs');
 const { render } = await script('doctor.mjs');
@@ -201,6 +202,18 @@ describe('its flags', () => {
     const { status, stdout, stderr } = doctor(arg);
     expect([status, stdout]).toEqual([2, '']);
     expect(stderr).toContain(arg);
+  });
+
+  it('--json works, and set-up can begin, where no dependency is installed', () => {
+    const clone = temporaryFolder();
+    for (const name of ['scripts', 'package.json']) cpSync(join(root, name), join(clone, name), { recursive: true });
+    const bare = (...args: string[]) =>
+      spawnSync(process.execPath, args, { cwd: clone, encoding: 'utf8', env: { PATH: process.env.PATH } });
+    const { status, stdout, stderr } = bare(join(clone, 'scripts', 'doctor.mjs'), '--json');
+    expect([status, stderr]).toEqual([1, '']);
+    expect(JSON.parse(stdout)).toMatchObject({ ok: false, addon: { problem: 'it is not built' } });
+    const { stderr: failure } = bare('--input-type=module', '-e', "await import('./scripts/setup/steps.mjs')");
+    expect(failure).toBe('');
   });
 
   it('--json is one object, of this build', () => {

@@ -7,7 +7,7 @@ import { fixture, script, serve, temporaryFolder } from './scripts.js';
 const { resolveLibTorch } = await script('libtorch.mjs');
 const { inspectLibTorch } = await script('libtorch/inspect.mjs');
 const { chooseVariant } = await script('libtorch/variant.mjs');
-const { keptPath, provisionFromArchive } = await script('libtorch/provision.mjs');
+const { keptPath, provisionFromArchive, provisionFromWheel } = await script('libtorch/provision.mjs');
 const { makeCopy, readCopy } = await script('libtorch/cache.mjs');
 const { isOn } = await script('support/flags.mjs');
 const { compareVersions, isDebianLike, platformKey } = await script('support/platform.mjs');
@@ -244,6 +244,21 @@ test('an archive with another checksum leaves no copy', async () => {
   await expect(provisionFromArchive('cpu', context)).rejects.toMatchObject({ code: 'CHECKSUM' });
   expect(readCopy('cpu', env)).toBeUndefined();
   expect(readdirSync(env.LAYERWISE_CACHE ?? '')).toEqual(['downloads']);
+});
+
+test('of the wheel that pip answers with, the build is read from the wheel itself', async () => {
+  const env = bareEnvironment();
+  // A pip that has one wheel, of a CPU build, whatever it is asked for.
+  const script = `#!/bin/sh\nwhile [ "$1" != --dest ]; do shift; done\n/bin/cp ${fixture('python.zip')} "$2/sample.whl"\n`;
+  writeFileSync(join(env.PATH ?? '', 'python3'), script, { mode: 0o755 });
+  const context = { env, note: () => {} };
+  const wrong = provisionFromWheel('cu130', 'torch===2.13.0', context);
+  await expect(wrong).rejects.toMatchObject({ code: 'WRONG_WHEEL' });
+  await expect(wrong).rejects.toThrow('with sample.whl: expected a build for CUDA 13.0, got a CPU build');
+  expect(readCopy('cu130', env)).toBeUndefined();
+  const facts = await provisionFromWheel('cpu', 'torch==2.13.0+cpu', context);
+  expect(facts).toMatchObject({ variant: 'cpu', origin: 'sample.whl', checkedBy: 'pip alone, against its index' });
+  expect(readCopy('cpu', env)).toEqual(facts);
 });
 
 test('a copy that was broken off in the middle is never taken for a whole one', async () => {

@@ -18,7 +18,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { root, script, temporaryFolder } from './scripts.js';
 
 const { isPlain } = await script('setup/plain-paths.mjs');
-const { writeResolved } = await script('libtorch.mjs');
+const { writeResolved } = await script('libtorch/resolved.mjs');
 const { run } = await script('support/process.mjs');
 
 /** Several compilers run in each of these tests. */

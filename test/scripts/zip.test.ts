@@ -13,6 +13,7 @@ interface HandMade {
   readonly crc?: number;
   readonly size?: number;
   readonly method?: number;
+  readonly encrypted?: boolean;
 }
 
 /** A zip file put together by hand (PKWARE's APPNOTE, 4.3.7 to 4.3.16), to hold what no writer would write. */
@@ -20,11 +21,12 @@ function handMade(entries: readonly HandMade[]): string {
   const parts: Buffer[] = [];
   const directory: Buffer[] = [];
   let offset = 0;
-  for (const { name, content, link = false, crc, size, method = 8 } of entries) {
+  for (const { name, content, link = false, crc, size, method = 8, encrypted = false } of entries) {
     const raw = Buffer.from(content);
     const packed = deflateRawSync(raw);
     const common = Buffer.alloc(26);
     common.writeUInt16LE(20, 0);
+    common.writeUInt16LE(encrypted ? 1 : 0, 2);
     common.writeUInt16LE(method, 4);
     common.writeUInt32LE(crc ?? crc32(raw), 10);
     common.writeUInt32LE(packed.length, 14);
@@ -72,11 +74,11 @@ test('unpacks only what is selected, under the name that it is given', async () 
   expect(readFileSync(join(target, 'renamed/here.txt'), 'utf8')).toBe('kept as it is\n');
 });
 
-test('lists entries and reads one', () => {
-  const names = listZip(fixture('python.zip')).map(({ name }: { name: string }) => name);
+test('lists entries and reads one', async () => {
+  const names = await listZip(fixture('python.zip'));
   expect(names).toEqual(['stored.txt', 'deep/er/deflated.txt', 'bin/program', 'link', 'wide.bin']);
-  expect(readZipEntry(fixture('python.zip'), 'stored.txt').toString()).toBe('kept as it is\n');
-  expect(readZipEntry(fixture('python.zip'), 'absent')).toBeUndefined();
+  expect((await readZipEntry(fixture('python.zip'), 'stored.txt'))?.toString()).toBe('kept as it is\n');
+  expect(await readZipEntry(fixture('python.zip'), 'absent')).toBeUndefined();
 });
 
 test.each(['../outside', 'a/../../outside', '/outside', 'c:/outside', 'a\\..\\outside', '..', '.'])(
@@ -131,6 +133,59 @@ test.each([
 test('an unknown compression method is refused by name', async () => {
   const archive = handMade([{ name: 'entry', content: 'content', method: 14 }]);
   await expect(extractZip(archive, temporaryFolder())).rejects.toThrow('entry uses compression method 14');
+});
+
+test('an encrypted entry is refused by name', async () => {
+  const archive = handMade([{ name: 'entry', content: 'content', encrypted: true }]);
+  await expect(extractZip(archive, temporaryFolder())).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    message: 'entry is encrypted',
+  });
+});
+
+/** The sample with a zip64 end record and its locator before the end record (APPNOTE 4.3.14 and 4.3.15). */
+function withWideEnd(position?: bigint): string {
+  const sample = readFileSync(fixture('python.zip'));
+  const end = sample.lastIndexOf('PK\x05\x06');
+  const record = Buffer.alloc(56);
+  record.write('PK\x06\x06', 'latin1');
+  record.writeBigUInt64LE(44n, 4);
+  for (const at of [24, 32]) record.writeBigUInt64LE(BigInt(sample.readUInt16LE(end + 10)), at);
+  record.writeBigUInt64LE(BigInt(sample.readUInt32LE(end + 12)), 40);
+  record.writeBigUInt64LE(BigInt(sample.readUInt32LE(end + 16)), 48);
+  const locator = Buffer.alloc(20);
+  locator.write('PK\x06\x07', 'latin1');
+  locator.writeBigUInt64LE(position ?? BigInt(end), 8);
+  locator.writeUInt32LE(1, 16);
+  const last = Buffer.from(sample.subarray(end)).fill(0xff, 8, 20);
+  const path = join(temporaryFolder(), 'wide.zip');
+  writeFileSync(path, Buffer.concat([sample.subarray(0, end), record, locator, last]));
+  return path;
+}
+
+test('an archive of more entries and bytes than the plain end record can count is read', async () => {
+  expect(await listZip(withWideEnd())).toEqual(await listZip(fixture('python.zip')));
+});
+
+test.each([2n ** 64n - 1n, 10n ** 9n])(
+  'a zip64 end record at %i, where there is none, is refused',
+  async (position) => {
+    await expect(listZip(withWideEnd(position))).rejects.toMatchObject({ code: 'DAMAGED' });
+  },
+);
+
+test('a large entry is unpacked, and one whose CRC-32 is wrong refused', async () => {
+  const content = 'a large one, '.repeat(500_000);
+  const target = temporaryFolder();
+  await extractZip(handMade([{ name: 'large', content }]), target);
+  expect(readFileSync(join(target, 'large'), 'utf8')).toBe(content);
+  const wrong = extractZip(handMade([{ name: 'large', content, crc: 1 }]), temporaryFolder());
+  await expect(wrong).rejects.toMatchObject({ code: 'DAMAGED', message: expect.stringContaining('CRC-32 00000001') });
+});
+
+test('an abort ends the unpacking with its reason', async () => {
+  const signal = AbortSignal.abort(new Error('stop'));
+  await expect(extractZip(fixture('python.zip'), temporaryFolder(), { signal })).rejects.toThrow('stop');
 });
 
 test('a name that stands twice is refused', async () => {
