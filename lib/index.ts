@@ -1,7 +1,7 @@
 // What `layerwise` exports, by subject. Whatever is not here is the package's own, and may change without notice.
 
-export { WriteError } from '../scripts/support/files.mjs';
-export { LockLostError } from '../scripts/support/lock.mjs';
+export { WriteError } from '#scripts/support/files.mjs';
+export { LockLostError } from '#scripts/support/lock.mjs';
 // data: data sets, images in batches, augmentation
 export {
   applyTransforms,

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { differences } from './compare/differences.mjs';
+import { reasonOf } from './support/errors.mjs';
 import { outDir, root } from './support/paths.mjs';
 
 /** Every part that computes: plain and cached features, all batch sizes, both schedules, dropout, fp32 and the default precision. */
@@ -23,19 +24,16 @@ function main(args) {
   try {
     request = requestOf(args);
   } catch (error) {
-    console.error(`compare: ${messageOf(error)}. Usage: npm run compare -- REV [--run='FLAGS']...`);
+    console.error(`compare: ${reasonOf(error)}. Usage: npm run compare -- REV [--run='FLAGS']...`);
     return 2;
   }
   try {
     return compare(request);
   } catch (error) {
-    console.error(`compare: ${messageOf(error)}`);
+    console.error(`compare: ${reasonOf(error)}`);
     return 1;
   }
 }
-
-/** @param {unknown} error */
-const messageOf = (error) => /** @type {Error} */ (error).message;
 
 /** @param {string[]} args */
 function requestOf(args) {
@@ -59,13 +57,14 @@ function compare({ revision, runs }) {
 
   let different = 0;
   for (const [index, flags] of runs.entries()) {
-    const [before, now] = Object.entries(trees).map(([name, tree]) => {
+    /** @param {'before' | 'now'} name */
+    const train = (name) => {
       const out = join(folder, `${name}-${index}`);
       rmSync(out, { recursive: true, force: true });
-      command(tree, ['dist/cli/main.js', 'train', '--json', '--out', out, ...flags.split(/\s+/)]);
+      command(trees[name], ['dist/cli/main.js', 'train', '--json', '--out', out, ...flags.split(/\s+/)]);
       return out;
-    });
-    const found = differences(/** @type {string} */ (before), /** @type {string} */ (now));
+    };
+    const found = differences(train('before'), train('now'));
     console.log(`${found.length === 0 ? 'the same bits' : 'DIFFERENT'}: train ${flags}`);
     for (const line of found.slice(0, 10)) console.log(`  ${line}`);
     if (found.length > 10) console.log(`  and ${found.length - 10} more`);

@@ -8,7 +8,7 @@ import { readResolved } from './libtorch/resolved.mjs';
 import { addonPath } from './setup/addon.mjs';
 import { describePlatform, platformProblem } from './setup/platform.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
-import { systemReason } from './support/errors.mjs';
+import { codeOf, reasonOf, systemReason } from './support/errors.mjs';
 import { readText } from './support/files.mjs';
 import { memoryLimits, processorLimits } from './support/limits.mjs';
 import { isMain } from './support/main.mjs';
@@ -16,7 +16,75 @@ import { outDir, root } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
 import { run, tail } from './support/process.mjs';
 
-/** Looks at the machine and the clone; works when nothing is installed or built. */
+/** @import { PlatformProblem } from './setup/platform.mjs' */
+/** @import { ToolCheck } from './setup/prerequisites.mjs' */
+/** @import { MemoryLimits, ProcessorLimits } from './support/limits.mjs' */
+/** @import { Environment } from './support/paths.mjs' */
+/** @import { Gpu } from './support/platform.mjs' */
+
+/**
+ * @typedef {object} Finding
+ * @property {'error' | 'warning'} level error: training cannot work; warning: it works, with less than the machine could give
+ * @property {string} subject
+ * @property {string} reason
+ * @property {string | undefined} mend what to type or change, where there is such a thing
+ */
+
+/**
+ * What the loaded addon says of itself: `BuildInfo` of lib/tensor/native.ts.
+ * @typedef {object} LoadedBuild
+ * @property {string} libtorchBuilt
+ * @property {string} libtorchLoaded
+ * @property {boolean} cudaBuild
+ * @property {boolean} cudaAvailable
+ * @property {number} cudaDeviceCount
+ * @property {string} cudaReason
+ * @property {string} cpuCapability
+ * @property {number} threads
+ * @property {number} mostThreads
+ */
+
+/**
+ * The addon that the library would load; `build` is undefined when it is not built or does not load.
+ * @typedef {object} Addon
+ * @property {string | undefined} path
+ * @property {number | undefined} bytes
+ * @property {LoadedBuild | undefined} build
+ * @property {string | undefined} problem
+ * @property {string | undefined} mend what mends the problem
+ */
+
+/**
+ * What was found; `problem` of the platform is why LibTorch cannot be had for it.
+ * @typedef {object} Facts
+ * @property {{ key: string, system: string, proved: boolean, problem: PlatformProblem | undefined }} platform
+ * @property {{ version: string, napi: string | undefined }} node
+ * @property {readonly ToolCheck[]} tools
+ * @property {{ path: string, version: string, build: string, source: string, cudaHeaders: boolean } | undefined} libtorch
+ * @property {Addon} addon
+ * @property {{ model: string, avx2: boolean, avx512: boolean, bf16: boolean, amx: boolean }} cpu
+ * @property {ProcessorLimits} processors
+ * @property {MemoryLimits} memory
+ * @property {readonly Gpu[]} gpus
+ */
+
+/**
+ * Signs of an NVIDIA driver; undefined where there are none.
+ * @typedef {{ sign: string, version: string | undefined } | undefined} Driver
+ */
+
+/** @typedef {{ usable: boolean, reason: string, mend: string | undefined }} CudaVerdict */
+
+/**
+ * `ok`: no finding is an error.
+ * @typedef {Facts & { cuda: CudaVerdict, findings: readonly Finding[], ok: boolean }} Diagnosis
+ */
+
+/**
+ * Looks at the machine and the clone; works when nothing is installed or built.
+ * @param {Environment} [env]
+ * @returns {Promise<Diagnosis>}
+ */
 export async function collect(env = process.env) {
   const [tools, gpus, driver, addon] = await Promise.all([
     checkPrerequisites(env),
@@ -45,7 +113,10 @@ export async function collect(env = process.env) {
   return { ...facts, cuda, findings, ok: findings.every(({ level }) => level !== 'error') };
 }
 
-/** The diagnosis as text for a person. */
+/**
+ * The diagnosis as text for a person.
+ * @param {Diagnosis} diagnosis
+ */
 export function render(diagnosis) {
   const rows = [
     [
@@ -53,9 +124,7 @@ export function render(diagnosis) {
       `${diagnosis.platform.key}${diagnosis.platform.proved ? '' : ' (untested)'}, ${diagnosis.platform.system}`,
     ],
     ['Node', `${diagnosis.node.version}, Node-API ${diagnosis.node.napi}`],
-    ...diagnosis.tools
-      .filter(({ tool }) => toolNames[tool])
-      .map((check) => [toolNames[check.tool], describeTool(check)]),
+    ...diagnosis.tools.flatMap(toolRows),
     ...libtorchRows(diagnosis.libtorch),
     ['Addon', renderAddon(diagnosis.addon)],
     ['CPU', renderCpu(diagnosis)],
@@ -68,6 +137,7 @@ export function render(diagnosis) {
   return [...table, '', ...renderFindings(diagnosis)].join('\n');
 }
 
+/** @param {Environment} env */
 function describeLibTorch(env) {
   const record = readResolved(env);
   if (record === undefined) return undefined;
@@ -76,18 +146,25 @@ function describeLibTorch(env) {
   return { path: record.root, version: record.version, build, source: record.source, cudaHeaders };
 }
 
+/**
+ * @param {Environment} env
+ * @returns {Promise<Driver>}
+ */
 async function describeDriver(env) {
   const sign = nvidiaDriverSign(env);
   return sign === undefined ? undefined : { sign, version: await nvidiaDriverVersion(env) };
 }
 
-/** The addon that the library would load, loaded in a process of its own, since a wrong library may crash it. */
+/**
+ * The addon that the library would load, loaded in a process of its own, since a wrong library may crash it.
+ * @param {Environment} env
+ * @returns {Promise<Addon>}
+ */
 export async function describeAddon(env) {
   const candidates = [env.LAYERWISE_ADDON, addonPath(outDir(env)), join(root, 'build', 'Release', 'layerwise.node')];
   const path = candidates
-    .filter(Boolean)
-    .map((candidate) => resolve(candidate))
-    .find(existsSync);
+    .flatMap((candidate) => (candidate ? resolve(candidate) : []))
+    .find((file) => existsSync(file));
   const missing = { path: undefined, bytes: undefined, build: undefined };
   if (path === undefined) return { ...missing, problem: 'it is not built', mend: 'npm run setup' };
   const addon = { path, bytes: statSync(path).size };
@@ -100,6 +177,7 @@ export async function describeAddon(env) {
   return { ...addon, build: undefined, problem: `it does not load: ${reason}`, mend };
 }
 
+/** @param {string} stderr */
 function loadError(stderr) {
   return /^(?:\w*Error): (.+)$/m.exec(stderr)?.[1] ?? tail(stderr, 1);
 }
@@ -107,6 +185,7 @@ function loadError(stderr) {
 function describeCpu() {
   const flags = new Set(/^flags\s*:\s*(.*)$/m.exec(readText('/proc/cpuinfo'))?.[1].split(' ') ?? []);
   const model = cpus()[0]?.model.trim() ?? 'unknown';
+  /** @param {string} name */
   const has = (name) => flags.has(name);
   return {
     model,
@@ -117,13 +196,25 @@ function describeCpu() {
   };
 }
 
+/** @type {Readonly<Record<string, string | undefined>>} */
 const toolNames = { compiler: 'Compiler', cmake: 'CMake' };
 
+/**
+ * @param {ToolCheck} check
+ * @returns {[name: string, text: string][]}
+ */
+function toolRows(check) {
+  const name = toolNames[check.tool];
+  return name === undefined ? [] : [[name, describeTool(check)]];
+}
+
+/** @param {ToolCheck} check */
 function describeTool({ program, version, problem }) {
   if (problem !== undefined) return program === undefined ? 'not found' : `${version ?? program} (not usable)`;
   return `${version} (${program})`;
 }
 
+/** @param {Facts['libtorch']} libtorch */
 function libtorchRows(libtorch) {
   if (libtorch === undefined) return [['LibTorch', 'not resolved yet']];
   return [
@@ -132,12 +223,14 @@ function libtorchRows(libtorch) {
   ];
 }
 
-function renderAddon({ path, bytes, build, problem }) {
-  if (path === undefined) return problem;
+/** @param {Addon} addon */
+function renderAddon({ path, bytes = 0, build, problem }) {
+  if (path === undefined) return problem ?? '';
   const what = build === undefined ? problem : `loads, built with LibTorch ${build.libtorchBuilt}`;
   return `${path} (${Math.round(bytes / 1000)} kB): ${what}`;
 }
 
+/** @param {Pick<Facts, 'cpu' | 'addon'>} facts */
 function renderCpu({ cpu, addon }) {
   const features = Object.entries({ AVX2: cpu.avx2, 'AVX-512': cpu.avx512, bf16: cpu.bf16, AMX: cpu.amx });
   const listed = features.map(([name, present]) => `${name} ${present ? 'yes' : 'no'}`).join(', ');
@@ -146,6 +239,7 @@ function renderCpu({ cpu, addon }) {
   return `${cpu.model}: ${listed}${used}`;
 }
 
+/** @param {ProcessorLimits} processors */
 function renderProcessors({ usable, machine, affinity, quota }) {
   const reasons = [
     `${machine} in the machine`,
@@ -155,6 +249,7 @@ function renderProcessors({ usable, machine, affinity, quota }) {
   return `${usable} usable (${reasons.join('; ')})`;
 }
 
+/** @param {MemoryLimits} memory */
 function renderMemory({ available, machine, limit }) {
   const reasons = [
     `${gibibytes(machine)} in the machine`,
@@ -163,10 +258,12 @@ function renderMemory({ available, machine, limit }) {
   return `${gibibytes(available)} available (${reasons.join('; ')})`;
 }
 
+/** @param {number} bytes */
 function gibibytes(bytes) {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
+/** @param {readonly Gpu[]} gpus */
 function gpuRows(gpus) {
   if (gpus.length === 0) return [['GPUs', 'none visible']];
   return gpus.map(({ index, name, memory, driver, capability }, row) => {
@@ -177,6 +274,7 @@ function gpuRows(gpus) {
   });
 }
 
+/** @param {Pick<Diagnosis, 'findings' | 'ok'>} diagnosis */
 function renderFindings({ findings, ok }) {
   if (findings.length === 0) return ['Everything is in order.'];
   const lines = findings.flatMap(({ level, subject, reason, mend }) => {
@@ -195,7 +293,7 @@ function readFlags() {
   try {
     return parseArgs({ options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } }).values;
   } catch (error) {
-    process.stderr.write(`${error.message}\n(add --help for the options)\n`);
+    process.stderr.write(`${reasonOf(error)}\n(add --help for the options)\n`);
     return undefined;
   }
 }
@@ -209,7 +307,8 @@ async function main() {
   }
   // Without it Node would end in a stack; whoever closed the output, as `| head` does, needs no word.
   process.stdout.on('error', (error) => {
-    if (error.code !== 'EPIPE') process.stderr.write(`standard output could not be written: ${systemReason(error)}\n`);
+    if (codeOf(error) !== 'EPIPE')
+      process.stderr.write(`standard output could not be written: ${systemReason(error)}\n`);
     process.exit(1);
   });
   const diagnosis = await collect();

@@ -12,9 +12,39 @@ import { fileURLToPath } from 'node:url';
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
 /**
+ * An operator as native/operators.json declares it.
+ * @typedef {{ schema: string, doc: string, call?: string, include?: string }} Declaration
+ */
+
+/**
+ * `option`: a member of the options object in TypeScript, with a default.
+ * @typedef {{ type: string, name: string, defaultValue: string | undefined, option: boolean }} Argument
+ */
+
+/**
+ * `call` is what C++ calls, `include` the header of it, or null where there is none.
+ * @typedef {object} Operator
+ * @property {string} name
+ * @property {Argument[]} args
+ * @property {string} returns
+ * @property {string} doc
+ * @property {string} call
+ * @property {string | null} include
+ */
+
+/**
+ * @typedef {object} SchemaType
+ * @property {string} cpp
+ * @property {string} ts
+ * @property {(value: string, as: string) => string} [read]
+ * @property {(value: string, as: string) => string} [pass]
+ */
+
+/**
  * How each schema type is read in C++, typed in TypeScript, and passed across the boundary. `as` is the argument's and the
  * operator's name, for the error when a caller without types passes something else. `read` is done before any handle is
  * taken: it can run code of the caller, a getter, which may free a tensor whose handle another one then gets.
+ * @type {Readonly<Record<string, SchemaType>>}
  */
 const types = {
   Tensor: { cpp: 'tensor', ts: 'Tensor', pass: (v, as) => `handleOf(${v}, ${as})` },
@@ -55,10 +85,15 @@ const types = {
   'Generator?': { cpp: 'optionalGenerator', ts: 'Generator | null', pass: (v, as) => `generatorOrNone(${v}, ${as})` },
 };
 
+/**
+ * @param {Declaration} declaration
+ * @returns {Operator}
+ */
 function parseSchema({ schema, doc, call, include }) {
   const match = /^(\w+)\((.*)\) -> (.+)$/.exec(schema);
   if (match === null) throw new Error(`operators.json: cannot read the schema "${schema}"`);
   const [, name, list, returns] = match;
+  /** @type {Argument[]} */
   const args = [];
   let option = false;
   for (const part of list.split(/,\s+/)) {
@@ -86,14 +121,22 @@ function parseSchema({ schema, doc, call, include }) {
   };
 }
 
-/** The header of a LibTorch function; the project's own helpers have none. */
+/**
+ * The header of a LibTorch function; the project's own helpers have none.
+ * @param {string} call
+ */
 function headerName(call) {
   return call.startsWith('at::') ? call.slice('at::'.length) : null;
 }
 
-/** An operator with an Operand argument is two native functions: one takes a tensor there, one a number. */
+/**
+ * An operator with an Operand argument is two native functions: one takes a tensor there, one a number.
+ * @param {Operator} operator
+ * @returns {Operator[]}
+ */
 function nativeVariants(operator) {
   if (!operator.args.some((arg) => arg.type === 'Operand')) return [operator];
+  /** @param {string} type */
   const as = (type) => operator.args.map((arg) => (arg.type === 'Operand' ? { ...arg, type } : arg));
   return [
     { ...operator, args: as('Tensor') },
@@ -101,6 +144,7 @@ function nativeVariants(operator) {
   ];
 }
 
+/** @param {Operator} operator */
 function cppFunction({ name, args, returns, call }) {
   const publicName = name.replace(/Scalar$/, '');
   const inPlace = returns === 'void';
@@ -117,11 +161,13 @@ function cppFunction({ name, args, returns, call }) {
 }`;
 }
 
+/** @param {Operator} operator */
 function headerOf({ include, returns }) {
   if (returns === 'void') return null;
   return include === null ? null : `#include <ATen/ops/${include}.h>`;
 }
 
+/** @param {Operator[]} operators */
 function generateCpp(operators) {
   const natives = operators.flatMap(nativeVariants);
   const headers = [...new Set(operators.map(headerOf).filter((h) => h !== null))].sort();
@@ -138,14 +184,23 @@ ${natives.map(({ name }) => `    {"${name}", operator_${name}},`).join('\n')}
 `;
 }
 
+/** @param {Argument} argument */
 function tsArgument({ type, name, option }) {
   const ts = type === 'Operand' ? 'Tensor | number' : types[type].ts;
   return `${name}${option ? '?' : ''}: ${ts}`;
 }
 
+/**
+ * @param {Argument} argument
+ * @param {string} operator
+ */
 const tsNames = ({ name }, operator) => `'${name}', '${operator}'`;
 
-/** The lines that read the arguments whose reading can run the caller's code, each into a constant. */
+/**
+ * The lines that read the arguments whose reading can run the caller's code, each into a constant.
+ * @param {Argument[]} args
+ * @param {string} operator
+ */
 function tsReads(args, operator) {
   return args
     .filter((arg) => arg.option || types[arg.type].read !== undefined)
@@ -156,11 +211,20 @@ function tsReads(args, operator) {
     });
 }
 
+/**
+ * @param {Argument} arg
+ * @param {string} operator
+ */
 function tsPassed(arg, operator) {
   const { read, pass = (v) => v } = types[arg.type];
   return pass(arg.option || read !== undefined ? `${arg.name}Read` : arg.name, tsNames(arg, operator));
 }
 
+/**
+ * @param {string} returns
+ * @param {string} expression
+ * @param {string} adopt what makes a Tensor of a handle
+ */
 function tsReturn(returns, expression, adopt) {
   if (returns === 'void') return { type: 'this', body: `${expression};\n    return this;` };
   if (returns === 'Tensor') {
@@ -178,6 +242,7 @@ function tsReturn(returns, expression, adopt) {
   return { type, body };
 }
 
+/** @param {Operator} operator */
 function tsOperator(operator) {
   const { name, args, returns, doc } = operator;
   const isMethod = args[0].name === 'self';
@@ -188,6 +253,7 @@ function tsOperator(operator) {
   if (options.length > 0) parameters.push(`options: { ${options.map(tsArgument).join('; ')} } = NO_OPTIONS`);
 
   const self = isMethod ? ['this.handle'] : [];
+  /** @param {Operator} variant */
   const callOf = (variant) =>
     `native.${variant.name}(${[...self, ...variant.args.slice(isMethod ? 1 : 0).map((arg) => tsPassed(arg, name))].join(', ')})`;
   const adopt = isMethod ? 'this.adopt' : `${args[0].name}Read[0]!.adopt`;
@@ -199,7 +265,7 @@ function tsOperator(operator) {
   const lines =
     options.length === 0 ? reads : [`if (options !== NO_OPTIONS) checkOptions(options, '${name}');`, ...reads];
   if (variants.length === 2) {
-    const operand = own.find((arg) => arg.type === 'Operand').name;
+    const operand = own.find((arg) => arg.type === 'Operand')?.name;
     const scalar = tsReturn(returns, callOf(variants[1]), adopt).body.replaceAll('\n', '\n  ');
     lines.push(`if (typeof ${operand} === 'number') {\n      ${scalar}\n    }`);
   }
@@ -212,26 +278,34 @@ function tsOperator(operator) {
   };
 }
 
+/** @param {Operator} operator */
 function nativeType({ name, args, returns }) {
   const result = returns === 'void' ? 'void' : returns === 'Tensor' ? 'number' : 'number[]';
   return `  ${name}(${args.map((arg) => `${arg.name === 'self' ? 'self' : arg.name}: ${nativeArgument(arg.type)}`).join(', ')}): ${result};`;
 }
 
+/**
+ * What the native functions take of each schema type, where that is no number.
+ * @type {Readonly<Record<string, string | undefined>>}
+ */
+const nativeTypes = {
+  'Tensor[]': 'Int32Array',
+  bool: 'boolean',
+  'int?': 'number | null',
+  'int[]': 'Float64Array',
+  'int[]?': 'Float64Array | null',
+  'int[2]': 'number | Float64Array',
+  'DType?': 'number | null',
+  'Device?': 'number | null',
+  'MemoryFormat?': 'number | null',
+};
+
+/** @param {string} type */
 function nativeArgument(type) {
-  const passed = {
-    'Tensor[]': 'Int32Array',
-    bool: 'boolean',
-    'int?': 'number | null',
-    'int[]': 'Float64Array',
-    'int[]?': 'Float64Array | null',
-    'int[2]': 'number | Float64Array',
-    'DType?': 'number | null',
-    'Device?': 'number | null',
-    'MemoryFormat?': 'number | null',
-  };
-  return passed[type] ?? 'number';
+  return nativeTypes[type] ?? 'number';
 }
 
+/** @param {Operator[]} operators */
 function generateTs(operators) {
   const all = operators.map(tsOperator);
   return `// Generated from native/operators.json by scripts/generate-operators.mjs.
@@ -282,6 +356,10 @@ ${all
 `;
 }
 
+/**
+ * @param {string} path
+ * @param {string} text
+ */
 function writeIfChanged(path, text) {
   mkdirSync(dirname(path), { recursive: true });
   let before = null;
@@ -294,6 +372,8 @@ function writeIfChanged(path, text) {
 }
 
 const out = process.env.LAYERWISE_OUT ? resolve(root, process.env.LAYERWISE_OUT) : join(root, 'out');
-const operators = JSON.parse(readFileSync(join(root, 'native', 'operators.json'), 'utf8')).map(parseSchema);
+/** @type {Declaration[]} */
+const declarations = JSON.parse(readFileSync(join(root, 'native', 'operators.json'), 'utf8'));
+const operators = declarations.map(parseSchema);
 writeIfChanged(join(out, 'generated', 'operators.inc'), generateCpp(operators));
 writeIfChanged(join(root, 'lib', 'tensor', 'generated', 'operators.ts'), generateTs(operators));

@@ -7,8 +7,11 @@ import { dirname, join } from 'node:path';
 import { readResolved } from './libtorch/resolved.mjs';
 import { outDir, root } from './support/paths.mjs';
 
+/** @import { LibTorch } from './libtorch/resolved.mjs' */
+
 const require = createRequire(join(root, 'package.json'));
 
+/** @type {Readonly<Record<string, ((libtorch: LibTorch) => string[]) | undefined>>} */
 const answers = {
   sources: () =>
     readdirSync(join(root, 'native'))
@@ -34,11 +37,13 @@ const answers = {
   rpaths: (libtorch) => [libtorch.libDir, ...libtorch.runtimeDirs].map((folder) => `-Wl,-rpath,${folder}`),
 };
 
+/** @param {string} name */
 function beside(name) {
   const folder = `node_modules/${name}`;
   return existsSync(folder) ? folder : undefined;
 }
 
+/** @param {LibTorch} libtorch */
 function systemDirs({ includeDirs, cudaIncludeDir }) {
   return cudaIncludeDir === null ? includeDirs : [...includeDirs, cudaIncludeDir];
 }
@@ -51,12 +56,13 @@ if (libtorch === undefined) {
   );
   process.exit(1);
 }
-if (answers[question] === undefined) {
+const answer = answers[question];
+if (answer === undefined) {
   process.stderr.write(`gyp.mjs: expected one of ${Object.keys(answers).join(', ')}, got ${question}\n`);
   process.exit(2);
 }
 process.stdout.write(
-  answers[question](libtorch)
+  answer(libtorch)
     .map((value) => `${JSON.stringify(value)}\n`)
     .join(''),
 );

@@ -6,30 +6,52 @@ import { archiveHost, pinned } from './libtorch/pins.mjs';
 import { pythonProgram } from './libtorch/pip.mjs';
 import { writeResolved } from './libtorch/resolved.mjs';
 import { chooseVariant } from './libtorch/variant.mjs';
-import { reasonOf, SetupError } from './support/errors.mjs';
+import { codeOf, reasonOf, SetupError } from './support/errors.mjs';
 import { isOn, settingOf } from './support/flags.mjs';
 import { isMain } from './support/main.mjs';
 import { outDir } from './support/paths.mjs';
 import { isDebianLike, platformKey } from './support/platform.mjs';
 import { run, tail, which } from './support/process.mjs';
 
+/** @import { Choice } from './libtorch/variant.mjs' */
+/** @import { LibTorch } from './libtorch/resolved.mjs' */
+/** @import { Environment } from './support/paths.mjs' */
+
+/**
+ * `note(line)` tells the user what takes time.
+ * @typedef {object} LibTorchRequest
+ * @property {Environment} env
+ * @property {(line: string) => void} note
+ * @property {AbortSignal | undefined} [signal]
+ */
+
+/** @typedef {{ source: string, error: unknown }} Failure */
+
+/**
+ * A place where LibTorch may be; `find` rejects where it is not.
+ * @typedef {object} Source
+ * @property {string} name
+ * @property {(context: LibTorchRequest & { failures: readonly Failure[] }) => Promise<LibTorch>} find
+ */
+
 /**
  * Finds or provisions LibTorch and resolves with what `out/libtorch.json` holds.
  *
  * A source that the environment names (LIBTORCH, LIBTORCH_USE_PYTORCH) is the only one tried. Without one, each source
- * is tried in turn and its failure kept; when all have failed, the SetupError lists them. `note(line)` tells the user
- * what takes time. Tests replace `sources`.
+ * is tried in turn and its failure kept; when all have failed, the SetupError lists them. Tests replace `sources`.
+ * @param {Partial<LibTorchRequest> & { sources?: readonly Source[] }} [options]
+ * @returns {Promise<LibTorch>}
  */
 export async function resolveLibTorch({ env = process.env, note = () => {}, signal, sources } = {}) {
   const named = namedSource(env);
   if (named !== undefined) return named();
   const choice = await chooseVariant(env);
+  /** @type {Failure[]} */
   const failures = [];
   for (const source of sources ?? defaultSources(choice)) {
     signal?.throwIfAborted();
     try {
-      const record = await source.find({ env, note, signal, failures });
-      if (record !== undefined) return announceCompromise(record, choice, failures, note);
+      return announceCompromise(await source.find({ env, note, signal, failures }), choice, failures, note);
     } catch (error) {
       signal?.throwIfAborted();
       failures.push({ source: source.name, error });
@@ -39,6 +61,7 @@ export async function resolveLibTorch({ env = process.env, note = () => {}, sign
   throw exhausted(failures);
 }
 
+/** @param {Environment} env */
 function namedSource(env) {
   const directory = settingOf(env.LIBTORCH);
   if (directory !== undefined) return async () => inspectLibTorch(directory, { source: 'LIBTORCH', env });
@@ -46,7 +69,10 @@ function namedSource(env) {
   return undefined;
 }
 
-/** The torch of the active Python, found without importing it: an import takes seconds and may fail for other reasons. */
+/**
+ * The torch of the active Python, found without importing it: an import takes seconds and may fail for other reasons.
+ * @param {Environment} env
+ */
 async function inspectPyTorch(env) {
   const program = pythonProgram(env);
   const script = 'import importlib.util as u; s = u.find_spec("torch"); print(s.origin if s and s.origin else "")';
@@ -61,7 +87,11 @@ async function inspectPyTorch(env) {
   });
 }
 
-/** The order of the sources, the CUDA ones before the CPU ones where a driver was found. */
+/**
+ * The order of the sources, the CUDA ones before the CPU ones where a driver was found.
+ * @param {Choice} choice
+ * @returns {Source[]}
+ */
 function defaultSources({ variant, forced }) {
   const fallback = variant === 'cpu' || forced ? [] : ['cpu'];
   const provisioned = [variant, ...fallback].flatMap((name) => [
@@ -75,6 +105,10 @@ function defaultSources({ variant, forced }) {
 // What provisions is imported where it is used: it unpacks with a dependency, which is not needed for a LibTorch that is
 // already there, and not installed when set-up begins.
 
+/**
+ * @param {string} variant
+ * @returns {Source}
+ */
 function copySource(variant) {
   return {
     name: `the copy provisioned earlier (${variant})`,
@@ -86,6 +120,10 @@ function copySource(variant) {
   };
 }
 
+/**
+ * @param {string} variant
+ * @returns {Source}
+ */
 function archiveSource(variant) {
   return {
     name: `the official archive (${variant})`,
@@ -100,6 +138,8 @@ function archiveSource(variant) {
  * The release's wheel: first under the local version that names the variant (pip's find-links and mirrors often hold
  * it), then under the plain one, which stands for CUDA 13.0 on Linux x86-64 and for the CPU elsewhere. `===` keeps pip
  * from taking the plain version to mean any local one.
+ * @param {string} variant
+ * @returns {Source[]}
  */
 function wheelSources(variant) {
   const plain = `torch===${pinned.version}`;
@@ -116,12 +156,18 @@ function wheelSources(variant) {
   }));
 }
 
-/** The official index of one variant's wheels, unless its host has just proved out of reach: pip would retry for long. */
+/**
+ * The official index of one variant's wheels, unless its host has just proved out of reach: pip would retry for long.
+ * @param {string} variant
+ * @param {string} requirement
+ * @param {{ env: Environment, failures: readonly Failure[] }} context
+ */
 function wheelIndex(variant, requirement, { env, failures }) {
-  const outOfReach = failures.some(({ error }) => error.code === 'UNREACHABLE');
+  const outOfReach = failures.some(({ error }) => codeOf(error) === 'UNREACHABLE');
   return outOfReach || !requirement.includes('+') ? undefined : `${archiveHost(env)}/whl/${variant}`;
 }
 
+/** @type {Source} */
 const distributionSource = {
   name: "the distribution's libtorch-dev",
   async find({ env }) {
@@ -129,6 +175,7 @@ const distributionSource = {
   },
 };
 
+/** @type {Source} */
 const aptSource = {
   name: 'apt-get install libtorch-dev',
   async find({ env, note, signal }) {
@@ -149,6 +196,7 @@ const aptSource = {
   },
 };
 
+/** @param {Environment} env */
 function refuseApt(env) {
   const reason =
     (isOn(env.LAYERWISE_NO_APT) && 'LAYERWISE_NO_APT turns it off') ||
@@ -158,13 +206,21 @@ function refuseApt(env) {
   if (reason) throw new SetupError('NO_APT', reason);
 }
 
-/** A CPU build where a CUDA one was wanted is said aloud: its absence is otherwise found only when training is slow. */
+/**
+ * A CPU build where a CUDA one was wanted is said aloud: its absence is otherwise found only when training is slow.
+ * @param {LibTorch} record
+ * @param {Choice} choice
+ * @param {readonly Failure[]} failures
+ * @param {(line: string) => void} note
+ * @returns {LibTorch}
+ */
 function announceCompromise(record, { variant, reason }, failures, note) {
   if (variant === 'cpu' || record.cuda !== null) return record;
   note(`${reason}, but no CUDA build of LibTorch could be had: a CPU build is used, and --device cuda will be refused`);
   return { ...record, compromise: failures.map(({ source, error }) => `${source}: ${reasonOf(error)}`) };
 }
 
+/** @param {readonly Failure[]} failures */
 function exhausted(failures) {
   const tried = failures.map(({ source, error }) => `  - ${source}: ${reasonOf(error)}`);
   const ways = [

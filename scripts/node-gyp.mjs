@@ -8,10 +8,16 @@ import { withPlainPaths } from './setup/plain-paths.mjs';
 import { workingTree } from './setup/working-tree.mjs';
 import { outDir, root } from './support/paths.mjs';
 
+/** @import { PlainPaths } from './setup/plain-paths.mjs' */
+
 const release = join('build', 'Release');
 
 process.exitCode = await main(process.argv.slice(2));
 
+/**
+ * @param {string[]} args
+ * @returns {Promise<number>}
+ */
 async function main(args) {
   const tree = await workingTree();
   if (tree === undefined) return 1;
@@ -22,6 +28,10 @@ async function main(args) {
   return 1;
 }
 
+/**
+ * @param {PlainPaths} paths
+ * @param {string[]} args
+ */
 function rebuild({ gypSource, out }, args) {
   const program = join(gypSource, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
   const flags = ['rebuild', '--jobs', String(compileJobs()), ...args];
@@ -38,6 +48,10 @@ function rebuild({ gypSource, out }, args) {
   return code;
 }
 
+/**
+ * @param {string[]} args
+ * @param {import('node:child_process').SpawnSyncOptions} [options]
+ */
 function start(args, options = {}) {
   return spawnSync(process.execPath, args, { stdio: 'inherit', ...options }).status ?? 1;
 }

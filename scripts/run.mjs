@@ -24,6 +24,11 @@ if (code !== 0) process.exit(code);
 if (preload !== undefined) process.env.LD_PRELOAD = preload;
 await handOver(tree, command, args);
 
+/**
+ * @param {string} root
+ * @param {string | undefined} command
+ * @param {readonly string[]} args
+ */
 async function handOver(root, command, args) {
   // A clone may keep several builds, each with its own state directory; the one just set up is the one meant.
   if (process.env.LAYERWISE_OUT) process.env.LAYERWISE_ADDON ||= join(outDir(), 'cmake', 'Release', 'layerwise.node');
@@ -32,14 +37,24 @@ async function handOver(root, command, args) {
   await start(program, programArgs);
 }
 
+/**
+ * @param {string} program
+ * @param {readonly string[]} args
+ */
 async function start(program, args) {
   process.argv = [process.execPath, program, ...args];
   await import(pathToFileURL(program).href);
 }
 
-/** Vite takes a `#` or a `?` in a path for the end of a file's name, so there it runs through a link. */
+/**
+ * Vite takes a `#` or a `?` in a path for the end of a file's name, so there it runs through a link.
+ * @param {string} root
+ * @param {readonly string[]} args
+ */
 async function runTests(root, args) {
+  /** @type {typeof import('./setup/plain-paths.mjs')} */
   const { withPlainPaths } = await import(pathToFileURL(join(root, 'scripts', 'setup', 'plain-paths.mjs')).href);
+  /** @param {string} folder */
   const program = (folder) => join(folder, 'node_modules', 'vitest', 'vitest.mjs');
   // Vitest takes its configuration from the working directory.
   process.chdir(root);
@@ -52,19 +67,31 @@ async function runTests(root, args) {
   });
 }
 
+/**
+ * The program and its arguments.
+ * @param {string} root
+ * @param {string | undefined} command
+ * @param {readonly string[]} args
+ * @returns {[program: string, ...args: string[]]}
+ */
 function programFor(root, command, args) {
   if (command === 'example') return compiledExample(root, args);
   if (command === 'bench') return [join(root, 'bench', 'run.mjs'), ...args];
   if (command === 'fuzz') return [join(root, 'test', 'fuzz', 'run.mjs'), ...args];
-  return [join(root, 'dist', 'cli', 'main.js'), command, ...args].filter((arg) => arg !== undefined);
+  return [join(root, 'dist', 'cli', 'main.js'), ...(command === undefined ? [] : [command]), ...args];
 }
 
-/** An example is named without its ending; all of them are compiled, which takes a second when nothing has changed. */
+/**
+ * An example is named without its ending; all of them are compiled, which takes a second when nothing has changed.
+ * @param {string} root
+ * @param {readonly string[]} args
+ * @returns {[program: string, ...args: string[]]}
+ */
 function compiledExample(root, [name, ...args]) {
   const names = readdirSync(join(root, 'examples'))
     .filter((file) => file.endsWith('.ts'))
     .map((file) => file.slice(0, -'.ts'.length));
-  if (!names.includes(name)) {
+  if (name === undefined || !names.includes(name)) {
     console.error(`expected one of the examples ${names.join(', ')}, got ${name ?? 'none'}`);
     process.exit(2);
   }

@@ -2,19 +2,23 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isMain } from './support/main.mjs';
 import { requireNode } from './support/node-version.mjs';
+import { root } from './support/paths.mjs';
 import { takeSanitizer } from './support/sanitize.mjs';
 
 /**
  * Brings a clone to the point where it trains: prerequisites, npm dependencies, LibTorch, the addon, the compiled
  * TypeScript. Each step prints one line to standard error and is skipped when nothing that it depends on has changed;
- * interrupted anywhere, the next call goes on. Returns `{ code, tree }`: the process's exit code, 0 when everything is
- * there, and the tree that was set up: the clone, or its copy where the clone cannot be written.
+ * interrupted anywhere, the next call goes on.
+ * @param {{ announceFresh?: boolean }} [options]
+ * @returns {Promise<{ code: number, tree: string }>} the process's exit code, 0 when everything is there, and the tree that was
+ *   set up: the clone, or its copy where the clone cannot be written
  */
 export async function setUp(options = {}) {
   requireNode();
   const { workingTree } = await import('./setup/working-tree.mjs');
   const tree = await workingTree();
-  if (tree === undefined) return { code: 1, tree };
+  if (tree === undefined) return { code: 1, tree: root };
+  /** @type {typeof import('./setup/steps.mjs')} */
   const { runSteps } = await import(pathToFileURL(join(tree, 'scripts', 'setup', 'steps.mjs')).href);
   return { code: await runSteps(options), tree };
 }

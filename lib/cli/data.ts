@@ -17,7 +17,7 @@ export function dataCommand(): Command {
     .action(async (name: DatasetName, { dataDir }: { dataDir: string }) => {
       const interrupt = abortOnInterrupt();
       const { title, download } = datasetOf(name);
-      const { transferProgress } = await import('../../scripts/support/progress.mjs');
+      const { transferProgress } = await import('#scripts/support/progress.mjs');
       const progress = transferProgress(title);
       try {
         const path = await download!({ dataDir, signal: interrupt.signal, onProgress: progress.update });

@@ -1,4 +1,4 @@
-import { systemReason } from '../../scripts/support/errors.mjs';
+import { systemReason } from '#scripts/support/errors.mjs';
 import { LayerwiseError } from '../errors.js';
 
 /** Standard output took no more: its disk is full, or whoever read it has stopped, as in `| head`. */

@@ -1,9 +1,9 @@
 import { mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { extract, list, type ReadEntry } from 'tar';
-import { type DownloadProgress, download } from '../../scripts/download.mjs';
-import { asWriteError } from '../../scripts/support/files.mjs';
-import { makeDirectory } from '../../scripts/support/make-directory.mjs';
+import { type DownloadProgress, download } from '#scripts/download.mjs';
+import { asWriteError } from '#scripts/support/files.mjs';
+import { makeDirectory } from '#scripts/support/make-directory.mjs';
 import { CIFAR10_BINARY_FOLDER, requireCifar10Binary } from './cifar10.js';
 import { DataError } from './errors.js';
 

@@ -1,4 +1,4 @@
-import type { DownloadProgress } from '../../scripts/download.mjs';
+import type { DownloadProgress } from '#scripts/download.mjs';
 import type { CheckedFiles, CheckFilesOptions } from './check-files.js';
 import { DataError } from './errors.js';
 import type { Dataset } from './labelled-images.js';

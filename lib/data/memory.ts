@@ -1,5 +1,5 @@
 import { constants } from 'node:buffer';
-import { availableMemory } from '../../scripts/support/limits.mjs';
+import { availableMemory } from '#scripts/support/limits.mjs';
 import { gibibytes } from '../format.js';
 import { DataError } from './errors.js';
 

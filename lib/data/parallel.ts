@@ -1,4 +1,4 @@
-import { usableProcessors } from '../../scripts/support/limits.mjs';
+import { usableProcessors } from '#scripts/support/limits.mjs';
 import { throwIfCancelled } from './errors.js';
 
 /** Images are decoded on the threads of Node's pool: a few at a time keep them busy without holding many images. */

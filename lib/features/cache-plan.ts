@@ -1,5 +1,5 @@
 // Where the features of the frozen layers are kept: decided before a run begins, so that it cannot fail for want of room.
-import { availableMemory } from '../../scripts/support/limits.mjs';
+import { availableMemory } from '#scripts/support/limits.mjs';
 import { gibibytes } from '../format.js';
 import type { Network, Stage } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';

@@ -1,6 +1,6 @@
 // Compression while training (paper, section 4.4): after a layer is trained, its least important filters are removed.
 import { join } from 'node:path';
-import { writeWhole } from '../../scripts/support/files.mjs';
+import { writeWhole } from '#scripts/support/files.mjs';
 import { applyTransforms, type Dataset, noDraws, openImages } from '../data/index.js';
 import { type Accuracy, filterImportance } from '../evaluation/index.js';
 import { disposeNetwork, keepFilters, type Network, SimCnn } from '../models/index.js';

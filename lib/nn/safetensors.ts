@@ -1,7 +1,7 @@
 // The safetensors format: 8 bytes of header length (little endian), a JSON header that names each tensor's dtype, shape
 // and bytes, then the bytes. https://github.com/huggingface/safetensors
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { writeWhole } from '../../scripts/support/files.mjs';
+import { writeWhole } from '#scripts/support/files.mjs';
 import { readRegion, writeRegion } from '../files.js';
 import { type DType, elementSize, empty, scope, type Tensor, type TypedArray, tensor } from '../tensor/index.js';
 import { SafetensorsError } from './errors.js';

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { writeWhole } from '../../scripts/support/files.mjs';
+import { writeWhole } from '#scripts/support/files.mjs';
 import { type RecordedValue, type RunRecord, readRunRecord } from '../run/index.js';
 import { accuracyByDepthChart } from './accuracy-by-depth-chart.js';
 import { byClass } from './class-section.js';

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { asWriteError, writeWhole } from '../../scripts/support/files.mjs';
+import { asWriteError, writeWhole } from '#scripts/support/files.mjs';
 import type { Stage } from '../models/index.js';
 import { loadInto, type Module, readSafetensors, type StateDict, writeSafetensors } from '../nn/index.js';
 import type { GradScaler, Sgd } from '../optim/index.js';

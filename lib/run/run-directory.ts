@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { asWriteError, writeWhole } from '../../scripts/support/files.mjs';
-import { describeHolder, type HeldLock, withLock } from '../../scripts/support/lock.mjs';
-import { makeDirectory } from '../../scripts/support/make-directory.mjs';
+import { asWriteError, writeWhole } from '#scripts/support/files.mjs';
+import { describeHolder, type HeldLock, withLock } from '#scripts/support/lock.mjs';
+import { makeDirectory } from '#scripts/support/make-directory.mjs';
 import { readJsonFile, TextFileError } from '../text-file.js';
 import { RunDirectoryError, RunRecordError } from './errors.js';
 import { readRunRecord } from './read-record.js';

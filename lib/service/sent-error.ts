@@ -1,7 +1,7 @@
 // Errors on their way between threads.
 
-import { WriteError } from '../../scripts/support/files.mjs';
-import { LockLostError } from '../../scripts/support/lock.mjs';
+import { WriteError } from '#scripts/support/files.mjs';
+import { LockLostError } from '#scripts/support/lock.mjs';
 import { DataError } from '../data/index.js';
 import { LogisticRegressionError, MetricError } from '../evaluation/index.js';
 import { FeatureCacheError } from '../features/index.js';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { usableProcessors } from '../../scripts/support/limits.mjs';
+import { usableProcessors } from '#scripts/support/limits.mjs';
 import { dtypeName } from './dtype.js';
 import { TensorError, type TensorErrorCode } from './errors.js';
 import type { NativeOperators } from './generated/operators.js';

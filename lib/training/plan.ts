@@ -1,5 +1,5 @@
 // What can be known of a run before its first step: found by rehearsing its stages on the meta device.
-import { availableMemory } from '../../scripts/support/limits.mjs';
+import { availableMemory } from '#scripts/support/limits.mjs';
 import { type CacheBudget, type CachePlace, type CachePlan, planCache, rowBytes } from '../features/index.js';
 import { gibibytes } from '../format.js';
 import { disposeNetwork, parametersOf, type Stage, trainedModules } from '../models/index.js';

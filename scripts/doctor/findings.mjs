@@ -1,13 +1,25 @@
-import { cudaOf, pinned } from '../libtorch/pins.mjs';
+import { pinned, pinnedCuda } from '../libtorch/pins.mjs';
 import { installCommand } from '../setup/prerequisites.mjs';
 import { nodeProblem } from '../support/node-version.mjs';
 import { compareVersions, oldestDriverFor } from '../support/platform.mjs';
 
+/** @import { CudaVerdict, Driver, Facts, Finding } from '../doctor.mjs' */
+/** @import { Environment } from '../support/paths.mjs' */
+/** @import { Gpu } from '../support/platform.mjs' */
+
+/** @typedef {Facts & { driver: Driver, cuda: CudaVerdict }} JudgedFacts */
+
 /**
  * Whether `--device cuda` works, and the reason either way, from the outermost cause inwards: no GPU or driver, a driver
  * older than the CUDA release, a LibTorch without CUDA, a build against another LibTorch, and last what LibTorch says.
+ * @param {Pick<Facts, 'platform' | 'gpus' | 'libtorch' | 'addon'> & { driver: Driver }} facts
+ * @returns {CudaVerdict}
  */
 export function judgeCuda({ platform, gpus, driver, libtorch, addon }) {
+  /**
+   * @param {string} reason
+   * @param {string} [mend]
+   */
   const no = (reason, mend) => ({ usable: false, reason, mend });
   if (!platform.key.startsWith('linux-')) return no(`there is no CUDA build for ${platform.key}`);
   if (driver === undefined) return no('no NVIDIA driver was found');
@@ -24,43 +36,62 @@ export function judgeCuda({ platform, gpus, driver, libtorch, addon }) {
   return { usable: true, reason: `CUDA ${cuda}, ${addon.build.cudaDeviceCount} device(s)`, mend: undefined };
 }
 
+/**
+ * @param {NonNullable<Driver>} driver
+ * @returns {[reason: string, mend: string]}
+ */
 function cpuBuildReason({ version, sign }) {
-  const cuda = cudaOf('cu130');
-  const oldest = oldestDriverFor(cuda);
-  if (version !== undefined && compareVersions(version, oldest) < 0) {
-    const reason = `LibTorch is a CPU build, since the NVIDIA driver ${version} is too old for CUDA ${cuda}`;
+  const oldest = oldestDriverFor(pinnedCuda);
+  if (version !== undefined && oldest !== undefined && compareVersions(version, oldest) < 0) {
+    const reason = `LibTorch is a CPU build, since the NVIDIA driver ${version} is too old for CUDA ${pinnedCuda}`;
     return [reason, `install driver ${oldest} or later, then npm run setup`];
   }
   const reason = `LibTorch is a CPU build, though there is an NVIDIA driver (${version ?? sign})`;
   return [reason, 'LAYERWISE_LIBTORCH_VARIANT=cu130 npm run setup (or point LIBTORCH at a CUDA build)'];
 }
 
+/** @param {readonly Gpu[]} gpus */
 function gpuMend(gpus) {
   return gpus.length === 0
     ? 'see that nvidia-smi lists a GPU (in a container: start it with the GPUs passed in)'
     : undefined;
 }
 
-/** What is wrong, the errors first. */
+/**
+ * What is wrong, the errors first.
+ * @param {JudgedFacts} facts
+ * @param {Environment} [env]
+ * @returns {Finding[]}
+ */
 export function judge(facts, env = process.env) {
-  const found = [nodeFinding(), ...toolFindings(facts, env), libtorchFinding(facts), addonFinding(facts)];
-  found.push(
+  const found = [
+    nodeFinding(),
+    ...toolFindings(facts, env),
+    libtorchFinding(facts),
+    addonFinding(facts),
     versionFinding(facts),
     cudaFinding(facts),
     headersFinding(facts),
     platformFinding(facts),
     pinFinding(facts),
-  );
+  ];
   const findings = found.filter((finding) => finding !== undefined);
   return ['error', 'warning'].flatMap((level) => findings.filter((finding) => finding.level === level));
 }
 
+/** @returns {Finding | undefined} */
 function nodeFinding() {
   const reason = nodeProblem();
-  return reason && { level: 'error', subject: 'Node', reason, mend: 'install a newer Node from https://nodejs.org' };
+  if (reason === undefined) return undefined;
+  return { level: 'error', subject: 'Node', reason, mend: 'install a newer Node from https://nodejs.org' };
 }
 
-/** What only building needs is no error where the addon is already built and loads. */
+/**
+ * What only building needs is no error where the addon is already built and loads.
+ * @param {Facts} facts
+ * @param {Environment} env
+ * @returns {Finding[]}
+ */
 function toolFindings({ tools, addon }, env) {
   const level = addon.build === undefined ? 'error' : 'warning';
   return tools
@@ -70,6 +101,10 @@ function toolFindings({ tools, addon }, env) {
     });
 }
 
+/**
+ * @param {Facts} facts
+ * @returns {Finding | undefined}
+ */
 function libtorchFinding({ libtorch, addon }) {
   if (libtorch !== undefined) return undefined;
   return {
@@ -80,11 +115,19 @@ function libtorchFinding({ libtorch, addon }) {
   };
 }
 
+/**
+ * @param {Facts} facts
+ * @returns {Finding | undefined}
+ */
 function addonFinding({ addon }) {
   if (addon.problem === undefined) return undefined;
   return { level: 'error', subject: 'addon', reason: addon.problem, mend: addon.mend };
 }
 
+/**
+ * @param {Facts} facts
+ * @returns {Finding | undefined}
+ */
 function versionFinding({ addon: { build } }) {
   if (build === undefined || build.libtorchLoaded === '' || build.libtorchBuilt === build.libtorchLoaded)
     return undefined;
@@ -92,12 +135,20 @@ function versionFinding({ addon: { build } }) {
   return { level: 'error', subject: 'addon', reason, mend: 'npm run setup' };
 }
 
-/** Only where there is a GPU to miss. */
+/**
+ * Only where there is a GPU to miss.
+ * @param {JudgedFacts} facts
+ * @returns {Finding | undefined}
+ */
 function cudaFinding({ cuda, driver }) {
   if (cuda.usable || driver === undefined) return undefined;
   return { level: 'warning', subject: 'CUDA', reason: cuda.reason, mend: cuda.mend };
 }
 
+/**
+ * @param {Facts} facts
+ * @returns {Finding | undefined}
+ */
 function headersFinding({ libtorch }) {
   if (libtorch === undefined || libtorch.build === 'CPU' || libtorch.cudaHeaders) return undefined;
   const reason = "CUDA's runtime headers were not found, so CUDA graphs (--cuda-graph) are left out";
@@ -109,7 +160,11 @@ function headersFinding({ libtorch }) {
   };
 }
 
-/** Where the addon loads all the same, nothing is wrong with the platform. */
+/**
+ * Where the addon loads all the same, nothing is wrong with the platform.
+ * @param {Facts} facts
+ * @returns {Finding | undefined}
+ */
 function platformFinding({ platform, addon }) {
   if (platform.problem !== undefined && addon.build === undefined) {
     return { level: 'error', subject: 'platform', ...platform.problem };
@@ -118,6 +173,10 @@ function platformFinding({ platform, addon }) {
   return { level: 'warning', subject: 'platform', reason: `${platform.key} is untested`, mend: undefined };
 }
 
+/**
+ * @param {Facts} facts
+ * @returns {Finding | undefined}
+ */
 function pinFinding({ libtorch }) {
   if (libtorch === undefined || compareVersions(libtorch.version, pinned.version) >= 0) return undefined;
   const reason = `${libtorch.version} (${libtorch.source}) is supported, but slower than the ${pinned.version} that set-up pins`;

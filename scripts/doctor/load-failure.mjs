@@ -4,20 +4,37 @@ import { isNvidias, missingNvidiaLibraries, nvidiaPackages } from '../libtorch/n
 import { systemLibraryCommand } from '../setup/prerequisites.mjs';
 import { readArchitecture } from '../support/elf.mjs';
 
+/** @import { LibTorch } from '../libtorch/resolved.mjs' */
+/** @import { Environment } from '../support/paths.mjs' */
+
 /**
- * Why the addon does not load, and what mends it: `{ reason, mend }`. `message` is the loader's, `endedBy` the signal
- * that ended the process which tried, `libtorch` the record of the resolved LibTorch, `path` the addon.
+ * @typedef {object} LoadFailure
+ * @property {string} message the loader's
+ * @property {NodeJS.Signals | null} endedBy the signal that ended the process which tried
+ * @property {string} path the addon
+ * @property {LibTorch | undefined} libtorch the resolved one
+ * @property {Environment} env
  */
-export function explainLoadFailure({ message, endedBy, path, libtorch, env = process.env }) {
-  const context = { message, endedBy, path, libtorch, env };
+
+/** @typedef {readonly [reason: string, mend: string | undefined]} Explanation */
+
+/**
+ * Why the addon does not load, and what mends it.
+ * @param {LoadFailure} context
+ * @returns {{ reason: string, mend: string | undefined }}
+ */
+export function explainLoadFailure(context) {
   for (const explain of explanations) {
     const found = explain(context);
     if (found !== undefined) return { reason: found[0], mend: found[1] };
   }
-  return { reason: message, mend: rebuild(context) };
+  return { reason: context.message, mend: rebuild(context) };
 }
 
-/** The first that knows the failure is taken. The messages are those of glibc's and macOS's loaders and of Node. */
+/**
+ * The first that knows the failure is taken. The messages are those of glibc's and macOS's loaders and of Node.
+ * @type {readonly ((context: LoadFailure) => Explanation | undefined)[]}
+ */
 const explanations = [
   otherArchitecture,
   missingLibrary,
@@ -33,6 +50,10 @@ const explanations = [
   signal,
 ];
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function missingLibrary(context) {
   const name =
     /(\S+): cannot open shared object file: No such file/.exec(context.message)?.[1] ??
@@ -49,7 +70,12 @@ function missingLibrary(context) {
   return [`${library} is missing, which LibTorch or the addon needs`, command === undefined ? folder : command];
 }
 
-/** Set-up resolves the same LibTorch again, so it mends nothing. All that are missing are named, not the first alone. */
+/**
+ * Set-up resolves the same LibTorch again, so it mends nothing. All that are missing are named, not the first alone.
+ * @param {string} library
+ * @param {LoadFailure} context
+ * @returns {Explanation}
+ */
 function missingNvidia(library, context) {
   const { libtorch, env } = context;
   const folders = [...(libtorch?.runtimeDirs ?? []), ...(env.LD_LIBRARY_PATH ?? '').split(':').filter(Boolean)];
@@ -79,6 +105,7 @@ function nvidiaFolders() {
   return [...toolkits, '/usr/local/nvidia/lib64', '/usr/lib/x86_64-linux-gnu', '/usr/lib64'];
 }
 
+/** @param {string} folder */
 function readFolder(folder) {
   try {
     return readdirSync(folder).sort().reverse();
@@ -87,6 +114,11 @@ function readFolder(folder) {
   }
 }
 
+/**
+ * @param {string} library
+ * @param {LoadFailure} context
+ * @returns {Explanation}
+ */
 function missingTorch(library, context) {
   const { libtorch, env, path } = context;
   const reason = `${library} is missing, the LibTorch that ${path} was built with`;
@@ -95,6 +127,10 @@ function missingTorch(library, context) {
   return [reason, libtorch === undefined ? 'npm run setup' : rebuild(context)];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function permission({ message }) {
   const file = /(\S.*?): cannot open shared object file: Permission denied/.exec(message)?.[1];
   if (file === undefined) return undefined;
@@ -104,6 +140,10 @@ function permission({ message }) {
   ];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function missingVersion(context) {
   const [, library, version, needing] =
     /(\S+): version `([^']+)' not found(?: \(required by (.+?)\))?/.exec(context.message) ?? [];
@@ -121,6 +161,10 @@ function missingVersion(context) {
   return [reason, `${loaderVariables(context)}see which one is found first: ldd ${context.path}`];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function missingSymbol(context) {
   const [, file, symbol] = /(\S.*?): (?:undefined symbol|symbol lookup error): (\S+)/.exec(context.message) ?? [];
   const name = symbol ?? /Symbol not found: (\S+)/.exec(context.message)?.[1];
@@ -132,16 +176,23 @@ function missingSymbol(context) {
   return [reason, `${loaderVariables(context)}see that its libraries are all of one release: ldd ${file}`];
 }
 
-/** Both put libraries before those that the addon was linked with. */
+/**
+ * Both put libraries before those that the addon was linked with.
+ * @param {LoadFailure} context
+ */
 function loaderVariables({ env }) {
   const set = ['LD_PRELOAD', 'LD_LIBRARY_PATH'].filter((name) => env[name]);
   return set.length === 0 ? '' : `unset ${set.join(' ')}; if that is not it, `;
 }
 
-/** glibc passes over a file for another machine and then says that there is none: its header tells better. */
+/**
+ * glibc passes over a file for another machine and then says that there is none: its header tells better.
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function otherArchitecture(context) {
   const { message, path, libtorch } = context;
-  for (const file of [path, ...(libtorch?.libraries ?? [])].filter(existsSync)) {
+  for (const file of [path, ...(libtorch?.libraries ?? [])].filter((one) => existsSync(one))) {
     const architecture = readArchitecture(file);
     if (architecture === undefined || architecture === process.arch) continue;
     const mend = file === path ? rebuild(context) : `take a LibTorch for ${process.arch}, then npm run setup`;
@@ -151,6 +202,10 @@ function otherArchitecture(context) {
   return [`a library is for another architecture than this Node (${process.arch}): ${message}`, rebuild(context)];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function noExecution({ message }) {
   const file =
     /(\S.*?): failed to map segment from shared object(?:: (?:Operation not permitted|Permission denied))?$/.exec(
@@ -163,6 +218,10 @@ function noExecution({ message }) {
   ];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function executableStack({ message }) {
   const file = /(\S.*?): cannot enable executable stack/.exec(message)?.[1];
   if (file === undefined) return undefined;
@@ -172,6 +231,10 @@ function executableStack({ message }) {
   ];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function memory({ message }) {
   if (!/Cannot allocate memory|out of memory/i.test(message) || /static TLS/.test(message)) return undefined;
   return [
@@ -180,12 +243,20 @@ function memory({ message }) {
   ];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function staticTls({ message }) {
   const file = /(\S.*?): cannot allocate memory in static TLS block/.exec(message)?.[1];
   if (file === undefined) return undefined;
   return [`${file} must be loaded before everything else (no room in the static TLS block)`, `LD_PRELOAD=${file}`];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function damaged(context) {
   const file =
     /(\S.*?): (?:file too short|cannot read file data|invalid ELF header|ELF load command|object file has no|not a mach-o)/.exec(
@@ -196,12 +267,21 @@ function damaged(context) {
   return [`${file} is damaged or no library`, mend];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function otherNode(context) {
   if (!/did not self-register|NODE_MODULE_VERSION/.test(context.message)) return undefined;
   return ['it is no addon for this Node', rebuild(context)];
 }
 
+/**
+ * @param {LoadFailure} context
+ * @returns {Explanation | undefined}
+ */
 function signal({ endedBy }) {
+  /** @type {Partial<Record<NodeJS.Signals, Explanation>>} */
   const reasons = {
     SIGILL: [
       'LibTorch uses instructions that this processor lacks',
@@ -217,13 +297,19 @@ function signal({ endedBy }) {
   return reasons[endedBy] ?? [`the process that loaded it was ended by ${endedBy}`, undefined];
 }
 
-/** Removing the addon is what makes set-up compile it again where none of its inputs has changed. */
+/**
+ * Removing the addon is what makes set-up compile it again where none of its inputs has changed.
+ * @param {LoadFailure} context
+ */
 function rebuild({ path, env }) {
   if (env.LAYERWISE_ADDON) return 'unset LAYERWISE_ADDON, which names this addon, or build that one again';
   return `rm ${JSON.stringify(path)} && npm run setup`;
 }
 
-/** A LibTorch that the environment names goes before the variant. */
+/**
+ * A LibTorch that the environment names goes before the variant.
+ * @param {LoadFailure} context
+ */
 function cpuBuild({ env }) {
   const named = ['LIBTORCH', 'LIBTORCH_USE_PYTORCH'].filter((name) => env[name]);
   const unset = named.length === 0 ? '' : `unset ${named.join(' ')} and `;

@@ -4,11 +4,15 @@ import { readDynamicSection } from '../support/elf.mjs';
 import { SetupError } from '../support/errors.mjs';
 import { readText } from '../support/files.mjs';
 import { isOn } from '../support/flags.mjs';
-import { compareVersions } from '../support/platform.mjs';
 import { isSupported, supportedRange } from './pins.mjs';
 
+/** @import { Environment } from '../support/paths.mjs' */
+/** @import { LibTorch } from './resolved.mjs' */
+
 const suffix = process.platform === 'darwin' ? 'dylib' : 'so';
-const multiarch = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[process.arch];
+/** @type {Readonly<Record<string, string | undefined>>} */
+const multiarchOf = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
+const multiarch = multiarchOf[process.arch];
 
 /** Where the compiler looks anyway: naming these as -isystem would reorder them and break libstdc++'s #include_next. */
 const standardIncludes = ['/usr/include', '/usr/local/include'];
@@ -16,21 +20,25 @@ const standardIncludes = ['/usr/include', '/usr/local/include'];
 const cudaToolkits = [process.env.CUDA_HOME, process.env.CUDA_PATH, '/usr/local/cuda'];
 
 /**
- * Describes the LibTorch in a directory as `out/libtorch.json` holds it: exactly which files to include and link.
- * Throws a SetupError that says what is missing when the directory holds none, or one that is not supported.
+ * Describes the LibTorch in a directory. Throws a SetupError that says what is missing when the directory holds none, or
+ * one that is not supported.
+ * @param {string} directory
+ * @param {{ source: string, env?: Environment }} options
+ * @returns {LibTorch}
  */
-export function inspectLibTorch(directory, { source, env = process.env, runtimeDirs } = {}) {
+export function inspectLibTorch(directory, { source, env = process.env }) {
   const root = resolve(directory);
   const libDir = findLibDir(root);
   const include = findInclude(root);
   const version = readVersion(include);
   refuseUnsupported(version, root, env);
+  /** @param {string} name */
   const has = (name) => existsSync(join(libDir, `lib${name}.${suffix}`));
   const withCuda = has('torch_cuda') && has('c10_cuda');
   const names = ['torch', 'torch_cpu', 'c10', ...(withCuda ? ['torch_cuda', 'c10_cuda'] : [])];
   const includeDirs = [include, join(include, 'torch/csrc/api/include')];
   const cuda = withCuda ? cudaVersion(root, libDir) : null;
-  const nvidiaDirs = withCuda ? (runtimeDirs ?? siblingNvidiaDirs(root)) : [];
+  const nvidiaDirs = cuda === null ? [] : siblingNvidiaDirs(root);
   return {
     source,
     root,
@@ -40,15 +48,15 @@ export function inspectLibTorch(directory, { source, env = process.env, runtimeD
     runtimeDirs: nvidiaDirs,
     version,
     cuda,
-    cudaIncludeDir: withCuda ? findCudaHeaders(nvidiaDirs, cuda) : null,
+    cudaIncludeDir: cuda === null ? null : findCudaHeaders(nvidiaDirs, cuda),
     cxx11Abi: usesCxx11Abi(join(libDir, `libc10.${suffix}`)),
   };
 }
 
+/** @param {string} root */
 function findLibDir(root) {
-  const candidates = ['lib', multiarch && join('lib', multiarch), 'lib64']
-    .filter(Boolean)
-    .map((name) => join(root, name));
+  const names = ['lib', ...(multiarch === undefined ? [] : [join('lib', multiarch)]), 'lib64'];
+  const candidates = names.map((name) => join(root, name));
   const found = candidates.find((folder) => existsSync(join(folder, `libtorch_cpu.${suffix}`)));
   if (found !== undefined) return found;
   if (existsSync(join(root, 'libtorch', 'lib'))) {
@@ -57,16 +65,19 @@ function findLibDir(root) {
   throw missing(`${root} holds no LibTorch: expected libtorch_cpu.${suffix} in one of ${candidates.join(', ')}`);
 }
 
+/** @param {string} root */
 function findInclude(root) {
   const include = join(root, 'include');
   if (existsSync(join(include, 'ATen', 'ATen.h'))) return include;
   throw missing(`${root} holds LibTorch's libraries without its headers: expected ${join(include, 'ATen', 'ATen.h')}`);
 }
 
+/** @param {string} message */
 function missing(message) {
   return new SetupError('LIBTORCH_NOT_FOUND', message);
 }
 
+/** @param {string} include */
 function readVersion(include) {
   const headers = ['torch/headeronly/version.h', 'torch/csrc/api/include/torch/version.h'];
   for (const text of headers.map((name) => readText(join(include, name)))) {
@@ -80,8 +91,13 @@ function readVersion(include) {
   );
 }
 
+/**
+ * @param {string} version
+ * @param {string} root
+ * @param {Environment} env
+ */
 function refuseUnsupported(version, root, env) {
-  if (isSupported(version, compareVersions) || isOn(env.LIBTORCH_BYPASS_VERSION_CHECK)) return;
+  if (isSupported(version) || isOn(env.LIBTORCH_BYPASS_VERSION_CHECK)) return;
   throw new SetupError(
     'LIBTORCH_VERSION',
     `LibTorch ${version} in ${root} is not supported: expected ${supportedRange}`,
@@ -89,7 +105,11 @@ function refuseUnsupported(version, root, env) {
   );
 }
 
-/** The CUDA release that LibTorch was built for: from its own notes, else from the runtime library that it names. */
+/**
+ * The CUDA release that LibTorch was built for: from its own notes, else from the runtime library that it names.
+ * @param {string} root
+ * @param {string} libDir
+ */
 function cudaVersion(root, libDir) {
   const digits = /\+cu(\d+)(\d)\b/.exec(readText(join(root, 'build-version')));
   if (digits !== null) return `${digits[1]}.${digits[2]}`;
@@ -99,7 +119,10 @@ function cudaVersion(root, libDir) {
   return needed.map((name) => /^libcudart\.so\.([\d.]+)$/.exec(name)?.[1]).find(Boolean) ?? 'unknown';
 }
 
-/** Where pip puts NVIDIA's libraries: beside torch, as nvidia/<package>/lib. */
+/**
+ * Where pip puts NVIDIA's libraries: beside torch, as nvidia/<package>/lib.
+ * @param {string} root
+ */
 export function siblingNvidiaDirs(root) {
   const nvidia = resolve(realpathSync(root), '..', 'nvidia');
   if (!existsSync(nvidia)) return [];
@@ -112,9 +135,11 @@ export function siblingNvidiaDirs(root) {
 /**
  * CUDA's runtime headers, of the same major release, or null. The runtime's own wheel lacks crt/, without which its
  * headers do not compile.
+ * @param {readonly string[]} nvidiaDirs
+ * @param {string} cuda
  */
 function findCudaHeaders(nvidiaDirs, cuda) {
-  const folders = [...nvidiaDirs.map((lib) => resolve(lib, '..')), ...cudaToolkits.filter(Boolean)];
+  const folders = [...nvidiaDirs.map((lib) => resolve(lib, '..')), ...cudaToolkits.flatMap((folder) => folder || [])];
   const usable = folders
     .map((folder) => join(folder, 'include'))
     .find((include) => {
@@ -128,6 +153,7 @@ function findCudaHeaders(nvidiaDirs, cuda) {
 /**
  * Which std::string the library was compiled with, from the mangled name of a constructor that every release exports.
  * Code compiled with the other one does not link.
+ * @param {string} library
  */
 function usesCxx11Abi(library) {
   const old = Buffer.from('c105ErrorC1ENS_14SourceLocationESs');

@@ -1,11 +1,29 @@
 import { settingOf } from '../support/flags.mjs';
+import { compareVersions } from '../support/platform.mjs';
 
-/** The release that set-up provisions. Another release is used by pointing LIBTORCH at it. */
+/** @import { Environment } from '../support/paths.mjs' */
+
+/**
+ * An official archive; `path` is under `host` or under LAYERWISE_LIBTORCH_MIRROR.
+ * @typedef {{ path: string, sha256: string, size: number }} Archive
+ */
+
+/**
+ * @typedef {object} Pins
+ * @property {Readonly<Record<string, Readonly<Record<string, Archive | undefined>> | undefined>>} archives by platform and
+ *   variant
+ * @property {Readonly<Record<string, string | undefined>>} wheels SHA-256, by the file's name
+ * @property {Readonly<Record<string, readonly string[] | undefined>>} nvidiaRequirements what pip is asked for, by variant
+ */
+
+/**
+ * The release that set-up provisions. Another release is used by pointing LIBTORCH at it.
+ * @type {Pins & { version: string, host: string }}
+ */
 export const pinned = {
   version: '2.13.0',
   host: 'https://download.pytorch.org',
 
-  /** The official archives, by platform and variant; `path` is under `host` or under LAYERWISE_LIBTORCH_MIRROR. */
   archives: {
     'linux-x64': {
       cpu: {
@@ -49,12 +67,21 @@ export const pinned = {
   },
 };
 
-/** Where the pinned archives come from: the official host, or a mirror of it. */
+/**
+ * Where the pinned archives come from: the official host, or a mirror of it.
+ * @param {Environment} [env]
+ */
 export function archiveHost(env = process.env) {
   return (settingOf(env.LAYERWISE_LIBTORCH_MIRROR) ?? pinned.host).replace(/\/+$/, '');
 }
 
-/** The CUDA release of a variant's name, or null for the CPU. */
+/** The CUDA release of the variant cu130, the only one that is pinned. */
+export const pinnedCuda = '13.0';
+
+/**
+ * The CUDA release of a variant's name, or null for the CPU.
+ * @param {string} variant
+ */
 export function cudaOf(variant) {
   const digits = /^cu(\d+)(\d)$/.exec(variant);
   return digits === null ? null : `${digits[1]}.${digits[2]}`;
@@ -65,6 +92,7 @@ const tooNew = '3.0.0';
 
 export const supportedRange = `${oldest.replace(/\.0$/, '')} or later, before ${tooNew.replace(/\.0\.0$/, '.0')}`;
 
-export function isSupported(version, compare) {
-  return compare(version, oldest) >= 0 && compare(version, tooNew) < 0;
+/** @param {string} version */
+export function isSupported(version) {
+  return compareVersions(version, oldest) >= 0 && compareVersions(version, tooNew) < 0;
 }

@@ -3,7 +3,12 @@ import { join } from 'node:path';
 import { SetupError } from '../support/errors.mjs';
 import { run, tail, which } from '../support/process.mjs';
 
-/** The active Python: that of an activated environment comes first on PATH. */
+/** @import { Environment } from '../support/paths.mjs' */
+
+/**
+ * The active Python: that of an activated environment comes first on PATH.
+ * @param {Environment} [env]
+ */
 export function pythonProgram(env = process.env) {
   const program = which('python3', env) ?? which('python', env);
   if (program !== undefined) return program;
@@ -13,6 +18,16 @@ export function pythonProgram(env = process.env) {
 /**
  * Downloads wheels with pip into a fresh folder inside `folder` and hands their paths to `use`; the folder is removed
  * afterwards. pip's configuration (indexes, find-links, proxies, certificates) applies and pip checks the digests.
+ * @template T
+ * @param {readonly string[]} requirements
+ * @param {object} options
+ * @param {string} options.folder
+ * @param {boolean} [options.withDependencies]
+ * @param {string | undefined} [options.extraIndex]
+ * @param {Environment} options.env
+ * @param {AbortSignal | undefined} [options.signal]
+ * @param {(wheels: string[]) => Promise<T>} use
+ * @returns {Promise<T>}
  */
 export async function withPipDownload(
   requirements,
@@ -43,7 +58,11 @@ export async function withPipDownload(
   }
 }
 
-/** pip's last error; before it come warnings about every retry. */
+/**
+ * pip's last error; before it come warnings about every retry.
+ * @param {string} output
+ * @param {number | null} code
+ */
 function pipReason(output, code) {
   const lines = output.split('\n').map((line) => line.trim());
   return (

@@ -12,9 +12,18 @@ import { missingNvidiaLibraries } from './nvidia.mjs';
 import { archiveHost, cudaOf, pinned } from './pins.mjs';
 import { withPipDownload } from './pip.mjs';
 
+/** @import { LibTorchRequest } from '../libtorch.mjs' */
+/** @import { Pins } from './pins.mjs' */
+
+/**
+ * Tests give other pins and another platform.
+ * @typedef {LibTorchRequest & { pins?: Pins, platform?: string }} Context
+ */
+
 /**
  * What of an archive is kept, under `torch/`: the libraries without Python's, the tests' and the static ones; the
  * headers; the notes that tell the version. An official archive calls its root libtorch, a wheel torch.
+ * @param {string} name
  */
 export function keptPath(name) {
   const inside = /^(?:libtorch|torch)\/(.+)$/.exec(name)?.[1];
@@ -27,7 +36,11 @@ export function keptPath(name) {
   return isLibrary || isHeader || isNote ? join('torch', inside) : undefined;
 }
 
-/** The official archive, its SHA-256 pinned. */
+/**
+ * The official archive, its SHA-256 pinned.
+ * @param {string} variant
+ * @param {Context} context
+ */
 export async function provisionFromArchive(variant, context) {
   const { env, note, signal, pins = pinned, platform = platformKey() } = context;
   const archive = pins.archives[platform]?.[variant];
@@ -58,6 +71,9 @@ export async function provisionFromArchive(variant, context) {
 /**
  * The same release's wheel, by pip. `requirement` is what pip is asked for; the wheel must turn out to be of the wanted
  * variant, since an index of one's own may answer with another.
+ * @param {string} variant
+ * @param {string} requirement
+ * @param {Context & { extraIndex?: string | undefined }} context
  */
 export async function provisionFromWheel(variant, requirement, context) {
   const { env, note, signal, extraIndex, pins = pinned } = context;
@@ -78,10 +94,16 @@ export async function provisionFromWheel(variant, requirement, context) {
   );
 }
 
+/**
+ * @param {string} wheel
+ * @param {string} variant
+ * @param {string} requirement
+ */
 async function refuseOtherVariant(wheel, variant, requirement) {
   const text = (await readZipEntry(wheel, 'torch/version.py'))?.toString('utf8') ?? '';
   const got = /^cuda\b.*=\s*'([\d.]+)'/m.exec(text)?.[1] ?? null;
   if (got === cudaOf(variant)) return;
+  /** @param {string | null} cuda */
   const words = (cuda) => (cuda === null ? 'a CPU build' : `a build for CUDA ${cuda}`);
   throw new SetupError(
     'WRONG_WHEEL',
@@ -89,6 +111,10 @@ async function refuseOtherVariant(wheel, variant, requirement) {
   );
 }
 
+/**
+ * @param {string} wheel
+ * @param {Pins} pins
+ */
 async function checkWheel(wheel, pins) {
   const name = basename(wheel);
   const sha256 = await digestOf(wheel);
@@ -100,13 +126,17 @@ async function checkWheel(wheel, pins) {
   return { source: "pip's wheel", origin: name, sha256, checkedBy };
 }
 
+/** @param {string} path */
 async function digestOf(path) {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk);
   return hash.digest('hex');
 }
 
-/** What the wheel's metadata asks for of NVIDIA's libraries, without the environment markers. */
+/**
+ * What the wheel's metadata asks for of NVIDIA's libraries, without the environment markers.
+ * @param {string} wheel
+ */
 async function nvidiaRequirementsOf(wheel) {
   const names = await listZip(wheel);
   const name = names.find((name) => /^[^/]+\.dist-info\/METADATA$/.test(name));
@@ -117,7 +147,13 @@ async function nvidiaRequirementsOf(wheel) {
     .filter((requirement) => /^(nvidia-|cuda-toolkit\b)/.test(requirement));
 }
 
-/** Fetches NVIDIA's libraries when LibTorch's own folder does not hold all that its libraries name. */
+/**
+ * Fetches NVIDIA's libraries when LibTorch's own folder does not hold all that its libraries name.
+ * @param {string} variant
+ * @param {string} copy
+ * @param {readonly string[] | undefined} requirements
+ * @param {LibTorchRequest} context
+ */
 async function completeCuda(variant, copy, requirements = [], { env, note, signal }) {
   const cuda = cudaOf(variant);
   const stillMissing = () => {
@@ -135,6 +171,7 @@ async function completeCuda(variant, copy, requirements = [], { env, note, signa
   throw new SetupError('NVIDIA_LIBRARIES', `NVIDIA's packages do not hold ${missing.join(', ')}, which LibTorch needs`);
 }
 
+/** @param {string} name */
 function keptNvidiaPath(name) {
   return /^nvidia\/[^/]+\/(lib\/[^/]+\.so(\.[\w.]+)?|include\/.+)$/.test(name) ? name : undefined;
 }

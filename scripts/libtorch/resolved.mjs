@@ -28,8 +28,17 @@ import { outDir } from '../support/paths.mjs';
  * @returns {LibTorch | undefined}
  */
 export function readResolved(env = process.env) {
-  const record = readJson(join(outDir(env), 'libtorch.json'));
-  return isLibTorch(record) && record.libraries.every((path) => existsSync(path)) ? record : undefined;
+  const record = readRecord(outDir(env));
+  return record?.libraries.every((path) => existsSync(path)) ? record : undefined;
+}
+
+/**
+ * What a state directory's record says, or undefined, whether or not the libraries are still there.
+ * @param {string} out
+ */
+export function readRecord(out) {
+  const record = readJson(join(out, 'libtorch.json'));
+  return isLibTorch(record) ? record : undefined;
 }
 
 /**

@@ -7,13 +7,19 @@ import { root } from '../support/paths.mjs';
 import { run, tail } from '../support/process.mjs';
 import { withPlainPaths } from './plain-paths.mjs';
 
+/** @import { Environment } from '../support/paths.mjs' */
+/** @import { StepContext } from './steps.mjs' */
+/** @import { PlainPaths } from './plain-paths.mjs' */
+
 /** Bytes that a compiler process may need: 0.56e9 was measured (GCC 12, LibTorch 2.13.0), and other compilers take more. */
 const compilerMemory = 1e9;
 
+/** @param {string} out */
 export function addonPath(out) {
   return join(out, 'cmake', 'Release', 'layerwise.node');
 }
 
+/** @param {StepContext} context */
 export function addonInputs({ env, out }) {
   const native = filesUnder(join(root, 'native'));
   const state = [join(out, 'libtorch.json'), join(out, 'rpath.txt'), join(out, 'generated', 'operators.inc')];
@@ -24,11 +30,15 @@ export function addonInputs({ env, out }) {
   return [digestFiles(files), env.CXX ?? '', env.LAYERWISE_SANITIZE ?? '', process.arch];
 }
 
+/** @param {string} out */
 export function addonOutputs(out) {
   return [identityOf(addonPath(out))];
 }
 
-/** Configures and compiles with cmake-js; everything it prints goes to `out/build.log`. */
+/**
+ * Configures and compiles with cmake-js; everything it prints goes to `out/build.log`. Resolves with the addon's bytes.
+ * @param {StepContext} context
+ */
 export async function buildAddon({ env, out, signal }) {
   const log = join(out, 'build.log');
   mkdirSync(out, { recursive: true });
@@ -47,12 +57,20 @@ export async function buildAddon({ env, out, signal }) {
   return statSync(addonPath(out)).size;
 }
 
-/** CMake refuses a build folder that was made for another source folder, as after a clone was moved or copied. */
+/**
+ * CMake refuses a build folder that was made for another source folder, as after a clone was moved or copied.
+ * @param {string} folder
+ * @param {string} source
+ */
 function belongsHere(folder, source) {
   const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readText(join(folder, 'CMakeCache.txt')))?.[1];
   return home === source;
 }
 
+/**
+ * @param {string} from
+ * @param {string} to
+ */
 function fetchAddon(from, to) {
   const target = addonPath(to);
   rmSync(dirname(dirname(target)), { recursive: true, force: true });
@@ -60,6 +78,11 @@ function fetchAddon(from, to) {
   cpSync(addonPath(from), target);
 }
 
+/**
+ * @param {'configure' | 'build'} command
+ * @param {readonly string[]} args
+ * @param {{ paths: PlainPaths, folder: string, log: string, env: Environment, signal: AbortSignal }} options
+ */
 async function cmakeJs(command, args, { paths, folder, log, env, signal }) {
   const program = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
   const common = ['--directory', paths.source, '--out', folder, '--config', 'Release'];
@@ -70,7 +93,10 @@ async function cmakeJs(command, args, { paths, folder, log, env, signal }) {
   throw new SetupError('BUILD_FAILED', message);
 }
 
-/** From the first error on; without one, the end. */
+/**
+ * From the first error on; without one, the end.
+ * @param {string} output
+ */
 function errorLines(output) {
   const lines = output.split('\n');
   const first = lines.findIndex((line) => /\berror\b|CMake Error/i.test(line));

@@ -1,9 +1,11 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SetupError } from '../support/errors.mjs';
-import { digestFiles, readJson } from '../support/files.mjs';
+import { digestFiles, isObject, readJson } from '../support/files.mjs';
 import { root } from '../support/paths.mjs';
 import { run, which } from '../support/process.mjs';
+
+/** @import { StepContext } from './steps.mjs' */
 
 export function dependencyInputs() {
   return [digestFiles([join(root, 'package-lock.json')]), process.platform, process.arch];
@@ -14,23 +16,36 @@ export function dependencyInputs() {
  * last thing, so an installation that was broken off has none. Optional packages are other platforms' and may be absent.
  */
 export function areInstalled() {
-  const wanted = readJson(join(root, 'package-lock.json'))?.packages ?? {};
-  const installed = readJson(join(root, 'node_modules', '.package-lock.json'))?.packages;
+  const wanted = packagesOf(join(root, 'package-lock.json'));
+  const installed = packagesOf(join(root, 'node_modules', '.package-lock.json'));
   if (installed === undefined) return false;
-  return Object.entries(wanted).every(([path, { version, optional }]) => {
-    if (path === '') return true;
-    return installed[path] === undefined ? optional === true : installed[path].version === version;
+  return Object.entries(wanted ?? {}).every(([path, entry]) => {
+    if (path === '' || !isObject(entry)) return true;
+    const present = installed[path];
+    return isObject(present) ? present.version === entry.version : entry.optional === true;
   });
 }
 
-/** Installs exactly the locked dependencies. None of them needs its install script, so none is run. */
+/**
+ * What one of npm's lists holds, by path.
+ * @param {string} path
+ */
+function packagesOf(path) {
+  const list = readJson(path);
+  return isObject(list) && isObject(list.packages) ? list.packages : undefined;
+}
+
+/**
+ * Installs exactly the locked dependencies. None of them needs its install script, so none is run.
+ * @param {StepContext} context
+ */
 export async function installDependencies({ env, out, signal }) {
   const log = join(out, 'npm.log');
   mkdirSync(out, { recursive: true });
   rmSync(log, { force: true });
   const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
   const args = ['ci', '--ignore-scripts', '--include=dev', ...quiet];
-  const { code, stdout, stderr } = await run(which('npm', env), args, { cwd: root, env, log, signal });
+  const { code, stdout, stderr } = await run(which('npm', env) ?? 'npm', args, { cwd: root, env, log, signal });
   if (code === 0) return;
   // npm says what went wrong first and how it is used last.
   const reason = (stderr || stdout).split('\n').slice(0, 8).join('\n').trim();

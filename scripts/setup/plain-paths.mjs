@@ -2,10 +2,18 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { SetupError } from '../support/errors.mjs';
-import { readJson, writeJson } from '../support/files.mjs';
+import { readRecord } from '../libtorch/resolved.mjs';
+import { reasonOf, SetupError } from '../support/errors.mjs';
+import { writeJson } from '../support/files.mjs';
 import { linkEntries } from '../support/links.mjs';
 import { root } from '../support/paths.mjs';
+
+/** @import { LibTorch } from '../libtorch/resolved.mjs' */
+
+/**
+ * The clone, a folder for node-gyp, the state directory and the folders of Node-API's headers, under plain paths.
+ * @typedef {{ source: string, gypSource: string, out: string, nodeApi: string[] }} PlainPaths
+ */
 
 /**
  * What every build tool takes as it is. Of the rest each refuses something else: CMake `#`, `[` and `;`, gyp spaces, make
@@ -13,17 +21,22 @@ import { root } from '../support/paths.mjs';
  */
 const plain = /^[\p{L}\p{M}\p{N}/._+~@-]{1,400}$/u;
 
+/** @param {string} path */
 export function isPlain(path) {
   return plain.test(path);
 }
 
 /**
- * Calls `work({ source, gypSource, out, nodeApi })` with paths that every build tool takes: those of the clone, of the
- * state directory and of Node-API's headers themselves, or links to them in a temporary folder, which goes afterwards.
- * `out` then holds what the build reads of the state directory, so what the build makes there is to be fetched.
+ * Calls `work` with paths that every build tool takes: those of the clone, of the state directory and of Node-API's headers
+ * themselves, or links to them in a temporary folder, which goes afterwards. `out` then holds what the build reads of the
+ * state directory, so what the build makes there is to be fetched.
+ * @template T
+ * @param {string} out
+ * @param {(paths: PlainPaths) => T | Promise<T>} work
  */
 export async function withPlainPaths(out, work) {
-  const record = readJson(join(out, 'libtorch.json'));
+  const record = readRecord(out);
+  if (record === undefined) throw new SetupError('LIBTORCH_NOT_FOUND', `${out} holds no record of a LibTorch`);
   const nodeApi = nodeApiIncludes();
   if ([root, out, ...foldersOf(record), ...nodeApi].every(isPlain)) {
     return work({ source: root, gypSource: root, out, nodeApi });
@@ -36,39 +49,47 @@ export async function withPlainPaths(out, work) {
   }
 }
 
+/** @returns {string[]} */
 function nodeApiIncludes() {
   const require = createRequire(join(root, 'package.json'));
   return [require('node-api-headers').include_dir, dirname(require.resolve('node-addon-api'))];
 }
 
+/** @param {LibTorch} record */
 function foldersOf({ includeDirs, libDir, runtimeDirs, cudaIncludeDir }) {
-  return [...includeDirs, libDir, ...runtimeDirs, cudaIncludeDir].filter((path) => path !== null);
+  return [...includeDirs, libDir, ...runtimeDirs, ...(cudaIncludeDir === null ? [] : [cudaIncludeDir])];
 }
 
 function temporaryFolder() {
-  const parent = [tmpdir(), '/tmp'].find(isPlain);
+  const parent = isPlain(tmpdir()) ? tmpdir() : '/tmp';
   try {
     return mkdtempSync(join(parent, 'layerwise-'));
   } catch (cause) {
     const message = `the build tools do not take the path ${root}, and no link to it can be made in ${parent}`;
-    throw new SetupError('PLAIN_PATH', `${message}: ${cause.message}`, {
+    throw new SetupError('PLAIN_PATH', `${message}: ${reasonOf(cause)}`, {
       mend: 'TMPDIR=DIR names a folder that can be written, whose path is of letters and digits',
       cause,
     });
   }
 }
 
+/**
+ * @param {string} folder
+ * @param {{ out: string, record: LibTorch, nodeApi: string[] }} targets
+ * @returns {PlainPaths}
+ */
 function linkInto(folder, { out, record, nodeApi }) {
+  /** @type {Map<string, string>} */
   const links = new Map();
+  /** @param {string} path */
   const link = (path) => {
-    if (path === null || isPlain(path)) return path;
-    if (!links.has(path)) {
-      links.set(path, join(folder, `link-${links.size}`));
-      symlinkSync(path, links.get(path));
-    }
-    return links.get(path);
+    if (isPlain(path)) return path;
+    const made = links.get(path) ?? join(folder, `link-${links.size}`);
+    if (!links.has(path)) symlinkSync(path, made);
+    links.set(path, made);
+    return made;
   };
-  const [plainOut, gypSource] = ['out', 'gyp'].map((name) => join(folder, name));
+  const [plainOut, gypSource] = [join(folder, 'out'), join(folder, 'gyp')];
   mkdirSync(plainOut);
   for (const name of ['generated', 'rpath.txt']) symlinkSync(join(out, name), join(plainOut, name));
   writeJson(join(plainOut, 'libtorch.json'), {
@@ -77,13 +98,16 @@ function linkInto(folder, { out, record, nodeApi }) {
     libDir: link(record.libDir),
     libraries: record.libraries.map((path) => join(link(dirname(path)), path.slice(dirname(path).length + 1))),
     runtimeDirs: record.runtimeDirs.map(link),
-    cudaIncludeDir: link(record.cudaIncludeDir),
+    cudaIncludeDir: record.cudaIncludeDir === null ? null : link(record.cudaIncludeDir),
   });
   linkGypSource(gypSource);
   return { source: link(root), gypSource, out: plainOut, nodeApi: nodeApi.map(link) };
 }
 
-/** A folder for node-gyp. gyp looks through links to its own files, so those are copied. */
+/**
+ * A folder for node-gyp. gyp looks through links to its own files, so those are copied.
+ * @param {string} folder
+ */
 function linkGypSource(folder) {
   const modules = join(folder, 'node_modules');
   linkEntries(join(root, 'node_modules'), modules, ['node-gyp']);

@@ -2,6 +2,20 @@ import { SetupError } from '../support/errors.mjs';
 import { isOn, settingOf } from '../support/flags.mjs';
 import { compareVersions } from '../support/platform.mjs';
 
+/** @import { Environment } from '../support/paths.mjs' */
+
+/**
+ * A platform: `libc` is its C library on Linux, with the version where that is glibc's.
+ * @typedef {{ platform: string, arch: string, libc?: { name: string, version?: string | undefined } | undefined }} Platform
+ */
+
+/** @typedef {{ reason: string, mend: string }} PlatformProblem */
+
+/**
+ * What is read of Node's diagnostic report.
+ * @typedef {{ header?: { glibcVersionRuntime?: string }, sharedObjects?: readonly string[] }} ProcessReport
+ */
+
 /** What the pinned LibTorch is linked against (its wheels are called manylinux_2_28). */
 const oldestGlibc = '2.28';
 
@@ -9,13 +23,19 @@ const onlyGlibc =
   'a distribution with glibc, such as Debian, Ubuntu or Fedora (in a container: node:22-slim for node:22-alpine)';
 const ownLibTorch = 'LIBTORCH=DIR names a LibTorch that you have for it';
 
-/** The platform of this process: `libc` is its C library on Linux, with the version where that is glibc's. */
+/**
+ * The platform of this process.
+ * @returns {Platform}
+ */
 export function describePlatform() {
   const { platform, arch } = process;
   return { platform, arch, libc: platform === 'linux' ? libcOf(processReport()) : undefined };
 }
 
-/** From Node's diagnostic report: the version of glibc that runs, or the loader's name. */
+/**
+ * From Node's diagnostic report: the version of glibc that runs, or the loader's name.
+ * @param {ProcessReport} report
+ */
 export function libcOf({ header, sharedObjects = [] }) {
   if (header?.glibcVersionRuntime) return { name: 'glibc', version: header.glibcVersionRuntime };
   return {
@@ -24,20 +44,26 @@ export function libcOf({ header, sharedObjects = [] }) {
   };
 }
 
+/** @returns {ProcessReport} */
 function processReport() {
-  const { excludeNetwork } = process.report;
+  /** @type {NodeJS.ProcessReport & { excludeNetwork?: boolean | undefined }} Newer than the types. */
+  const report = process.report;
+  const { excludeNetwork } = report;
   // The names of all network interfaces' addresses may take seconds to look up.
-  process.report.excludeNetwork = true;
+  report.excludeNetwork = true;
   try {
-    return process.report.getReport();
+    return report.getReport();
   } finally {
-    process.report.excludeNetwork = excludeNetwork;
+    report.excludeNetwork = excludeNetwork;
   }
 }
 
 /**
- * Why LibTorch cannot be had for a platform: `{ reason, mend }`, or undefined. Where the environment names a LibTorch,
- * only that is refused which no LibTorch is made for.
+ * Why LibTorch cannot be had for a platform, or undefined. Where the environment names a LibTorch, only that is refused
+ * which no LibTorch is made for.
+ * @param {Platform} facts
+ * @param {Environment} [env]
+ * @returns {PlatformProblem | undefined}
  */
 export function platformProblem({ platform, arch, libc }, env = process.env) {
   if (platform === 'win32') {
@@ -60,11 +86,11 @@ export function platformProblem({ platform, arch, libc }, env = process.env) {
   if (!['linux-x64', 'linux-arm64', 'darwin-arm64'].includes(name))
     return problem(`there is no LibTorch for ${name}`, ownLibTorch);
   if (platform !== 'linux') return undefined;
-  if (libc.name !== 'glibc') {
-    const found = libc.name === 'musl' ? 'musl, as on Alpine' : 'another C library';
+  if (libc?.name !== 'glibc') {
+    const found = libc?.name === 'musl' ? 'musl, as on Alpine' : 'another C library';
     return problem(`LibTorch is made for glibc, and this Node runs on ${found}`, `${onlyGlibc}; or ${ownLibTorch}`);
   }
-  if (compareVersions(libc.version, oldestGlibc) < 0) {
+  if (libc.version !== undefined && compareVersions(libc.version, oldestGlibc) < 0) {
     return problem(
       `glibc is too old: expected ${oldestGlibc} or later, which LibTorch is linked against, got ${libc.version}`,
       `a newer distribution or a container; or LIBTORCH=DIR names an older LibTorch (1.13 or later)`,
@@ -73,10 +99,19 @@ export function platformProblem({ platform, arch, libc }, env = process.env) {
   return undefined;
 }
 
-/** Throws before anything is installed or fetched. */
+/**
+ * Throws before anything is installed or fetched.
+ * @param {Platform} [facts]
+ * @param {Environment} [env]
+ */
 export function refusePlatform(facts = describePlatform(), env = process.env) {
   const found = platformProblem(facts, env);
   if (found !== undefined) throw new SetupError('PLATFORM', found.reason, { mend: found.mend });
 }
 
+/**
+ * @param {string} reason
+ * @param {string} mend
+ * @returns {PlatformProblem}
+ */
 const problem = (reason, mend) => ({ reason, mend });

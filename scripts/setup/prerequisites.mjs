@@ -4,9 +4,25 @@ import { identityOf } from '../support/files.mjs';
 import { compareVersions } from '../support/platform.mjs';
 import { run, which } from '../support/process.mjs';
 
+/** @import { Environment } from '../support/paths.mjs' */
+
+/** @typedef {'compiler' | 'cmake' | 'make' | 'npm'} Tool */
+
+/**
+ * `problem` is undefined where the tool will do.
+ * @typedef {object} ToolCheck
+ * @property {Tool} tool
+ * @property {string | undefined} program
+ * @property {string} [version]
+ * @property {string | undefined} problem
+ */
+
 const oldestCMake = '3.19';
 
-/** The package that holds each tool, by package manager; the first manager on PATH is meant. */
+/**
+ * The package that holds each tool, by package manager; the first manager on PATH is meant.
+ * @type {Readonly<Record<string, Record<Tool | 'verb', string>>>}
+ */
 const packages = {
   'apt-get': { verb: 'install', compiler: 'g++', cmake: 'cmake', make: 'make', npm: 'npm' },
   dnf: { verb: 'install', compiler: 'gcc-c++', cmake: 'cmake', make: 'make', npm: 'npm' },
@@ -16,14 +32,20 @@ const packages = {
   brew: { verb: 'install', compiler: 'llvm', cmake: 'cmake', make: 'make', npm: 'node' },
 };
 
-/** The packages of the libraries that LibTorch and the addon take from the system. */
+/**
+ * The packages of the libraries that LibTorch and the addon take from the system, by package manager.
+ * @type {Readonly<Record<string, Readonly<Record<string, string | undefined>> | undefined>>}
+ */
 const systemLibraries = {
   'libgomp.so.1': { 'apt-get': 'libgomp1', dnf: 'libgomp', zypper: 'libgomp1', pacman: 'gcc-libs', brew: 'libomp' },
   'libstdc++.so.6': { 'apt-get': 'libstdc++6', dnf: 'libstdc++', zypper: 'libstdc++6', pacman: 'gcc-libs' },
   'libgcc_s.so.1': { 'apt-get': 'libgcc-s1', dnf: 'libgcc', zypper: 'libgcc_s1', pacman: 'gcc-libs' },
 };
 
-/** What the checks depend on: which programs are found, and whether one of them was replaced. */
+/**
+ * What the checks depend on: which programs are found, and whether one of them was replaced.
+ * @param {Environment} [env]
+ */
 export function prerequisiteInputs(env = process.env) {
   const tools = {
     compiler: compilerProgram(env),
@@ -36,12 +58,20 @@ export function prerequisiteInputs(env = process.env) {
   );
 }
 
-/** Finds each tool; resolves with `[{ tool, program, version, problem }]`, `problem` undefined where it will do. */
+/**
+ * Finds each tool.
+ * @param {Environment} [env]
+ * @returns {Promise<[compiler: ToolCheck, cmake: ToolCheck, make: ToolCheck, npm: ToolCheck]>}
+ */
 export async function checkPrerequisites(env = process.env) {
   return Promise.all([checkCompiler(env), checkCMake(env), checkMake(env), checkNpm(env)]);
 }
 
-/** One message for all that is missing, with the one command that installs it. */
+/**
+ * One message for all that is missing, with the one command that installs it.
+ * @param {readonly ToolCheck[]} checks
+ * @param {Environment} [env]
+ */
 export function refuseMissing(checks, env = process.env) {
   const missing = checks.filter(({ problem }) => problem !== undefined);
   if (missing.length === 0) return;
@@ -54,47 +84,64 @@ export function refuseMissing(checks, env = process.env) {
   });
 }
 
-/** The command that installs tools here, or undefined where no known package manager is found. */
+/**
+ * The command that installs tools here, or undefined where no known package manager is found.
+ * @param {readonly Tool[]} tools
+ * @param {Environment} [env]
+ */
 export function installCommand(tools, env = process.env) {
   const manager = packageManager(env);
-  return (
-    manager &&
-    command(
-      manager,
-      tools.map((tool) => packages[manager][tool]),
-    )
-  );
+  if (manager === undefined) return undefined;
+  const names = tools.map((tool) => packages[manager][tool]);
+  return command(manager, names);
 }
 
-/** The command that installs a library here, or undefined where its package is not known. */
+/**
+ * The command that installs a library here, or undefined where its package is not known.
+ * @param {string} library
+ * @param {Environment} [env]
+ */
 export function systemLibraryCommand(library, env = process.env) {
   const manager = packageManager(env);
-  const name = systemLibraries[library]?.[manager];
-  return name && command(manager, [name]);
+  const name = manager && systemLibraries[library]?.[manager];
+  return manager && name && command(manager, [name]);
 }
 
+/** @param {Environment} env */
 function packageManager(env) {
   return Object.keys(packages).find((name) => which(name, env) !== undefined);
 }
 
+/**
+ * @param {string} manager
+ * @param {readonly string[]} names
+ */
 function command(manager, names) {
   const sudo = manager === 'brew' || process.getuid?.() === 0 ? '' : 'sudo ';
   return `${sudo}${manager} ${packages[manager].verb} ${names.join(' ')}`;
 }
 
-/** The compiler that CMake takes: CXX where it is set, else the system's. */
+/**
+ * The compiler that CMake takes: CXX where it is set, else the system's.
+ * @param {Environment} env
+ */
 function compilerProgram(env) {
   const names = env.CXX ? [env.CXX.split(' ')[0]] : ['c++', 'g++', 'clang++'];
   return names.map((name) => which(name, env)).find(Boolean);
 }
 
+/** @param {Environment} env */
 function makeProgram(env) {
   return which('ninja', env) ?? which('make', env);
 }
 
+/**
+ * @param {Environment} env
+ * @returns {Promise<ToolCheck>}
+ */
 async function checkCompiler(env) {
   const program = compilerProgram(env);
-  const check = { tool: 'compiler', program };
+  const check = { tool: /** @type {const} */ ('compiler'), program };
   if (program === undefined)
     return { ...check, problem: env.CXX ? `the compiler that CXX names, ${env.CXX}` : 'a C++20 compiler' };
   const { stdout } = await run(program, ['--version'], { env }).catch(() => ({ stdout: '' }));
@@ -107,7 +154,11 @@ async function checkCompiler(env) {
   };
 }
 
-/** Compiling tells more than a version number: the standard library may be older than the compiler. */
+/**
+ * Compiling tells more than a version number: the standard library may be older than the compiler.
+ * @param {string} program
+ * @param {Environment} env
+ */
 async function compiles(program, env) {
   const input =
     '#include <concepts>\n#include <span>\nstatic_assert(std::integral<int>);\nint main() { return std::span<int>{}.size(); }\n';
@@ -116,9 +167,13 @@ async function compiles(program, env) {
   return code === 0;
 }
 
+/**
+ * @param {Environment} env
+ * @returns {Promise<ToolCheck>}
+ */
 async function checkCMake(env) {
   const program = which('cmake', env);
-  const check = { tool: 'cmake', program };
+  const check = { tool: /** @type {const} */ ('cmake'), program };
   if (program === undefined) return { ...check, problem: `CMake ${oldestCMake} or later` };
   const { stdout } = await run(program, ['--version'], { env }).catch(() => ({ stdout: '' }));
   const version = /(\d+\.\d+(?:\.\d+)?)/.exec(stdout)?.[1] ?? 'unknown';
@@ -130,11 +185,19 @@ async function checkCMake(env) {
   };
 }
 
+/**
+ * @param {Environment} env
+ * @returns {ToolCheck}
+ */
 function checkMake(env) {
   const program = makeProgram(env);
   return { tool: 'make', program, problem: program === undefined ? 'make or ninja' : undefined };
 }
 
+/**
+ * @param {Environment} env
+ * @returns {ToolCheck}
+ */
 function checkNpm(env) {
   const program = which('npm', env);
   return { tool: 'npm', program, problem: program === undefined ? 'npm, which comes with Node' : undefined };

@@ -5,6 +5,8 @@ import { digestFiles, filesUnder, identityOf } from '../support/files.mjs';
 import { root } from '../support/paths.mjs';
 import { run, tail } from '../support/process.mjs';
 
+/** @import { StepContext } from './steps.mjs' */
+
 const generator = join(root, 'scripts', 'generate-operators.mjs');
 const dist = join(root, 'dist');
 
@@ -12,12 +14,16 @@ export function operatorInputs() {
   return [digestFiles([generator, join(root, 'native', 'operators.json')])];
 }
 
+/** @param {string} out */
 export function operatorOutputs(out) {
   const files = [join(out, 'generated', 'operators.inc'), join(root, 'lib', 'tensor', 'generated', 'operators.ts')];
   return files.map(identityOf);
 }
 
-/** Writes the operators' C++ binding and TypeScript face from their declarations. */
+/**
+ * Writes the operators' C++ binding and TypeScript face from their declarations.
+ * @param {StepContext} context
+ */
 export async function generateOperators({ env, signal }) {
   const { code, stdout, stderr } = await run(process.execPath, [generator], { cwd: root, env, signal });
   if (code !== 0)
@@ -26,7 +32,10 @@ export async function generateOperators({ env, signal }) {
 
 export function typeScriptInputs() {
   const compiler = join(root, 'node_modules', 'typescript', 'package.json');
-  return [digestFiles([join(root, 'tsconfig.json'), compiler, ...typeScriptSources()])];
+  const configs = ['tsconfig.json', join('scripts', 'tsconfig.json')].map((name) => join(root, name));
+  // lib/ takes the types of some scripts from their comments.
+  const scripts = filesUnder(join(root, 'scripts'), (name) => name.endsWith('.mjs'));
+  return [digestFiles([...configs, compiler, ...scripts, ...typeScriptSources()])];
 }
 
 function typeScriptSources() {
@@ -44,11 +53,15 @@ function compiledFiles() {
     .map((path) => join(dist, `${relative(join(root, 'lib'), path).slice(0, -3)}.js`));
 }
 
-/** Compiles lib/ to dist/. The compiler leaves behind what it made of sources that are gone, so those go first. */
+/**
+ * Compiles lib/ to dist/, and the types of scripts/ to dist/scripts. The compiler leaves behind what it made of sources that
+ * are gone, so those go first.
+ * @param {StepContext} context
+ */
 export async function compileTypeScript({ env, signal }) {
   removeOrphans();
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  const args = [compiler, '-p', join(root, 'tsconfig.json'), '--pretty', 'false'];
+  const args = [compiler, '--build', join(root, 'tsconfig.json'), '--pretty', 'false'];
   const { code, stdout, stderr } = await run(process.execPath, args, { cwd: root, env, signal });
   if (code !== 0) throw new SetupError('TYPESCRIPT_FAILED', `TypeScript does not compile:\n${tail(stdout || stderr)}`);
   return compiledFiles().length;

@@ -1,10 +1,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pinned } from '../libtorch/pins.mjs';
-import { writeResolved } from '../libtorch/resolved.mjs';
+import { readRecord, writeResolved } from '../libtorch/resolved.mjs';
 import { resolveLibTorch } from '../libtorch.mjs';
-import { reasonOf, SetupError } from '../support/errors.mjs';
-import { digestFiles, filesUnder, identityOf, readJson } from '../support/files.mjs';
+import { codeOf, reasonOf, SetupError } from '../support/errors.mjs';
+import { digestFiles, filesUnder, identityOf } from '../support/files.mjs';
 import { describeHolder, withLock } from '../support/lock.mjs';
 import { cacheDir, outDir, root } from '../support/paths.mjs';
 import { isProved, nvidiaDriverSign, platformKey } from '../support/platform.mjs';
@@ -25,9 +25,27 @@ import {
 } from './sources.mjs';
 import { isWritable } from './working-tree.mjs';
 
+/** @import { Environment } from '../support/paths.mjs' */
+
 /**
- * The steps, in order. `inputs` and `outputs` are compared with what the last run left; `run` does the work and returns
- * what its line says. `doing` is shown for the steps during which a person would wonder.
+ * What the steps are given: `out` is the state directory, `note(line)` tells the user what takes time.
+ * @typedef {{ env: Environment, out: string, note: (line: string) => void, signal: AbortSignal }} StepContext
+ */
+
+/**
+ * `inputs` and `outputs` are compared with what the last run left; `run` does the work and resolves with what its line says.
+ * `doing` is shown for the steps during which a person would wonder.
+ * @typedef {object} Step
+ * @property {string} name
+ * @property {string} [doing]
+ * @property {(context: StepContext) => unknown[]} inputs
+ * @property {(context: StepContext) => unknown[]} outputs
+ * @property {(context: StepContext) => Promise<string>} run
+ */
+
+/**
+ * The steps, in order.
+ * @type {readonly Step[]}
  */
 const steps = [
   {
@@ -93,7 +111,10 @@ const steps = [
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-/** Runs the steps that are due; the exit code is 0, 1, or 130 when a signal interrupted them. */
+/**
+ * Runs the steps that are due; the exit code is 0, 1, or 130 when a signal interrupted them.
+ * @param {{ env?: Environment, announceFresh?: boolean }} [options]
+ */
 export async function runSteps({ env = process.env, announceFresh = false } = {}) {
   const out = outDir(env);
   const interruption = new AbortController();
@@ -121,7 +142,10 @@ export async function runSteps({ env = process.env, announceFresh = false } = {}
   }
 }
 
-/** For a tree that cannot be written, as one that its owner has set up for others. */
+/**
+ * For a tree that cannot be written, as one that its owner has set up for others.
+ * @param {StepContext} context
+ */
 function requireComplete(context) {
   const stamps = new Stamps(context.out);
   const due = steps.find((step) => !stamps.isFresh(step.name, step.inputs(context), step.outputs(context)));
@@ -131,6 +155,7 @@ function requireComplete(context) {
   });
 }
 
+/** @param {StepContext} context */
 async function runDueSteps(context) {
   const stamps = new Stamps(context.out);
   let done = 0;
@@ -147,6 +172,10 @@ async function runDueSteps(context) {
   return done;
 }
 
+/**
+ * @param {Step} step
+ * @param {StepContext} context
+ */
 async function runStep(step, context) {
   const started = performance.now();
   if (step.doing !== undefined && process.stderr.isTTY) process.stderr.write(`set-up: ${step.name}: ${step.doing} ...`);
@@ -160,7 +189,10 @@ async function runStep(step, context) {
   }
 }
 
-/** What the environment asks for, what the machine has, and what this code would choose. */
+/**
+ * What the environment asks for, what the machine has, and what this code would choose.
+ * @param {StepContext} context
+ */
 function libtorchInputs({ env }) {
   const code = [join(root, 'scripts', 'libtorch.mjs'), ...filesUnder(join(root, 'scripts', 'libtorch'))];
   const names = ['LIBTORCH', 'LIBTORCH_USE_PYTORCH', 'LIBTORCH_BYPASS_VERSION_CHECK', 'LAYERWISE_LIBTORCH_VARIANT'];
@@ -177,26 +209,33 @@ function libtorchInputs({ env }) {
   ];
 }
 
+/** @param {StepContext} context */
 function libtorchOutputs({ out }) {
-  const file = join(out, 'libtorch.json');
-  return [identityOf(file), identityOf(join(out, 'rpath.txt')), ...(readJson(file)?.libraries ?? []).map(identityOf)];
+  const files = [join(out, 'libtorch.json'), join(out, 'rpath.txt'), ...(readRecord(out)?.libraries ?? [])];
+  return files.map(identityOf);
 }
 
+/**
+ * @param {unknown} error
+ * @param {boolean} interrupted
+ */
 function reportFailure(error, interrupted) {
   if (interrupted) {
     say('interrupted; the same command goes on from here');
     return 130;
   }
   process.stderr.write(`set-up failed: ${reasonOf(error)}\n`);
-  if (error.mend !== undefined) process.stderr.write(`To mend it: ${error.mend}\n`);
-  if (error.code === undefined) process.stderr.write(`${error.stack}\n`);
+  if (error instanceof SetupError && error.mend !== undefined) process.stderr.write(`To mend it: ${error.mend}\n`);
+  if (error instanceof Error && codeOf(error) === undefined) process.stderr.write(`${error.stack}\n`);
   return 1;
 }
 
+/** @param {string} line */
 function say(line) {
   process.stderr.write(`set-up: ${line}\n`);
 }
 
+/** @param {string} line */
 function note(line) {
   clearLine();
   process.stderr.write(`  ${line}\n`);

@@ -17,6 +17,7 @@ const generated = join('lib', 'tensor', 'generated');
  * The tree to set up and run: the clone, or, where the clone cannot be written (a read-only mount, another user's), a copy
  * of its sources in the state directory, brought up to date. Where the state directory cannot be written either, the clone
  * has to be complete and is returned as it is. Undefined after a failure, which is printed.
+ * @param {Record<string, string | undefined>} [env]
  */
 export async function workingTree(env = process.env) {
   const out = outDir(env);
@@ -38,6 +39,7 @@ export async function workingTree(env = process.env) {
   return copy;
 }
 
+/** @param {string} path */
 export function isWritable(path) {
   try {
     accessSync(path, constants.W_OK);
@@ -47,11 +49,19 @@ export function isWritable(path) {
   }
 }
 
+/**
+ * @param {string} folder
+ * @returns {boolean}
+ */
 function couldBeMade(folder) {
   return existsSync(folder) ? isWritable(folder) : couldBeMade(dirname(folder));
 }
 
-/** Only what differs is written, so that nothing is compiled again without need; what is gone from the source goes. */
+/**
+ * Only what differs is written, so that nothing is compiled again without need; what is gone from the source goes.
+ * @param {string} from
+ * @param {string} to
+ */
 function copySources(from, to) {
   const wanted = readdirSync(from, { withFileTypes: true })
     .filter(({ name }) => !made.has(name))
@@ -73,6 +83,10 @@ function copySources(from, to) {
   }
 }
 
+/**
+ * @param {string} left
+ * @param {string} right
+ */
 function sameContent(left, right) {
   return existsSync(right) && readFileSync(left).equals(readFileSync(right));
 }

@@ -1,11 +1,15 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 
+/** @typedef {{ type: number, offset: number, address: number, size: number }} Segment */
+/** @typedef {{ tag: number, value: number }} Tag */
+
 const segment = { load: 1, dynamic: 2 };
 const tag = { needed: 1, stringTable: 5, soname: 14, rpath: 15, runpath: 29 };
 
 /**
- * What the dynamic loader reads of a shared library: `{ needed, soname, rpath, runpath }`. Undefined for a file that is
- * not a 64-bit little-endian ELF library (on macOS, say). Read here so that no binutils are needed.
+ * What the dynamic loader reads of a shared library. Undefined for a file that is not a 64-bit little-endian ELF library
+ * (on macOS, say). Read here so that no binutils are needed.
+ * @param {string} path
  */
 export function readDynamicSection(path) {
   const file = openSync(path, 'r');
@@ -20,9 +24,13 @@ export function readDynamicSection(path) {
   }
 }
 
+/** @type {Readonly<Record<number, string | undefined>>} */
 const machines = { 3: 'ia32', 40: 'arm', 62: 'x64', 183: 'arm64', 243: 'riscv64' };
 
-/** The architecture that an ELF file is for, as Node names it, or its number; undefined for what is no ELF file. */
+/**
+ * The architecture that an ELF file is for, as Node names it, or its number; undefined for what is no ELF file.
+ * @param {string} path
+ */
 export function readArchitecture(path) {
   const file = openSync(path, 'r');
   try {
@@ -35,18 +43,29 @@ export function readArchitecture(path) {
   }
 }
 
+/**
+ * @param {number} file
+ * @param {Buffer} header
+ * @returns {Segment[]}
+ */
 function readSegments(file, header) {
   const [offset, size, count] = [Number(header.readBigUInt64LE(32)), header.readUInt16LE(54), header.readUInt16LE(56)];
   const table = readAt(file, offset, size * count);
   return Array.from({ length: count }, (_, index) => {
     const at = index * size;
+    /** @param {number} position */
     const field = (position) => Number(table.readBigUInt64LE(at + position));
     return { type: table.readUInt32LE(at), offset: field(8), address: field(16), size: field(32) };
   });
 }
 
+/**
+ * @param {number} file
+ * @param {Segment} dynamic
+ */
 function readTags(file, dynamic) {
   const table = readAt(file, dynamic.offset, dynamic.size);
+  /** @type {Tag[]} */
   const tags = [];
   for (let at = 0; at + 16 <= table.length; at += 16) {
     tags.push({ tag: Number(table.readBigInt64LE(at)), value: Number(table.readBigUInt64LE(at + 8)) });
@@ -54,26 +73,45 @@ function readTags(file, dynamic) {
   return tags;
 }
 
+/**
+ * @param {number} file
+ * @param {Segment[]} segments
+ * @param {Tag[]} tags
+ */
 function describe(file, segments, tags) {
-  const strings = fileOffset(segments, tags.find((entry) => entry.tag === tag.stringTable).value);
+  const strings = fileOffset(segments, tags.find((entry) => entry.tag === tag.stringTable)?.value ?? 0);
+  /** @param {number} wanted */
   const all = (wanted) =>
     tags.filter((entry) => entry.tag === wanted).map(({ value }) => readString(file, strings + value));
-  const [soname] = all(tag.soname);
-  return { needed: all(tag.needed), soname, rpath: all(tag.rpath)[0], runpath: all(tag.runpath)[0] };
+  const [soname, rpath, runpath] = [tag.soname, tag.rpath, tag.runpath].map((wanted) => all(wanted).at(0));
+  return { needed: all(tag.needed), soname, rpath, runpath };
 }
 
+/**
+ * @param {Segment[]} segments
+ * @param {number} address
+ */
 function fileOffset(segments, address) {
   const home = segments.find(({ type, address: start, size }) => {
     return type === segment.load && address >= start && address < start + size;
   });
-  return home.offset + address - home.address;
+  return home === undefined ? address : home.offset + address - home.address;
 }
 
+/**
+ * @param {number} file
+ * @param {number} offset
+ */
 function readString(file, offset) {
   const bytes = readAt(file, offset, 4096);
   return bytes.toString('latin1', 0, bytes.indexOf(0));
 }
 
+/**
+ * @param {number} file
+ * @param {number} position
+ * @param {number} length
+ */
 function readAt(file, position, length) {
   const buffer = Buffer.alloc(length);
   const read = readSync(file, buffer, 0, length, position);

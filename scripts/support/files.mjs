@@ -15,25 +15,46 @@ import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { systemReason } from './errors.mjs';
 
+/** @import { FileHandle } from 'node:fs/promises' */
+
 /** The system refused a change on disk. The message names the path, what was to be done and why it could not be. */
 export class WriteError extends Error {
+  code = /** @type {const} */ ('WRITE_FAILED');
+
+  /**
+   * @param {string} path
+   * @param {unknown} cause
+   * @param {string} [action] a participle
+   */
   constructor(path, cause, action = 'written') {
     super(`${path}: could not be ${action}: ${systemReason(cause)}`, { cause });
     this.name = 'WriteError';
-    this.code = 'WRITE_FAILED';
     this.path = path;
   }
 }
 
-/** An error of the system as a WriteError; any other as it is. */
+/**
+ * An error of the system as a WriteError; any other as it is.
+ * @param {string} path
+ * @param {unknown} error
+ * @param {string} [action] a participle (default: written)
+ * @returns {unknown}
+ */
 export function asWriteError(path, error, action) {
-  return error.syscall === undefined || error instanceof WriteError ? error : new WriteError(path, error, action);
+  const isOfSystem = error instanceof Error && 'syscall' in error && !(error instanceof WriteError);
+  return isOfSystem ? new WriteError(path, error, action) : error;
 }
 
-/** Files that are being written: removed if the process (or the worker thread) ends before they are whole. */
+/**
+ * Files that are being written: removed if the process (or the worker thread) ends before they are whole.
+ * @type {Set<string>}
+ */
 const partials = new Set();
 
-/** Two writers of one file must not write into each other's partial one. */
+/**
+ * Two writers of one file must not write into each other's partial one.
+ * @param {string} path
+ */
 function beginPartial(path) {
   if (partials.size === 0) process.on('exit', removePartials);
   const partial = `${path}.${randomUUID().slice(0, 8)}.partial`;
@@ -41,6 +62,7 @@ function beginPartial(path) {
   return partial;
 }
 
+/** @param {string} partial */
 function endPartial(partial) {
   partials.delete(partial);
   if (partials.size === 0) process.removeListener('exit', removePartials);
@@ -52,7 +74,9 @@ function removePartials() {
 
 /**
  * Writes a file that appears whole or not at all, and is on the disk when this resolves; until then an older one stays.
- * `content` is text, bytes, or a function that writes to the FileHandle that it is given. Rejects with WriteError.
+ * Rejects with WriteError.
+ * @param {string} path
+ * @param {string | Uint8Array | ((file: FileHandle) => Promise<void>)} content a function writes to the file it is given
  */
 export async function writeWhole(path, content) {
   const partial = beginPartial(path);
@@ -73,7 +97,11 @@ export async function writeWhole(path, content) {
   }
 }
 
-/** What a JSON file holds, or undefined when it is missing or not JSON (a file that a crash left half written). */
+/**
+ * What a JSON file holds, or undefined when it is missing or not JSON (a file that a crash left half written).
+ * @param {string} path
+ * @returns {unknown}
+ */
 export function readJson(path) {
   try {
     return JSON.parse(readFileSync(path, 'utf8'));
@@ -91,7 +119,11 @@ export function isObject(value) {
   return typeof value === 'object' && value !== null;
 }
 
-/** Writes a JSON file whole or not at all. Throws WriteError. */
+/**
+ * Writes a JSON file whole or not at all. Throws WriteError.
+ * @param {string} path
+ * @param {unknown} value
+ */
 export function writeJson(path, value) {
   const partial = beginPartial(path);
   try {
@@ -112,7 +144,10 @@ export function writeJson(path, value) {
   }
 }
 
-/** The text of a file, or '' when there is none. */
+/**
+ * The text of a file, or '' when there is none.
+ * @param {string} path
+ */
 export function readText(path) {
   try {
     return readFileSync(path, 'utf8');
@@ -121,21 +156,31 @@ export function readText(path) {
   }
 }
 
-/** The files under a folder, sorted, as full paths; none when the folder is missing. */
+/**
+ * The files under a folder, sorted, as full paths; none when the folder is missing.
+ * @param {string} folder
+ * @param {(name: string) => boolean} [accept]
+ */
 export function filesUnder(folder, accept = () => true) {
-  let entries;
-  try {
-    entries = readdirSync(folder, { withFileTypes: true, recursive: true });
-  } catch {
-    return [];
-  }
-  return entries
+  return entriesUnder(folder)
     .filter((entry) => entry.isFile() && accept(entry.name))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
 }
 
-/** One digest over names and contents; a missing file counts as its absence. */
+/** @param {string} folder */
+function entriesUnder(folder) {
+  try {
+    return readdirSync(folder, { withFileTypes: true, recursive: true });
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * One digest over names and contents; a missing file counts as its absence.
+ * @param {readonly string[]} paths
+ */
 export function digestFiles(paths) {
   const hash = createHash('sha256');
   for (const path of paths) {
@@ -150,7 +195,10 @@ export function digestFiles(paths) {
   return hash.digest('hex');
 }
 
-/** Size and modification time: enough to notice that a large file was replaced, without reading it. */
+/**
+ * Size and modification time: enough to notice that a large file was replaced, without reading it.
+ * @param {string} path
+ */
 export function identityOf(path) {
   try {
     const { size, mtimeMs } = statSync(path);

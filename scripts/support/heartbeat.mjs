@@ -3,6 +3,7 @@
 import { readFileSync, utimesSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 
+/** @type {{ path: string, token: string, intervalMs: number }} */
 const { path, token, intervalMs } = workerData;
 
 setInterval(() => {

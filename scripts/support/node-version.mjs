@@ -1,4 +1,4 @@
-const oldest = [20, 19];
+const oldest = { major: 20, minor: 19 };
 
 /**
  * Ends with one line instead of a syntax error where Node is too old for the rest of the scripts. Nothing is imported
@@ -14,6 +14,6 @@ export function requireNode(version = process.versions.node) {
 /** What is wrong with a version of Node, or undefined. */
 export function nodeProblem(version = process.versions.node) {
   const [major, minor] = version.split('.').map(Number);
-  const isNewEnough = major > oldest[0] || (major === oldest[0] && minor >= oldest[1]);
-  return isNewEnough ? undefined : `Node is too old: expected ${oldest.join('.')} or later, got ${version}`;
+  const isNewEnough = major > oldest.major || (major === oldest.major && minor >= oldest.minor);
+  return isNewEnough ? undefined : `Node is too old: expected ${oldest.major}.${oldest.minor} or later, got ${version}`;
 }

@@ -1,16 +1,31 @@
+/**
+ * Bytes; `total` is undefined where nobody knows it.
+ * @typedef {{ readonly received: number, readonly total: number | undefined }} Progress
+ */
+
+/** @typedef {{ update(progress: Progress): void, done(): void }} ProgressDisplay */
+
 const barWidth = 24;
 
 /**
- * Shows a transfer: a bar on a terminal, a line at every tenth where it is not one. Returns `update({ received, total })`
- * and `done()`.
+ * Shows a transfer: a bar on a terminal, a line at every tenth where it is not one.
+ * @param {string} label
+ * @param {NodeJS.WriteStream} [stream]
+ * @returns {ProgressDisplay}
  */
 export function transferProgress(label, stream = process.stderr) {
   return stream.isTTY ? bar(label, stream) : lines(label, stream);
 }
 
+/**
+ * @param {string} label
+ * @param {NodeJS.WriteStream} stream
+ * @returns {ProgressDisplay}
+ */
 function bar(label, stream) {
   const started = Date.now();
   let drawnAt = 0;
+  /** @type {number | undefined} */
   let first;
   return {
     update({ received, total }) {
@@ -27,12 +42,21 @@ function bar(label, stream) {
   };
 }
 
+/**
+ * @param {number} received
+ * @param {number | undefined} total
+ */
 function draw(received, total) {
   if (!total) return '';
   const filled = Math.round((barWidth * received) / total);
   return `[${'='.repeat(filled)}${' '.repeat(barWidth - filled)}] ${Math.floor((100 * received) / total)} %`;
 }
 
+/**
+ * @param {string} label
+ * @param {NodeJS.WriteStream} stream
+ * @returns {ProgressDisplay}
+ */
 function lines(label, stream) {
   let next = 10;
   return {
@@ -47,11 +71,18 @@ function lines(label, stream) {
   };
 }
 
+/**
+ * @param {number} received
+ * @param {number | undefined} total
+ */
 function amount(received, total) {
   return total ? `${bytes(received)} of ${bytes(total)}` : bytes(received);
 }
 
-/** A number of bytes as people read it. */
+/**
+ * A number of bytes as people read it.
+ * @param {number} count
+ */
 export function bytes(count) {
   if (count < 1e3) return `${Math.round(count)} B`;
   if (count < 1e6) return `${(count / 1e3).toFixed(0)} kB`;

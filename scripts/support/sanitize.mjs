@@ -2,7 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { outDir } from './paths.mjs';
 
-/** The library that a program needs before all others where the addon was built with a sanitizer, and its settings. */
+/**
+ * The library that a program needs before all others where the addon was built with a sanitizer, and its settings.
+ * @type {Readonly<Record<string, { library: string, settings: Record<string, string> }>>}
+ */
 const sanitizers = {
   address: {
     library: 'libasan.so',
@@ -14,9 +17,12 @@ const sanitizers = {
 
 /**
  * Takes `--sanitize address` or `--sanitize undefined` out of a command's arguments, and has set-up build the addon so, by
- * `env`, in a state directory of its own. Returns `{ name, args, preload }`: the sanitizer, the other arguments, and the library
- * that programs need in LD_PRELOAD then. Without a sanitizer there are only the arguments.
- * Ends the process, with what is wrong, for another name and where the compiler has no such library.
+ * `env`, in a state directory of its own. Ends the process, with what is wrong, for another name and where the compiler has
+ * no such library.
+ * @param {readonly string[]} args
+ * @param {Record<string, string | undefined>} env
+ * @returns {{ name?: string, args: readonly string[], preload?: string }} the sanitizer, the other arguments, and the library
+ *   that programs need in LD_PRELOAD then; without a sanitizer the arguments alone
  */
 export function takeSanitizer(args, env) {
   const i = args.indexOf('--sanitize');
@@ -34,6 +40,10 @@ export function takeSanitizer(args, env) {
   return { name, args: args.toSpliced(i, 2), preload };
 }
 
+/**
+ * @param {string} compiler
+ * @param {string} library
+ */
 function libraryOf(compiler, library) {
   const { stdout } = spawnSync(compiler, [`-print-file-name=${library}`], { encoding: 'utf8' });
   const path = stdout?.trim() ?? '';
@@ -42,6 +52,10 @@ function libraryOf(compiler, library) {
   return path;
 }
 
+/**
+ * @param {string} reason
+ * @returns {never}
+ */
 function refuse(reason) {
   console.error(reason);
   process.exit(2);

@@ -9,13 +9,19 @@ const sameKeyPressMs = 150;
 export function deliverInterruptsOnce() {
   const emit = process.emit;
   let last = Number.NEGATIVE_INFINITY;
-  process.emit = function emitOnce(event, ...args) {
+  /**
+   * @param {string | symbol} event
+   * @param {unknown[]} args
+   * @returns {boolean}
+   */
+  function emitOnce(event, ...args) {
     if (event === 'SIGINT') {
       const now = performance.now();
       const isEcho = now - last < sameKeyPressMs;
       last = now;
       if (isEcho) return true;
     }
-    return emit.call(this, event, ...args);
-  };
+    return Reflect.apply(emit, process, [event, ...args]);
+  }
+  Object.assign(process, { emit: emitOnce });
 }

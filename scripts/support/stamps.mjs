@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJson, writeJson } from './files.mjs';
+import { isObject, readJson, writeJson } from './files.mjs';
 
 /**
  * What each set-up step last ran on and what it left, in one small file. A step is fresh when both still hold, so an
@@ -8,24 +8,40 @@ import { readJson, writeJson } from './files.mjs';
  */
 export class Stamps {
   #path;
+  /** @type {Record<string, unknown>} */
   #stamps;
 
+  /** @param {string} folder */
   constructor(folder) {
     this.#path = join(folder, 'stamps.json');
-    this.#stamps = readJson(this.#path) ?? {};
+    const stamps = readJson(this.#path);
+    this.#stamps = isObject(stamps) ? stamps : {};
   }
 
+  /**
+   * @param {string} step
+   * @param {readonly unknown[]} inputs
+   * @param {readonly unknown[]} outputs
+   */
   isFresh(step, inputs, outputs) {
     const stamp = this.#stamps[step];
-    return stamp !== undefined && same(stamp.inputs, inputs) && same(stamp.outputs, outputs);
+    return isObject(stamp) && same(stamp.inputs, inputs) && same(stamp.outputs, outputs);
   }
 
+  /**
+   * @param {string} step
+   * @param {readonly unknown[]} inputs
+   * @param {readonly unknown[]} outputs
+   */
   record(step, inputs, outputs) {
     this.#stamps[step] = { inputs, outputs };
     writeJson(this.#path, this.#stamps);
   }
 
-  /** Called before a step runs: a step that was interrupted has not run. */
+  /**
+   * Called before a step runs: a step that was interrupted has not run.
+   * @param {string} step
+   */
   forget(step) {
     delete this.#stamps[step];
     if (Object.keys(this.#stamps).length === 0) rmSync(this.#path, { force: true });
@@ -33,6 +49,10 @@ export class Stamps {
   }
 }
 
+/**
+ * @param {unknown} left
+ * @param {unknown} right
+ */
 function same(left, right) {
   return JSON.stringify(left) === JSON.stringify(right);
 }

@@ -142,7 +142,10 @@ class FileReader extends RandomAccessReader {
     return read === buffer.length ? null : new Error('it ends too early');
   }
 
-  /** @type {RandomAccessReader['read']} */
+  /**
+   * @override
+   * @type {RandomAccessReader['read']}
+   */
   read(buffer, offset, length, position, callback) {
     callback(this.#fill(buffer.subarray(offset, offset + length), position));
   }

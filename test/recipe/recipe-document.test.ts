@@ -3,9 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { overrideRecipe, presetNames, presetRecipe } from '../../lib/recipe/index.js';
-import { script } from '../scripts/scripts.js';
+import { recipeDocument } from '../../scripts/recipe-document.mjs';
 
-const { recipeDocument } = await script('recipe-document.mjs');
 const text = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'recipe.md'), 'utf8');
 
 /** The cells of a value's row: its values, the three data sets, its flag, its meaning. */

@@ -2,9 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { script } from './scripts.js';
-
-const { differences } = await script('compare/differences.mjs');
+import { differences } from '../../scripts/compare/differences.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'layerwise-compare-'));
 afterAll(() => rmSync(folder, { recursive: true }));

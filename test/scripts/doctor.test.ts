@@ -3,31 +3,48 @@ import { spawnSync } from 'node:child_process';
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { root, script, temporaryFolder } from './scripts.js';
+import { judge, judgeCuda } from '../../scripts/doctor/findings.mjs';
+import { type Driver, type Facts, type LoadedBuild, render } from '../../scripts/doctor.mjs';
+import { pinned } from '../../scripts/libtorch/pins.mjs';
+import { root, temporaryFolder } from './scripts.js';
 
-const { judge, judgeCuda } = await script('doctor/findings.mjs');
-const { render } = await script('doctor.mjs');
-const { pinned } = await script('libtorch/pins.mjs');
+type Machine = Facts & { readonly driver: Driver };
 
-const build = { libtorchBuilt: pinned.version, libtorchLoaded: pinned.version, cudaBuild: false, cudaAvailable: false };
+const build: LoadedBuild = {
+  libtorchBuilt: pinned.version,
+  libtorchLoaded: pinned.version,
+  cudaBuild: false,
+  cudaAvailable: false,
+  cudaDeviceCount: 0,
+  cudaReason: '',
+  cpuCapability: 'AVX512',
+  threads: 2,
+  mostThreads: 2,
+};
 /** A machine without a GPU where everything is in order. */
 const healthy = {
-  platform: { key: 'linux-x64', system: 'Linux 6.1', proved: true },
+  platform: { key: 'linux-x64', system: 'Linux 6.1', proved: true, problem: undefined },
   node: { version: process.versions.node, napi: '9' },
   tools: [
     { tool: 'compiler', program: 'c++', version: '12.2.0', problem: undefined },
     { tool: 'cmake', program: 'cmake', version: '3.25.1', problem: undefined },
   ],
   libtorch: { path: '/lib', version: pinned.version, build: 'CPU', source: 'the official archive', cudaHeaders: false },
-  addon: { path: '/addon', bytes: 1000, build: { ...build, cpuCapability: 'AVX512', threads: 2 }, problem: undefined },
+  addon: { path: '/addon', bytes: 1000, build, problem: undefined, mend: undefined },
   cpu: { model: 'a processor', avx2: true, avx512: true, bf16: true, amx: false },
   processors: { machine: 16, affinity: 8, quota: 2.5, usable: 2 },
   memory: { machine: 64 * 2 ** 30, limit: 4 * 2 ** 30, available: 3 * 2 ** 30 },
-  gpus: [] as object[],
-  driver: undefined as { sign: string; version: string | undefined } | undefined,
-};
-type Facts = typeof healthy;
+  gpus: [],
+  driver: undefined,
+} satisfies Machine;
 
+const notBuilt: Facts['addon'] = {
+  path: undefined,
+  bytes: undefined,
+  build: undefined,
+  problem: 'it is not built',
+  mend: 'npm run setup',
+};
 const gpu = { index: 0, name: 'a GPU', memory: '80 GiB', driver: '580.65.06', capability: '9.0' };
 const onCuda = {
   ...healthy,
@@ -40,10 +57,7 @@ const onCuda = {
   driver: { sign: '/proc/driver/nvidia', version: '580.65.06' },
 };
 
-const findingsOf = (facts: object): { level: string; subject: string; reason: string; mend?: string }[] => {
-  const cuda = judgeCuda(facts as Facts);
-  return judge({ ...facts, cuda }, { PATH: process.env.PATH });
-};
+const findingsOf = (facts: Machine) => judge({ ...facts, cuda: judgeCuda(facts) }, { PATH: process.env.PATH });
 
 it('finds nothing wrong where nothing is, without a GPU and with one', () => {
   expect(findingsOf(healthy)).toEqual([]);
@@ -55,8 +69,13 @@ it('finds nothing wrong where nothing is, without a GPU and with one', () => {
 describe('says why CUDA is not usable, the outermost cause first', () => {
   const { addon } = onCuda;
   const noCuda = { ...addon.build, cudaAvailable: false };
-  it.each<[name: string, facts: object, reason: string, mend: string | undefined]>([
-    ['macOS', { ...onCuda, platform: { key: 'darwin-arm64' } }, 'there is no CUDA build for darwin-arm64', undefined],
+  it.each<[name: string, facts: Machine, reason: string, mend: string | undefined]>([
+    [
+      'macOS',
+      { ...onCuda, platform: { ...onCuda.platform, key: 'darwin-arm64' } },
+      'there is no CUDA build for darwin-arm64',
+      undefined,
+    ],
     ['no LibTorch', { ...onCuda, libtorch: undefined }, 'LibTorch is not resolved yet', 'npm run setup'],
     [
       'a CPU build',
@@ -98,7 +117,7 @@ describe('says why CUDA is not usable, the outermost cause first', () => {
       'nvidia-smi',
     ],
   ])('%s', (_, facts, reason, mend) => {
-    const judged = judgeCuda(facts as Facts);
+    const judged = judgeCuda(facts);
     expect(judged).toMatchObject({ usable: false, reason });
     if (mend === undefined) expect(judged.mend).toBeUndefined();
     else expect(judged.mend).toContain(mend);
@@ -106,15 +125,8 @@ describe('says why CUDA is not usable, the outermost cause first', () => {
 });
 
 describe('names what is wrong, errors first, with the mend', () => {
-  it.each<[name: string, facts: object, level: string, subject: string, reason: string, mend: string]>([
-    [
-      'no addon',
-      { ...healthy, addon: { path: undefined, build: undefined, problem: 'it is not built', mend: 'npm run setup' } },
-      'error',
-      'addon',
-      'it is not built',
-      'npm run setup',
-    ],
+  it.each<[name: string, facts: Machine, level: string, subject: string, reason: string, mend: string]>([
+    ['no addon', { ...healthy, addon: notBuilt }, 'error', 'addon', 'it is not built', 'npm run setup'],
     [
       'an addon built with another release',
       { ...healthy, addon: { ...healthy.addon, build: { ...build, libtorchLoaded: '2.1.0' } } },
@@ -156,9 +168,9 @@ describe('names what is wrong, errors first, with the mend', () => {
   });
 
   it('a missing compiler is an error before the addon is built, and a warning once it loads', () => {
-    const tools = [{ tool: 'compiler', problem: 'no C++20 compiler' }];
+    const tools: Facts['tools'] = [{ tool: 'compiler', program: undefined, problem: 'no C++20 compiler' }];
     const unbuilt = { ...healthy.addon, build: undefined, problem: 'it is not built' };
-    const levels = (facts: object): string[] => findingsOf(facts).map(({ level, subject }) => `${level} ${subject}`);
+    const levels = (facts: Machine): string[] => findingsOf(facts).map(({ level, subject }) => `${level} ${subject}`);
     expect(levels({ ...healthy, tools })).toEqual(['warning compiler']);
     expect(levels({ ...healthy, tools, addon: unbuilt })).toEqual(['error compiler', 'error addon']);
     expect(levels({ ...healthy, platform: { ...healthy.platform, proved: false }, addon: unbuilt })).toEqual([
@@ -169,14 +181,7 @@ describe('names what is wrong, errors first, with the mend', () => {
 });
 
 it('prints a row a subject, and each finding with its mend', () => {
-  const addon = {
-    path: undefined,
-    bytes: undefined,
-    build: undefined,
-    problem: 'it is not built',
-    mend: 'npm run setup',
-  };
-  const facts = { ...healthy, addon };
+  const facts = { ...healthy, addon: notBuilt };
   const text = render({ ...facts, cuda: judgeCuda(facts), findings: findingsOf(facts), ok: false });
   expect(text).toContain('Compiler   12.2.0 (c++)\n');
   expect(text).toContain('Processors 2 usable (16 in the machine; affinity to 8; cgroup quota 2.5)\n');

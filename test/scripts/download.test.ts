@@ -2,11 +2,12 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, createServer as createNetServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { download } from '../../scripts/download.mjs';
-import { fixture, listen, root, script, serve, temporaryFolder } from './scripts.js';
+import { proxyFor } from '../../scripts/support/http.mjs';
+import { fixture, listen, root, serve, temporaryFolder } from './scripts.js';
 
 // 1,000,000 times the letter a: its SHA-256 is one of the test vectors of FIPS 180-2 (appendix B.3).
 const content = Buffer.alloc(1_000_000, 'a');
@@ -217,6 +218,41 @@ describe('proxies', () => {
   });
 
   test.each([
+    [
+      'is refused with the status',
+      'HTTP/1.1 407 No\r\n\r\n',
+      'HTTP_STATUS',
+      /^HTTP 407 from the proxy 127\.0\.0\.1/,
+      1,
+    ],
+    ['is cut off by the proxy again and again', '', 'UNREACHABLE', /cannot be reached: socket hang up/, 5],
+    ['is opened and cut off', 'HTTP/1.1 200 Yes\r\n\r\n', 'UNREACHABLE', /disconnected before secure TLS/, 5],
+  ])('a tunnel that %s fails in words', async (_, answer, code, message, attempts) => {
+    const proxyServer = createServer();
+    let asked = 0;
+    proxyServer.on('connect', (_request, client) => {
+      asked++;
+      client.on('error', () => {}).end(answer, () => client.destroy());
+    });
+    const env = { HTTPS_PROXY: await listen(proxyServer) };
+    const failure = download({ ...options('https://example.invalid/file'), env, backoffMs: 1 });
+    await expect(failure).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(asked).toBe(attempts);
+  });
+
+  test.each(['http', 'https'])('a proxy that never answers for an %s address is given up', async (scheme) => {
+    const silent = createNetServer((client) => void client.on('error', () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void silent.close());
+    const env = { ALL_PROXY: `127.0.0.1:${(silent.address() as AddressInfo).port}` };
+    const failure = download({ ...options(`${scheme}://example.invalid/file`), env, backoffMs: 1, stallMs: 50 });
+    await expect(failure).rejects.toMatchObject({
+      code: 'UNREACHABLE',
+      message: expect.stringContaining('for 0.05 seconds'),
+    });
+  });
+
+  test.each([
     ['https://a.example/x', { HTTPS_PROXY: 'http://p:1' }, 'http://p:1/'],
     ['https://a.example/x', { https_proxy: 'p:1', HTTPS_PROXY: 'http://q:2' }, 'http://p:1/'],
     ['http://a.example/x', { HTTPS_PROXY: 'http://p:1' }, undefined],
@@ -226,7 +262,6 @@ describe('proxies', () => {
     ['https://a.example/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: 'example:80,ample' }, 'http://p:1/'],
     ['https://a.example/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: '*' }, undefined],
   ])('%s with %j is reached through %s', async (url, env, expected) => {
-    const { proxyFor } = await script('support/http.mjs');
     expect(proxyFor(new URL(url), env)?.href).toBe(expected);
   });
 });

@@ -2,19 +2,35 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { fixture, script, serve, temporaryFolder } from './scripts.js';
-
-const { resolveLibTorch } = await script('libtorch.mjs');
-const { inspectLibTorch } = await script('libtorch/inspect.mjs');
-const { chooseVariant } = await script('libtorch/variant.mjs');
-const { keptPath, provisionFromArchive, provisionFromWheel } = await script('libtorch/provision.mjs');
-const { makeCopy, readCopy } = await script('libtorch/cache.mjs');
-const { isOn } = await script('support/flags.mjs');
-const { compareVersions, isDebianLike, platformKey } = await script('support/platform.mjs');
+import { makeCopy, readCopy } from '../../scripts/libtorch/cache.mjs';
+import { inspectLibTorch } from '../../scripts/libtorch/inspect.mjs';
+import { keptPath, provisionFromArchive, provisionFromWheel } from '../../scripts/libtorch/provision.mjs';
+import type { LibTorch } from '../../scripts/libtorch/resolved.mjs';
+import { chooseVariant } from '../../scripts/libtorch/variant.mjs';
+import { resolveLibTorch } from '../../scripts/libtorch.mjs';
+import { isOn } from '../../scripts/support/flags.mjs';
+import { compareVersions, isDebianLike, platformKey } from '../../scripts/support/platform.mjs';
+import { fixture, serve, temporaryFolder } from './scripts.js';
 
 const suffix = process.platform === 'darwin' ? 'dylib' : 'so';
 
 type Environment = Record<string, string>;
+
+const source = { source: 'a test' };
+
+/** What a source finds: a CPU build by the name of the source. */
+const found = (source: string): LibTorch => ({
+  source,
+  root: '/torch',
+  includeDirs: [],
+  libDir: '/torch/lib',
+  libraries: [],
+  runtimeDirs: [],
+  version: '2.13.0',
+  cuda: null,
+  cudaIncludeDir: null,
+  cxx11Abi: true,
+});
 
 /** Something that looks like an unpacked LibTorch of a version. */
 function sampleLibTorch(version: string, { headers = true, lib = 'lib', oldAbi = false } = {}): string {
@@ -73,16 +89,16 @@ test('a LIBTORCH that holds none is an error, and nothing else is tried in its p
 test('a LIBTORCH one level too high says where it is', () => {
   const parent = temporaryFolder();
   mkdirSync(join(parent, 'libtorch/lib'), { recursive: true });
-  expect(() => inspectLibTorch(parent)).toThrow(`but ${join(parent, 'libtorch')} does`);
+  expect(() => inspectLibTorch(parent, source)).toThrow(`but ${join(parent, 'libtorch')} does`);
 });
 
 test('libraries without headers are told apart from no LibTorch', () => {
-  expect(() => inspectLibTorch(sampleLibTorch('2.0.0', { headers: false }))).toThrow('without its headers');
+  expect(() => inspectLibTorch(sampleLibTorch('2.0.0', { headers: false }), source)).toThrow('without its headers');
 });
 
 test.runIf(platformKey() === 'linux-x64')('a distribution keeps its libraries in a folder for the architecture', () => {
   const root = sampleLibTorch('1.13.0', { lib: 'lib/x86_64-linux-gnu' });
-  expect(inspectLibTorch(root).libDir).toBe(join(root, 'lib/x86_64-linux-gnu'));
+  expect(inspectLibTorch(root, source).libDir).toBe(join(root, 'lib/x86_64-linux-gnu'));
 });
 
 test.each([
@@ -93,7 +109,7 @@ test.each([
   ['3.0.0', false],
 ])('LibTorch %s is supported: %j, and the check can be turned off', (version, supported) => {
   const root = sampleLibTorch(version);
-  const inspect = (env: Environment) => () => inspectLibTorch(root, { env });
+  const inspect = (env: Environment) => () => inspectLibTorch(root, { ...source, env });
   if (supported) expect(inspect({})().version).toBe(version);
   else
     expect(inspect({})).toThrow(`LibTorch ${version} in ${root} is not supported: expected 1.13 or later, before 3.0`);
@@ -102,13 +118,13 @@ test.each([
 });
 
 test('which std::string a library was compiled with is read from its symbols', () => {
-  expect(inspectLibTorch(sampleLibTorch('2.1.0', { oldAbi: true })).cxx11Abi).toBe(false);
-  expect(inspectLibTorch(sampleLibTorch('2.13.0')).cxx11Abi).toBe(true);
+  expect(inspectLibTorch(sampleLibTorch('2.1.0', { oldAbi: true }), source).cxx11Abi).toBe(false);
+  expect(inspectLibTorch(sampleLibTorch('2.13.0'), source).cxx11Abi).toBe(true);
 });
 
 test.each(['0', 'false', ''])('LIBTORCH and LIBTORCH_USE_PYTORCH of %j are off', async (off) => {
   const env = bareEnvironment({ LIBTORCH: off, LIBTORCH_USE_PYTORCH: off });
-  const sources = [{ name: 'first', find: () => Promise.resolve({ source: 'first', cuda: null }) }];
+  const sources = [{ name: 'first', find: () => Promise.resolve(found('first')) }];
   expect(await resolveLibTorch({ env, sources })).toMatchObject({ source: 'first' });
 });
 
@@ -129,11 +145,11 @@ test('LIBTORCH_USE_PYTORCH without a torch says how to get one', async () => {
 
 test('sources are tried in order until one has it', async () => {
   const tried: string[] = [];
-  const source = (name: string, found: boolean) => ({
+  const source = (name: string, hasIt: boolean) => ({
     name,
     find: () => {
       tried.push(name);
-      return found ? Promise.resolve({ source: name, cuda: null }) : Promise.reject(new Error('no'));
+      return hasIt ? Promise.resolve(found(name)) : Promise.reject(new Error('no'));
     },
   });
   const sources = [source('one', false), source('two', true), source('three', true)];
@@ -273,8 +289,8 @@ test('a copy that was broken off in the middle is never taken for a whole one', 
   );
   await expect(broken).rejects.toThrow('power cut');
   expect(readCopy('cpu', env)).toBeUndefined();
-  await makeCopy('cpu', () => ({ whole: true }), { env });
-  expect(readCopy('cpu', env)).toMatchObject({ whole: true });
+  await makeCopy('cpu', async () => ({ source: 'a test', origin: 'nowhere' }), { env });
+  expect(readCopy('cpu', env)).toMatchObject({ source: 'a test', variant: 'cpu' });
 });
 
 test('versions compare by number, and Debian and its kin are recognised', () => {

@@ -5,11 +5,10 @@ import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { compileJobs } from '../../scripts/setup/addon.mjs';
+import { memoryLimits, processorLimits } from '../../scripts/support/limits.mjs';
 import { onOneCore } from '../support/one-core.js';
-import { root, script, temporaryFolder } from './scripts.js';
-
-const { memoryLimits, processorLimits } = await script('support/limits.mjs');
-const { compileJobs } = await script('setup/addon.mjs');
+import { root, temporaryFolder } from './scripts.js';
 
 const GIB = 2 ** 30;
 /** What version 1 writes for no limit: the largest multiple of a page in 63 bits. */

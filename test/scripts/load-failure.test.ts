@@ -4,11 +4,10 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { script, temporaryFolder } from './scripts.js';
-
-const { collect, describeAddon } = await script('doctor.mjs');
-const { explainLoadFailure } = await script('doctor/load-failure.mjs');
-const { missingNvidiaLibraries, nvidiaPackages } = await script('libtorch/nvidia.mjs');
+import { explainLoadFailure } from '../../scripts/doctor/load-failure.mjs';
+import { collect, describeAddon } from '../../scripts/doctor.mjs';
+import { missingNvidiaLibraries, nvidiaPackages } from '../../scripts/libtorch/nvidia.mjs';
+import { temporaryFolder } from './scripts.js';
 
 /** Compiles C to a shared library that needs `libraries`. */
 function compile(path: string, code: string, libraries: readonly string[] = [], flags: readonly string[] = []): string {
@@ -56,9 +55,9 @@ function build({ addonCode = '', torchCode = '', needed = [] as string[] } = {})
   return { out, addon, lib };
 }
 
-async function failure({ out }: Build, env: Record<string, string> = {}): Promise<{ reason: string; mend: string }> {
+async function failure({ out }: Build, env: Record<string, string> = {}) {
   const { problem, mend } = await describeAddon({ PATH: process.env.PATH, LAYERWISE_OUT: out, ...env });
-  return { reason: problem, mend };
+  return { reason: problem ?? '', mend: mend ?? '' };
 }
 
 function overwrite(path: string, position: number, ...bytes: number[]): void {
@@ -71,7 +70,7 @@ describe.runIf(process.platform === 'linux')("this machine's loader", () => {
   it("NVIDIA's libraries are missing: all are named, with three ways that work, none of them set-up alone", async () => {
     const made = build({ needed: ['libcusparse.so.12', 'libcublasLt.so.12', 'libcudnn.so.9'] });
     const { findings } = await collect({ PATH: process.env.PATH, LAYERWISE_OUT: made.out });
-    const { reason, mend } = findings.find(({ subject }: { subject: string }) => subject === 'addon');
+    const { reason, mend } = findings.find(({ subject }) => subject === 'addon')!;
     for (const name of ['libcusparse.so.12', 'libcublasLt.so.12', 'libcudnn.so.9']) expect(reason).toContain(name);
     expect(reason).toContain(`the CUDA build of LibTorch in ${join(made.out, 'torch')} needs`);
     expect(mend).toMatch(/^LD_LIBRARY_PATH=/);
@@ -192,6 +191,8 @@ describe.runIf(process.platform === 'linux')("this machine's loader", () => {
 });
 
 describe('messages of other machines', () => {
+  const context = { endedBy: null, libtorch: undefined };
+
   it.each<[message: string, reason: string, mend: string]>([
     [
       "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.28' not found (required by /lt/libtorch_cpu.so)",
@@ -237,13 +238,13 @@ describe('messages of other machines', () => {
   ])('%s', (message, reason, mend) => {
     const bin = temporaryFolder();
     writeFileSync(join(bin, 'apt-get'), '', { mode: 0o755 });
-    const told = explainLoadFailure({ message, path: '/a/layerwise.node', libtorch: undefined, env: { PATH: bin } });
+    const told = explainLoadFailure({ ...context, message, path: '/a/layerwise.node', env: { PATH: bin } });
     expect(told.reason).toContain(reason);
     expect(told.mend).toContain(mend);
   });
 
   it('what nobody knows is passed on, with the addon compiled again', () => {
-    const told = explainLoadFailure({ message: 'strange', path: '/a/b.node', libtorch: undefined, env: {} });
+    const told = explainLoadFailure({ ...context, message: 'strange', path: '/a/b.node', env: {} });
     expect(told).toEqual({ reason: 'strange', mend: 'rm "/a/b.node" && npm run setup' });
   });
 });

@@ -5,12 +5,10 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { LockHolder, withLock as WithLock } from '../../scripts/support/lock.mjs';
-import { script, temporaryFolder } from './scripts.js';
+import { describeHolder, type LockHolder, withLock } from '../../scripts/support/lock.mjs';
+import { temporaryFolder } from './scripts.js';
 
 const MODULE = new URL('../../scripts/support/lock.mjs', import.meta.url).href;
-const lockModule = await script('support/lock.mjs');
-const withLock: typeof WithLock = lockModule.withLock;
 
 /** Whoever waits even once does not come to an end within the test. */
 const AT_ONCE = { pollMs: 3_600_000, silenceMs: 3_600_000_000 };
@@ -88,9 +86,7 @@ test('a lock whose holder lives is waited for, said once, and left by an abort w
     clearInterval(timer);
   });
   expect(holders).toEqual([expect.objectContaining({ pid: process.pid, host: hostname() })]);
-  expect(lockModule.describeHolder(holders[0])).toBe(
-    `process ${process.pid} on host ${hostname()}, for less than a minute`,
-  );
+  expect(describeHolder(holders[0])).toBe(`process ${process.pid} on host ${hostname()}, for less than a minute`);
 });
 
 test('a lock that cannot be made is refused with its path and the reason, and leaves nothing', async () => {

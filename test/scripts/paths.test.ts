@@ -15,11 +15,10 @@ import {
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { root, script, temporaryFolder } from './scripts.js';
-
-const { isPlain } = await script('setup/plain-paths.mjs');
-const { writeResolved } = await script('libtorch/resolved.mjs');
-const { run } = await script('support/process.mjs');
+import { writeResolved } from '../../scripts/libtorch/resolved.mjs';
+import { isPlain } from '../../scripts/setup/plain-paths.mjs';
+import { run } from '../../scripts/support/process.mjs';
+import { root, temporaryFolder } from './scripts.js';
 
 /** Several compilers run in each of these tests. */
 const MINUTES = { timeout: 300_000 };
@@ -64,7 +63,7 @@ function makeClone(folder: string): string {
   cpSync(join(root, 'native/operators.json'), join(folder, 'native/operators.json'));
   write(join(folder, 'lib/index.ts'), 'export const one: number = 1;\n');
   const config = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'));
-  write(join(folder, 'tsconfig.json'), JSON.stringify({ ...config, include: undefined, files: ['lib/index.ts'] }));
+  write(join(folder, 'tsconfig.json'), JSON.stringify({ ...config, include: ['lib/index.ts'] }));
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
   return folder;
 }
@@ -170,7 +169,10 @@ it.each(['/lib/a:b', '/lib/$ORIGIN/x', '/lib/$LIB', '/lib/a\nb'])(
   'LibTorch in %j is refused: no loader finds it',
   (libDir) => {
     const out = temporaryFolder();
-    const write = () => writeResolved({ libDir, runtimeDirs: [], libraries: [] }, { LAYERWISE_OUT: out });
+    const lists = { includeDirs: [], libraries: [], runtimeDirs: [] };
+    const build = { version: '2.13.0', cuda: null, cudaIncludeDir: null, cxx11Abi: true };
+    const record = { source: 'LIBTORCH', root: '/', libDir, ...lists, ...build };
+    const write = () => writeResolved(record, { LAYERWISE_OUT: out });
     expect(write).toThrow(
       expect.objectContaining({ code: 'LIBTORCH_PATH', mend: expect.stringContaining('LAYERWISE_CACHE') }),
     );

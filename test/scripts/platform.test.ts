@@ -4,9 +4,14 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { root, script, temporaryFolder } from './scripts.js';
-
-const { describePlatform, libcOf, platformProblem, refusePlatform } = await script('setup/platform.mjs');
+import {
+  describePlatform,
+  libcOf,
+  type Platform,
+  platformProblem,
+  refusePlatform,
+} from '../../scripts/setup/platform.mjs';
+import { root, temporaryFolder } from './scripts.js';
 
 const linux = { platform: 'linux', arch: 'x64', libc: { name: 'glibc', version: '2.36' } };
 
@@ -20,7 +25,7 @@ it.each([
 });
 
 describe('refuses, with a way out', () => {
-  it.each<[facts: object, reason: string, mend: string]>([
+  it.each<[facts: Platform, reason: string, mend: string]>([
     [
       { ...linux, libc: { name: 'musl' } },
       'LibTorch is made for glibc, and this Node runs on musl, as on Alpine',
@@ -40,9 +45,9 @@ describe('refuses, with a way out', () => {
     [{ platform: 'darwin', arch: 'x64' }, 'Intel Macs', '2.2.2'],
   ])('%j', (facts, reason, mend) => {
     const problem = platformProblem(facts, {});
-    expect(problem.reason).toContain(reason);
-    expect(problem.mend).toContain(mend);
-    expect(() => refusePlatform(facts, {})).toThrow(expect.objectContaining({ code: 'PLATFORM', mend: problem.mend }));
+    expect(problem?.reason).toContain(reason);
+    expect(problem?.mend).toContain(mend);
+    expect(() => refusePlatform(facts, {})).toThrow(expect.objectContaining({ code: 'PLATFORM', mend: problem?.mend }));
   });
 });
 

@@ -2,9 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { root, script, temporaryFolder } from './scripts.js';
-
-const { takeSanitizer } = await script('support/sanitize.mjs');
+import { takeSanitizer } from '../../scripts/support/sanitize.mjs';
+import { root, temporaryFolder } from './scripts.js';
 
 /** A compiler that answers where a library is: as GCC does, with a path, or with the name alone where it has none. */
 function compilerIn(folder: string): string {

@@ -10,9 +10,6 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 
 export const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
 
-/** A script as a module. The scripts are plain JavaScript, most of them without declarations. */
-export const script = (name: string) => import(new URL(`../../scripts/${name}`, import.meta.url).href);
-
 /** A folder that goes when the test does. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'layerwise-scripts-'));

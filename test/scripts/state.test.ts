@@ -3,11 +3,10 @@ import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { script, temporaryFolder } from './scripts.js';
-
-const { Stamps } = await script('support/stamps.mjs');
-const { digestFiles, writeJson, writeWhole } = await script('support/files.mjs');
-const { readDynamicSection } = await script('support/elf.mjs');
+import { readDynamicSection } from '../../scripts/support/elf.mjs';
+import { digestFiles, writeJson, writeWhole } from '../../scripts/support/files.mjs';
+import { Stamps } from '../../scripts/support/stamps.mjs';
+import { temporaryFolder } from './scripts.js';
 
 test('a step is fresh only while its inputs and its outputs are what they were, also for the next process', () => {
   const folder = temporaryFolder();

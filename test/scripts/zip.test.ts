@@ -2,9 +2,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSyn
 import { join } from 'node:path';
 import { crc32, deflateRawSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { fixture, script, temporaryFolder } from './scripts.js';
-
-const { extractZip, listZip, readZipEntry } = await script('support/zip.mjs');
+import { extractZip, listZip, readZipEntry } from '../../scripts/support/zip.mjs';
+import { fixture, temporaryFolder } from './scripts.js';
 
 interface HandMade {
   readonly name: string;
