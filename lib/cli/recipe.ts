@@ -21,7 +21,7 @@ export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
   const given = recipeValuesOf(flags);
   // What a file says may be of any type: the preset's lookup refuses what is no name.
   const asked = <T>(...path: string[]): T | undefined => (valueAt(given, path) ?? valueAt(file, path)) as T | undefined;
-  const device = valueAt(given, ['device']) ?? 'auto';
+  const device = asked('device') ?? 'auto';
   // A run that starts from another one has its recipe too, unless a preset is named.
   const named = flags.preset ?? (file.preset as string | undefined);
   const recipe =

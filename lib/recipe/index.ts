@@ -5,4 +5,4 @@ export { frozenDtype, inPrecision, type Precision, resolvePrecision } from './pr
 export { type PresetOptions, presetNames, presetRecipe } from './presets.js';
 export { overrideRecipe, parseRecipe, type Recipe, recipeSchema } from './recipe.js';
 export { checkRecipe, requireGraphs, resolveRecipe, withCounts, withPolicy } from './resolve-recipe.js';
-export { useRecordedThreads, useThreads } from './threads.js';
+export { recordedThreads, requireThreads } from './threads.js';

@@ -1,18 +1,15 @@
-import { buildInfo, setThreads } from '../tensor/index.js';
+import { buildInfo } from '../tensor/index.js';
 import { RecipeError } from './errors.js';
-import type { Recipe } from './recipe.js';
 
-/** Computes on as many threads as a recipe says. Throws RecipeError where that is too many for this machine. */
-export function useThreads({ threads }: Recipe): void {
-  if (threads === null) return;
+/** Throws RecipeError for more threads than this machine is given. */
+export function requireThreads(threads: number): void {
   const { mostThreads } = buildInfo();
   if (threads > mostThreads) {
     throw new RecipeError(`threads: expected at most ${mostThreads} on this machine, got ${threads}`);
   }
-  setThreads(threads);
 }
 
-/** Computes on as many threads as a run did; another machine may have fewer processors. */
-export function useRecordedThreads({ threads }: { threads?: number | null }): void {
-  if (typeof threads === 'number') setThreads(Math.min(threads, buildInfo().mostThreads));
+/** As many threads as a run was made on; another machine may have fewer processors. Null where that was not recorded. */
+export function recordedThreads({ threads }: { readonly threads?: number | null }): number | null {
+  return typeof threads === 'number' ? Math.min(threads, buildInfo().mostThreads) : null;
 }

@@ -2,21 +2,14 @@
 import type { Dataset } from '../data/index.js';
 import { resolveCacheBudget } from '../features/index.js';
 import { disposeNetwork } from '../models/index.js';
-import {
-  buildNetwork,
-  checkRecipe,
-  type Precision,
-  type Recipe,
-  RecipeError,
-  resolveRecipe,
-  useThreads,
-} from '../recipe/index.js';
+import { buildNetwork, checkRecipe, type Precision, type Recipe, RecipeError, resolveRecipe } from '../recipe/index.js';
 import { BadImageLog, loadRecipeDataset } from '../run/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
 import type { TrainOptions } from './run-options.js';
 import { type StartFrom, takeLayers } from './start-from.js';
 import { type LayerTime, measureStepTimes } from './step-times.js';
+import { Turn } from './turn.js';
 
 /** As for `train`. */
 export interface PlanRecipeOptions
@@ -46,21 +39,22 @@ export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRec
   const { recipe: given, device, precision } = checkRecipe(options);
   const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog() });
   const recipe = resolveRecipe(given, dataset, precision);
-  useThreads(recipe);
-  const classes = dataset.classes.length;
-  const taken = await takenOf(recipe, dataset, options.startFrom);
-  const shared = { recipe, classes, device, precision, ...taken };
-  const plan = planRun({
-    ...shared,
-    budget: resolveCacheBudget(options.cache, device),
-    imagesInMemory: 'images' in dataset.train,
-    usableBytes: usableBytesOf(device),
-    onRefused: options.onRefused,
+  return Turn.during(recipe.threads, async () => {
+    const classes = dataset.classes.length;
+    const taken = await takenOf(recipe, dataset, options.startFrom);
+    const shared = { recipe, classes, device, precision, ...taken };
+    const plan = planRun({
+      ...shared,
+      budget: resolveCacheBudget(options.cache, device),
+      imagesInMemory: 'images' in dataset.train,
+      usableBytes: usableBytesOf(device),
+      onRefused: options.onRefused,
+    });
+    const times = options.measured
+      ? measureStepTimes({ ...shared, isKept: plan.layers.some(({ features }) => features !== null) })
+      : null;
+    return { recipe, device, precision, plan, times };
   });
-  const times = options.measured
-    ? measureStepTimes({ ...shared, isKept: plan.layers.some(({ features }) => features !== null) })
-    : null;
-  return { recipe, device, precision, plan, times };
 }
 
 /** Which layers come from another run. The network that they are loaded into, to be checked, is not kept. */

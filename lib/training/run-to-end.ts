@@ -20,20 +20,22 @@ import type { PreparedRun } from './prepare-run.js';
 import type { RunOptions, TrainingOutcome } from './run-options.js';
 import { recordTakenLayers } from './start-from.js';
 import { Trainer } from './trainer.js';
+import type { Turn } from './turn.js';
 
-/** What a run writes to. */
+/** What a run writes to, and its right to compute. */
 export interface RunFiles {
   /** As it has been written. */
   readonly config: RunConfig;
   readonly directory: RunDirectory;
   readonly checkpoints: CheckpointStore;
   readonly badImages: BadImageLog;
+  readonly turn: Turn;
 }
 
 /** Trains from the checkpoint, where there is one, else from the first step. */
 export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOptions): Promise<TrainingOutcome> {
   const { recipe, dataset, device, precision, network, stages, cachePlan, plan } = run;
-  const { config, directory, checkpoints, badImages } = files;
+  const { config, directory, checkpoints, badImages, turn } = files;
   if (run.taken !== null) await recordTakenLayers(run.taken, stages, files);
   const from = await readPosition(run, files);
   const onEvent = options.onEvent ?? (() => {});
@@ -75,6 +77,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
       cudaGraph: options.cudaGraph ?? false,
       checkpointSeconds: options.checkpointSeconds ?? 300,
       signal: options.signal,
+      breathe: () => turn.pause(),
     });
     const result: RunResult = { ...(await trainer.run(from)), notes: [...notes, ...badImages.notes] };
 

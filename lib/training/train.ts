@@ -8,12 +8,11 @@ import {
   checkRecipe,
   type Recipe,
   RecipeError,
+  recordedThreads,
   requireGraphs,
   resolveDevice,
   resolvePrecision,
   resolveRecipe,
-  useRecordedThreads,
-  useThreads,
   withCounts,
   withPolicy,
 } from '../recipe/index.js';
@@ -35,6 +34,7 @@ import { holdUnlessAborted, type Interruption, unlessAborted } from './interrupt
 import { prepareRun } from './prepare-run.js';
 import type { ResumeOptions, TrainingOutcome, TrainOptions } from './run-options.js';
 import { runToEnd } from './run-to-end.js';
+import { Turn } from './turn.js';
 
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served
@@ -52,22 +52,23 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     return { dataset: loaded, data: await identifyDataset(loaded, options) };
   });
   const recipe = resolveRecipe(given, dataset, precision);
-  useThreads(recipe);
-  const { classes, normalization } = dataset;
-  // Whatever cannot be trained leaves no run directory behind.
-  using run = await prepareRun(
-    { recipe, dataset, device, precision },
-    { build: () => buildNetwork(recipe, classes.length, device), cache, startFrom, interruption },
-  );
-  const directory =
-    out === undefined ? await RunDirectory.createNumbered(defaultName(recipe)) : await RunDirectory.create(out);
-  return await holdUnlessAborted(directory, interruption, async () => {
-    const startedFrom = run.taken?.from;
-    const config = describeRun({ recipe, classes, normalization, data, device, precision, startedFrom });
-    await directory.writeConfig(config);
-    badImages.open(directory.badImages);
-    const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
-    return runToEnd(run, { config, directory, checkpoints, badImages }, options);
+  return Turn.during(recipe.threads, async (turn) => {
+    const { classes, normalization } = dataset;
+    // Whatever cannot be trained leaves no run directory behind.
+    using run = await prepareRun(
+      { recipe, dataset, device, precision },
+      { build: () => buildNetwork(recipe, classes.length, device), cache, startFrom, interruption },
+    );
+    const directory =
+      out === undefined ? await RunDirectory.createNumbered(defaultName(recipe)) : await RunDirectory.create(out);
+    return await holdUnlessAborted(directory, interruption, async () => {
+      const startedFrom = run.taken?.from;
+      const config = describeRun({ recipe, classes, normalization, data, device, precision, startedFrom });
+      await directory.writeConfig(config);
+      badImages.open(directory.badImages);
+      const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
+      return runToEnd(run, { config, directory, checkpoints, badImages, turn }, options);
+    });
   });
 }
 
@@ -110,15 +111,16 @@ async function goOn(
     reopenData(directory, { ...recorded, ...describeDevice(device) }, { ...options, badImages }),
   );
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  useRecordedThreads(config);
-  using run = await prepareRun(
-    { recipe, dataset, device, precision },
-    {
-      build: () => recordedNetwork(directory, recipe, dataset.classes.length, device),
-      ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption },
-    },
-  );
-  return await runToEnd(run, { config, directory, checkpoints, badImages }, options);
+  return Turn.during(recordedThreads(config), async (turn) => {
+    using run = await prepareRun(
+      { recipe, dataset, device, precision },
+      {
+        build: () => recordedNetwork(directory, recipe, dataset.classes.length, device),
+        ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption },
+      },
+    );
+    return await runToEnd(run, { config, directory, checkpoints, badImages, turn }, options);
+  });
 }
 
 /** Loads the data of a run and checks that it is the same. What is no longer as the record has it is recorded anew. */

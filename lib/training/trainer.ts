@@ -38,6 +38,8 @@ export interface TrainerOptions extends ProblemContext {
   readonly checkpointSeconds: number;
   readonly signal: AbortSignal | undefined;
   readonly onEvent: (event: TrainingEvent) => void;
+  /** Lets timers, signals and input of the event loop be served, and other runs take their turn. */
+  readonly breathe: () => Promise<void>;
 }
 
 interface TrainedEpoch {
@@ -45,9 +47,6 @@ interface TrainedEpoch {
   readonly steps: number;
   readonly imagesPerSecond: number;
 }
-
-/** Lets timers, signals and input of the event loop be served. */
-const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;
 
@@ -107,7 +106,7 @@ export class Trainer {
 
   /** For work between checkpoints: the last one still holds. */
   readonly #stopHere = async (): Promise<void> => {
-    await breathe();
+    await this.#options.breathe();
     const { signal, directory, checkpoints } = this.#options;
     if (signal?.aborted === true) {
       throw new TrainingInterrupted(directory.path, { hasCheckpoint: checkpoints.exists });
@@ -217,7 +216,7 @@ export class Trainer {
           stepsDone: epochsDone * stepsPerEpoch + step,
           stepsTotal: this.#options.stages.length * recipe.training.epochs * stepsPerEpoch,
         });
-        await breathe();
+        await this.#options.breathe();
         await this.#pauseForCheckpoint(problem, { stage: index, epoch, step }, meter);
       }
       this.#checkLosses(meter.flush(), problem, epoch);
@@ -295,7 +294,7 @@ export class Trainer {
         testFeatures.batches(batchSize),
         (features) => problem.predict(features()),
         async () => {
-          await breathe();
+          await this.#options.breathe();
           await pause();
         },
       ),

@@ -330,7 +330,7 @@ describe('a run', () => {
         ...{ ...context, device: 'cpu', network, stages: buildStages(recipe, network) },
         ...{ trainImages, testImages, trainFeatures, testFeatures },
         ...{ directory, checkpoints: new CheckpointStore(directory.checkpoint), generator },
-        ...{ checkpointSeconds: 300, signal: undefined, onEvent: () => {} },
+        ...{ checkpointSeconds: 300, signal: undefined, onEvent: () => {}, breathe: async () => {} },
       }).run(null);
       await trainFeatures.dispose();
       testFeatures.dispose();
