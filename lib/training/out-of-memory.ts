@@ -5,6 +5,24 @@ import { OutOfMemoryError } from './errors.js';
 export const isOutOfMemory = (error: unknown): error is TensorError =>
   error instanceof TensorError && error.code === 'OUT_OF_MEMORY';
 
+/** Runs what is no training step; where the memory is not enough, throws OutOfMemoryError that names the part. */
+export async function explainingMemory<T>(
+  at: {
+    readonly layer: number;
+    readonly device: Device;
+    readonly batchSize: number;
+    readonly part: 'evaluation' | 'features';
+  },
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isOutOfMemory(error)) throw error;
+    throw new OutOfMemoryError({ ...at, peakBytes: null, fittingBatchSize: null }, error);
+  }
+}
+
 /**
  * Explains why a batch did not fit: tries it again for its peak, then half of it and so on until one fits, and at last the size
  * between that one and its double. The weights stay as they are, batch norm's running statistics do not.

@@ -1,0 +1,102 @@
+import type { ImageSource } from '../data/index.js';
+import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
+import type { TestFeatures } from '../features/index.js';
+import type { Stage } from '../models/index.js';
+import type { Recipe } from '../recipe/index.js';
+import { scope, type Tensor } from '../tensor/index.js';
+import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
+import type { TestedEpoch } from './events.js';
+import { explainingMemory } from './out-of-memory.js';
+
+/** Called between batches; may stop the run by throwing. */
+type Pause = () => Promise<void>;
+
+/** What the test images tell of the layers of a run: each epoch's figures, the ensemble over layers, the last confusions. */
+export class LayerTests {
+  readonly #images: ImageSource;
+  readonly #features: TestFeatures;
+  readonly #context: ProblemContext;
+  readonly #classes: number;
+  /** None where all layers are trained as one network. */
+  readonly #ensemble: LayerEnsemble | null;
+  #confusion: number[][] | null = null;
+
+  constructor(options: {
+    readonly images: ImageSource;
+    readonly features: TestFeatures;
+    readonly context: ProblemContext;
+    readonly classes: number;
+  }) {
+    this.#images = options.images;
+    this.#features = options.features;
+    this.#context = options.context;
+    this.#classes = options.classes;
+    const { training, evaluation } = this.#recipe;
+    this.#ensemble = training.schedule === 'layerwise' ? new LayerEnsemble(evaluation.ensemble) : null;
+  }
+
+  /** Makes ready what the stage reads of the test images. */
+  begin(stage: Stage, pause: Pause): Promise<void> {
+    return this.#inMemory(stage, () => this.#features.begin(stage, pause));
+  }
+
+  /** The logits [images, classes] of all test images. They belong to the caller. */
+  logits(problem: AuxiliaryProblem, pause: Pause): Promise<Tensor> {
+    const batches = this.#features.batches(this.#recipe.evaluation.batchSize);
+    return this.#inMemory(problem.stage, () =>
+      collectOutputs(batches, (features) => problem.predict(features()), pause),
+    );
+  }
+
+  /** Loss and accuracies of a layer, and of the ensemble that it would make with those that were kept. */
+  score(logits: Tensor): Pick<TestedEpoch, 'testLoss' | 'testTop1' | 'testTop5' | 'ensembleTop1' | 'ensembleTop5'> {
+    const own = scoreLogits(logits, this.#images);
+    const ensemble =
+      this.#ensemble === null ? null : scope(() => scoreRanking(this.#ensemble!.with(logits), this.#images));
+    return {
+      testLoss: own.loss,
+      testTop1: own.top1,
+      testTop5: own.top5,
+      ensembleTop1: ensemble?.top1 ?? null,
+      ensembleTop5: ensemble?.top5 ?? null,
+    };
+  }
+
+  /** Takes a finished layer into the ensemble, and its confusions for those of the run. */
+  keep(logits: Tensor): void {
+    this.#ensemble?.add(logits);
+    this.#confusion = confusionMatrix(logits, this.#images.labels, this.#classes);
+  }
+
+  /** Computes again what a layer that was trained before gives the ensemble: it is kept nowhere. */
+  async addAgain(stage: Stage, pause: Pause): Promise<void> {
+    if (this.#ensemble === null) return;
+    const problem = new AuxiliaryProblem(stage, this.#context);
+    problem.endEpoch();
+    try {
+      await this.begin(stage, pause);
+      using logits = await this.logits(problem, pause);
+      this.#ensemble.add(logits);
+    } finally {
+      problem.dispose();
+    }
+  }
+
+  /** Of the layer that was kept last; null where none was. */
+  get confusion(): number[][] | null {
+    return this.#confusion;
+  }
+
+  dispose(): void {
+    this.#ensemble?.dispose();
+  }
+
+  get #recipe(): Recipe {
+    return this.#context.recipe;
+  }
+
+  #inMemory<T>(stage: Stage, work: () => Promise<T>): Promise<T> {
+    const { batchSize } = this.#recipe.evaluation;
+    return explainingMemory({ layer: stage.layer, device: this.#context.device, batchSize, part: 'evaluation' }, work);
+  }
+}
