@@ -5,8 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <new>
+
+#if __has_include(<oneapi/dnnl/dnnl_common.hpp>)
+#include <oneapi/dnnl/dnnl_common.hpp>
+#define LAYERWISE_KNOWS_ONEDNN_ERRORS 1
+#endif
 
 namespace layerwise {
 
@@ -29,12 +35,18 @@ const char* typeName(napi_env env, napi_value value) {
   }
 }
 
+std::string shortest(double number) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.15g", number);
+  return text.data();
+}
+
 /** What errors call a number: 1, 0.5, NaN. */
 std::string describeNumber(double number) {
   if (std::isfinite(number) && number == std::trunc(number) && std::abs(number) < 1e15) {
     return std::to_string(static_cast<int64_t>(number));
   }
-  return std::isnan(number) ? "NaN" : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity") : std::to_string(number);
+  return std::isnan(number) ? "NaN" : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity") : shortest(number);
 }
 
 bool isInteger(double number) { return number == std::trunc(number) && std::abs(number) <= 9007199254740991.0; }
@@ -56,6 +68,11 @@ void Call::reject(const char* name, const char* expected, size_t i) const {
   throw CodedError("INVALID_ARGUMENT", std::string("expected ") + expected + " for " + name + ", got " + got);
 }
 
+void Call::rejectDevice(const at::Tensor& tensor, const char* name) const {
+  throw CodedError("INVALID_ARGUMENT", "expected all tensors on one device, got " + tensor.device().str() + " for " + name +
+                                           " beside " + device_.str());
+}
+
 bool Call::isNull(size_t i) const {
   napi_valuetype type = napi_undefined;
   if (value(i) != nullptr) napi_typeof(env, value(i), &type);
@@ -68,6 +85,10 @@ const at::Tensor& Call::lookUp(size_t i, int32_t handle, const char* name) {
     throw CodedError("TENSOR_DISPOSED", std::string("the tensor given for ") + name + " has been disposed");
   }
   seen_.emplace_back(i, handle);
+  if (isOnOneDevice_) {
+    if (seen_.size() == 1) device_ = found->device();
+    if (found->device() != device_) rejectDevice(*found, name);
+  }
   return *found;
 }
 
@@ -378,6 +399,11 @@ void raiseCurrentException(Call& call) {
     call.raise(looksLikeOutOfMemory(message) ? "OUT_OF_MEMORY" : "OPERATOR_FAILED", message);
   } catch (const std::bad_alloc&) {
     call.raise("OUT_OF_MEMORY", "the process is out of memory");
+#ifdef LAYERWISE_KNOWS_ONEDNN_ERRORS
+  } catch (const dnnl::error& error) {
+    // Its text does not say why: "could not create a primitive".
+    call.raise(error.status == dnnl_out_of_memory ? "OUT_OF_MEMORY" : "OPERATOR_FAILED", error.what());
+#endif
   } catch (const std::exception& error) {
     call.raise(looksLikeOutOfMemory(error.what()) ? "OUT_OF_MEMORY" : "OPERATOR_FAILED", error.what());
   } catch (...) {

@@ -41,6 +41,12 @@ class Call {
   Call(napi_env env, Environment* environment, const char* name, const napi_value* values, size_t count)
       : env(env), environment(environment), name_(name), values_(values), count_(count) {}
 
+  /**
+   * From here on the call refuses a tensor that lies on another device than those read before. LibTorch compares devices on a GPU,
+   * and on the CPU in some operators only; in others tensors on meta, which have no values, would make a result without values.
+   */
+  void requireOneDevice() { isOnOneDevice_ = true; }
+
   const at::Tensor& tensor(size_t i, const char* name);
   /** An undefined tensor for the handle "none". */
   at::Tensor optionalTensor(size_t i, const char* name);
@@ -99,11 +105,15 @@ class Call {
   const at::Tensor& lookUp(size_t i, int32_t handle, const char* name);
   int64_t code(size_t i, const char* name, int64_t last);
   [[noreturn]] void reject(const char* name, const char* expected, size_t i) const;
+  [[noreturn]] void rejectDevice(const at::Tensor& tensor, const char* name) const;
   napi_value describeTensors() const;
 
   const char* name_;
   const napi_value* values_;
   size_t count_;
+  bool isOnOneDevice_ = false;
+  /** Where the tensors read so far lie, if all must lie on one device. */
+  at::Device device_ = at::Device(at::kCPU);
   IntegerList ownedIntegers_;
   /** The tensors read so far, by argument: C++ may read the arguments of one call in any order. */
   c10::SmallVector<std::pair<size_t, int32_t>, 8> seen_;

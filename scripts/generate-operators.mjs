@@ -4,6 +4,9 @@
 //
 // A schema is written like LibTorch's own:  name(Type arg, Type arg, *, Type option=default) -> Type
 // Arguments before the * are positional in TypeScript, those after it are members of an options object.
+//
+// Tensors of one call must lie on one device. Where LibTorch compares devices itself and allows some to differ, as a scalar on
+// the CPU beside tensors on a GPU, the operator takes an Operand or says "mixesDevices".
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -13,7 +16,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
 /**
  * An operator as native/operators.json declares it.
- * @typedef {{ schema: string, doc: string, call?: string, include?: string }} Declaration
+ * @typedef {{ schema: string, doc: string, call?: string, include?: string, mixesDevices?: boolean }} Declaration
  */
 
 /**
@@ -28,6 +31,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
  * @property {Argument[]} args
  * @property {string} returns
  * @property {string} doc
+ * @property {boolean} mixesDevices
  * @property {string} call
  * @property {string | null} include
  */
@@ -89,7 +93,7 @@ const types = {
  * @param {Declaration} declaration
  * @returns {Operator}
  */
-function parseSchema({ schema, doc, call, include }) {
+function parseSchema({ schema, doc, call, include, mixesDevices = false }) {
   const match = /^(\w+)\((.*)\) -> (.+)$/.exec(schema);
   if (match === null) throw new Error(`operators.json: cannot read the schema "${schema}"`);
   const [, name, list, returns] = match;
@@ -116,6 +120,7 @@ function parseSchema({ schema, doc, call, include }) {
     args,
     returns,
     doc,
+    mixesDevices: mixesDevices || args.some((arg) => arg.type === 'Operand'),
     call: call ?? `at::${name}`,
     include: include ?? headerName(call ?? `at::${name}`),
   };
@@ -145,7 +150,7 @@ function nativeVariants(operator) {
 }
 
 /** @param {Operator} operator */
-function cppFunction({ name, args, returns, call }) {
+function cppFunction({ name, args, returns, call, mixesDevices }) {
   const publicName = name.replace(/Scalar$/, '');
   const inPlace = returns === 'void';
   const values = args.map((arg, i) => `a.${types[arg.type].cpp}(${i}, "${arg.name}")`);
@@ -155,10 +160,17 @@ function cppFunction({ name, args, returns, call }) {
   const expression = isMember
     ? `${values[0]}.${member}(${values.slice(1).join(', ')})`
     : `${call}(${values.join(', ')})`;
+  const comparesDevices = !mixesDevices && takesSeveralTensors(args);
   const body = inPlace ? `${expression}; return a.nothing();` : `return a.result(${expression});`;
   return `napi_value operator_${name}(napi_env env, napi_callback_info info) {
-  return guarded<${args.length}>(env, info, "${publicName}", [](auto& a) -> napi_value { ${body} });
+  return guarded<${args.length}>(env, info, "${publicName}", [](auto& a) -> napi_value { ${comparesDevices ? 'a.requireOneDevice(); ' : ''}${body} });
 }`;
+}
+
+/** @param {Argument[]} args */
+function takesSeveralTensors(args) {
+  const tensors = args.filter(({ type }) => type.startsWith('Tensor'));
+  return tensors.length > 1 || tensors.some(({ type }) => type === 'Tensor[]');
 }
 
 /** @param {Operator} operator */

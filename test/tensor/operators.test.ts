@@ -113,6 +113,57 @@ describe.skipIf(!libtorchAtLeast('2.4'))("on meta, an operator makes tensors lik
   }
 });
 
+/** The places of a case's tensors, as `at` takes them. */
+function tensorPlaces(c: Case): string[] {
+  return c.args.flatMap((argument, i) => {
+    if ('tensors' in argument) return argument.tensors.map((_, k) => `${i}.${k}`);
+    return 'tensor' in argument ? [String(i)] : [];
+  });
+}
+
+/** LibTorch compares the devices of their tensors itself, and takes some that differ, as a scalar on the CPU beside meta. */
+const mixesDevices = new Set(
+  (
+    JSON.parse(readFileSync(join(import.meta.dirname, '../../native/operators.json'), 'utf8')) as {
+      schema: string;
+      mixesDevices?: boolean;
+    }[]
+  )
+    .filter(({ schema, mixesDevices }) => schema.includes('Operand') || mixesDevices)
+    .map(({ schema }) => schema.slice(0, schema.indexOf('('))),
+);
+
+describe('one tensor on meta among others on the CPU', () => {
+  const mixed = cases.filter((c) => tensorPlaces(c).length > 1);
+  it.each([...new Set(mixed.map((c) => c.operator))])('never makes a tensor on the CPU: %s', (operator) => {
+    for (const c of mixed.filter((each) => each.operator === operator)) {
+      for (const moved of tensorPlaces(c)) {
+        scope(() => {
+          const place = (encoded: EncodedTensor, here: string): Tensor =>
+            here === moved ? decode(encoded).to({ device: 'meta' }) : decode(encoded);
+          const args = c.args.map((argument, i) => {
+            if ('tensors' in argument) return argument.tensors.map((encoded, k) => place(encoded, `${i}.${k}`));
+            return 'tensor' in argument ? place(argument.tensor, String(i)) : argument.value;
+          });
+          const run = () => call(operator, args, c.options);
+          if (!mixesDevices.has(operator)) {
+            const message = expect.stringMatching(/^\w+: expected all tensors on one device, got (cpu|meta) for /);
+            expect(run, `${c.name}, ${moved}`).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', message }));
+            return;
+          }
+          let made: Tensor[] = [];
+          try {
+            made = run();
+          } catch (error) {
+            expect(error, `${c.name}, ${moved}`).toMatchObject({ code: 'OPERATOR_FAILED' });
+          }
+          expect(made.map(({ device }) => device).filter((device) => device !== 'meta')).toEqual([]);
+        });
+      }
+    }
+  });
+});
+
 describe('the declared operators', () => {
   const declared = (
     JSON.parse(readFileSync(join(import.meta.dirname, '../../native/operators.json'), 'utf8')) as { schema: string }[]
