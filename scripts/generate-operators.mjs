@@ -203,6 +203,12 @@ function tsArgument({ type, name, option }) {
 }
 
 /**
+ * The constant with the names of an operator's options.
+ * @param {Operator} operator
+ */
+const optionNames = ({ name }) => `${name}Options`;
+
+/**
  * @param {Argument} argument
  * @param {string} operator
  */
@@ -275,7 +281,9 @@ function tsOperator(operator) {
     name,
   );
   const lines =
-    options.length === 0 ? reads : [`if (options !== NO_OPTIONS) checkOptions(options, '${name}');`, ...reads];
+    options.length === 0
+      ? reads
+      : [`if (options !== NO_OPTIONS) checkOptions(options, '${name}', ${optionNames(operator)});`, ...reads];
   if (variants.length === 2) {
     const operand = own.find((arg) => arg.type === 'Operand')?.name;
     const scalar = tsReturn(returns, callOf(variants[1]), adopt).body.replaceAll('\n', '\n  ');
@@ -343,6 +351,15 @@ import type { Generator } from '../random.js';
 import type { Tensor } from '../tensor.js';
 
 const NO_OPTIONS = Object.freeze({});
+
+// The names of the operators' options.
+${operators
+  .filter(({ args }) => args.some((arg) => arg.option))
+  .map((operator) => {
+    const names = operator.args.filter((arg) => arg.option).map(({ name }) => `'${name}'`);
+    return `const ${optionNames(operator)} = [${names.join(', ')}] as const;`;
+  })
+  .join('\n')}
 
 /** The native functions behind the operators: handles and codes, no objects. */
 export interface NativeOperators {

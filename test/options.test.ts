@@ -1,6 +1,8 @@
-// Options that are no object: every public call of tensors, modules and optimisers refuses them by name.
+// Options that are no object, and options that there are not: every public call of tensors, modules and optimisers refuses them by
+// name.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import * as evaluation from '../lib/evaluation/index.js';
 import * as nn from '../lib/nn/index.js';
 import * as optim from '../lib/optim/index.js';
 import * as library from '../lib/tensor/index.js';
@@ -10,9 +12,9 @@ type Call = (options: never) => unknown;
 
 const operatorsFile = new URL('../native/operators.json', import.meta.url);
 const operators = (JSON.parse(readFileSync(operatorsFile, 'utf8')) as { schema: string }[])
-  .map(({ schema }) => /^(\w+)\((.*), \*, .*\) ->/.exec(schema))
+  .map(({ schema }) => /^(\w+)\((.*), \*, (.*)\) ->/.exec(schema))
   .filter((match) => match !== null)
-  .map(([, name, positional]): [string, Call] => {
+  .map(([, name, positional, options]): [string, Call, string[]] => {
     const types = positional!.split(', ');
     const isMethod = types[0] === 'Tensor self';
     // Options are looked at before any other argument.
@@ -23,34 +25,57 @@ const operators = (JSON.parse(readFileSync(operatorsFile, 'utf8')) as { schema: 
         const owner = (isMethod ? zeros([2]) : library) as unknown as Record<string, (...args: unknown[]) => unknown>;
         return owner[name!]!(...others, options);
       },
+      [...options!.matchAll(/(\w+)=/g)].map(([, option]) => option!),
     ];
   });
 
-const others: [string, Call][] = [
-  ['full', (options) => library.full([1], 2, options)],
-  ['full', (options) => zeros([1], options)],
-  ['full', (options) => library.ones([1], options)],
-  ['empty', (options) => library.empty([1], options)],
-  ['empty', (options) => library.rand([1], options)],
-  ['empty', (options) => library.randn([1], options)],
-  ['arange', (options) => library.arange(3, options)],
-  ['tensor', (options) => tensor([1], options)],
-  ['backward', (options) => zeros([]).backward(options)],
-  ['autocast', (options) => library.autocast(options, () => 1)],
-  ['Generator.create', (options) => library.Generator.create(options)],
-  ['Conv2d', (options) => new nn.Conv2d(options)],
-  ['Linear', (options) => new nn.Linear(options)],
-  ['BatchNorm2d', (options) => new nn.BatchNorm2d(options)],
-  ['ReLU', (options) => new nn.ReLU(options)],
-  ['MaxPool2d', (options) => new nn.MaxPool2d(options)],
-  ['AvgPool2d', (options) => new nn.AvgPool2d(options)],
-  ['AdaptiveAvgPool2d', (options) => new nn.AdaptiveAvgPool2d(options)],
-  ['Dropout', (options) => new nn.Dropout(options)],
-  ['Sgd', (options) => new optim.Sgd([], options)],
-  ['GradScaler', (options) => new optim.GradScaler(options)],
-  ['multiStep', (options) => optim.multiStep(options)],
-  ['minimizeLbfgs', (options) => optim.minimizeLbfgs(() => expect.fail('it was called'), zeros([1]), options)],
+const CREATION = ['dtype', 'device'];
+
+const others: [string, Call, string[]][] = [
+  ['full', (options) => library.full([1], 2, options), CREATION],
+  ['full', (options) => zeros([1], options), CREATION],
+  ['full', (options) => library.ones([1], options), CREATION],
+  ['empty', (options) => library.empty([1], options), CREATION],
+  ['rand', (options) => library.rand([1], options), [...CREATION, 'generator']],
+  ['randn', (options) => library.randn([1], options), [...CREATION, 'generator']],
+  ['arange', (options) => library.arange(3, options), CREATION],
+  ['tensor', (options) => tensor([1], options), [...CREATION, 'shape']],
+  ['backward', (options) => zeros([]).backward(options), ['gradient', 'retainGraph']],
+  ['autocast', (options) => library.autocast(options, () => 1), ['device', 'dtype']],
+  ['Generator.create', (options) => library.Generator.create(options), ['seed', 'device']],
+  [
+    'Conv2d',
+    (options) => new nn.Conv2d(options),
+    ['inChannels', 'outChannels', 'kernelSize', 'stride', 'padding', 'bias', 'init'],
+  ],
+  ['Linear', (options) => new nn.Linear(options), ['inFeatures', 'outFeatures', 'bias', 'init']],
+  ['BatchNorm2d', (options) => new nn.BatchNorm2d(options), ['features', 'momentum', 'eps']],
+  ['ReLU', (options) => new nn.ReLU(options), ['inPlace']],
+  ['MaxPool2d', (options) => new nn.MaxPool2d(options), ['kernelSize']],
+  ['AvgPool2d', (options) => new nn.AvgPool2d(options), ['kernelSize']],
+  ['AdaptiveAvgPool2d', (options) => new nn.AdaptiveAvgPool2d(options), ['outputSize']],
+  ['Dropout', (options) => new nn.Dropout(options), ['p']],
+  [
+    'Sgd',
+    (options) => new optim.Sgd([], options),
+    ['learningRate', 'momentum', 'dampening', 'weightDecay', 'nesterov'],
+  ],
+  ['GradScaler', (options) => new optim.GradScaler(options), ['scale', 'growthInterval', 'goodSteps', 'skipped']],
+  ['multiStep', (options) => optim.multiStep(options), ['initial', 'milestones', 'factor']],
+  [
+    'minimizeLbfgs',
+    (options) => optim.minimizeLbfgs(() => expect.fail('it was called'), zeros([1]), options),
+    ['history', 'tolerance', 'maxIterations', 'preconditioner'],
+  ],
+  [
+    'fitOneVersusRest',
+    (options) => evaluation.fitOneVersusRest(zeros([2, 1]), zeros([2]), options),
+    ['classes', 'l2', 'tolerance', 'maxIterations'],
+  ],
+  ['predictAll', (options) => evaluation.predictAll(images, () => zeros([1]), options), ['batchSize', 'breathe']],
 ];
+
+const images = { batches: () => expect.fail('it was called') } as never;
 
 describe('options that are no object', () => {
   it.each([...operators, ...others])('%s refuses', (name, call) => {
@@ -84,6 +109,43 @@ describe('options that are no object', () => {
       );
     });
   });
+});
+
+describe('an option that there is not', () => {
+  it.each([...operators, ...others])(
+    '%s refuses it by its name, and lists those that there are',
+    (name, call, known) => {
+      const message = `${name}: unknown option misspelled, expected ${known.join(', ')} for options`;
+      const expected = expect.objectContaining({ code: 'INVALID_ARGUMENT', message });
+      expect(() => scope(() => call({ misspelled: 1 } as never))).toThrow(expected);
+      // Also where nobody would have read it, and where it is inherited.
+      expect(() => scope(() => call({ misspelled: undefined } as never))).toThrow(expected);
+      expect(() => scope(() => call(Object.create({ misspelled: 1 }) as never))).toThrow(expected);
+    },
+  );
+
+  it('is looked for in all that is an object of names', () => {
+    expect(() => library.sgdStep([], [], { rate: 1 } as never)).toThrow(
+      'sgdStep: unknown option rate, expected learningRate, momentum, dampening, weightDecay, nesterov, isFirstStep for step',
+    );
+    expect(() => new nn.ReLU().to({ dytpe: 'float64' } as never)).toThrow(
+      'Module.to: unknown option dytpe, expected device, dtype, memoryFormat for placement',
+    );
+    expect(() => new optim.Sgd([], { learningRate: 1 }).restore({ buffers: [] } as never)).toThrow(
+      'Sgd.restore: unknown option buffers, expected momentumBuffers, isFirstStep for options',
+    );
+  });
+});
+
+it('an option that is undefined is one that is left out', () => {
+  const value = scope(() =>
+    library
+      .ones([2])
+      .sum({ dims: undefined as never })
+      .item(),
+  );
+  expect(value).toBe(2);
+  expect(new optim.Sgd([], { learningRate: 1, momentum: undefined as never }).state.momentumBuffers).toEqual([]);
 });
 
 it('a size that is left out of the options is refused by its name', () => {

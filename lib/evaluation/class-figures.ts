@@ -1,4 +1,5 @@
-import { perClassAccuracy } from './metrics.js';
+import { MetricError } from './errors.js';
+import { perClassAccuracy, requireCounts } from './metrics.js';
 
 /** How the images of one class fared. */
 export interface ClassFigures {
@@ -25,7 +26,7 @@ export interface Confusion {
 /**
  * What a confusion matrix says of each class, in its order. `names` are as many as its rows.
  *
- * @throws {MetricError} where the matrix is not square.
+ * @throws {MetricError} where the matrix is not square, or a count is no integer from 0.
  */
 export function classFigures(confusion: readonly (readonly number[])[], names: readonly string[]): ClassFigures[] {
   const accuracies = perClassAccuracy(confusion);
@@ -41,12 +42,20 @@ export function classFigures(confusion: readonly (readonly number[])[], names: r
   });
 }
 
-/** The most frequent kinds of mistake by number of images, at most `limit`, the most frequent first. */
+/**
+ * The most frequent kinds of mistake by number of images, at most `limit`, the most frequent first.
+ *
+ * @throws {MetricError} where the matrix is not square, and for a count or limit that is no integer from 0.
+ */
 export function frequentConfusions(
   confusion: readonly (readonly number[])[],
   names: readonly string[],
   limit: number,
 ): Confusion[] {
+  requireCounts('frequentConfusions', confusion);
+  if (!Number.isInteger(limit) || limit < 0) {
+    throw new MetricError(`frequentConfusions: expected an integer from 0 for limit, got ${String(limit)}`);
+  }
   return confusion
     .flatMap((row, label) => {
       const images = sum(row);

@@ -1,11 +1,15 @@
 import { keep, scope, type Tensor } from '../tensor/index.js';
+import { MetricError } from './errors.js';
 
 /** What the ensemble averages: the CIFAR experiments of the paper logits, those on ImageNet softmax outputs. */
 export type EnsembleScores = 'logits' | 'probabilities';
 
+const SCORES: readonly EnsembleScores[] = ['logits', 'probabilities'];
+
 /**
  * The ensemble over layers, Z = sum_j 2^j z_j / sum_j 2^j with z_j the outputs of head j (paper, section 4.1), on a
- * fixed list of images. Layers are added in order, from the first.
+ * fixed list of images. Layers are added in order, from the first. Throws MetricError for other scores, and for logits of another
+ * shape than the first layer's.
  */
 export class LayerEnsemble {
   readonly #scores: EnsembleScores;
@@ -13,6 +17,9 @@ export class LayerEnsemble {
   #layers = 0;
 
   constructor(scores: EnsembleScores) {
+    if (!SCORES.includes(scores)) {
+      throw new MetricError(`LayerEnsemble: expected one of ${SCORES.join(', ')} for scores, got ${String(scores)}`);
+    }
     this.#scores = scores;
   }
 
@@ -35,6 +42,12 @@ export class LayerEnsemble {
   }
 
   #weighted(logits: Tensor): Tensor {
+    const shape = this.#sum?.shape;
+    // Another shape would be broadcast.
+    if (logits.dim !== 2 || (shape !== undefined && logits.shape.join() !== shape.join())) {
+      const expected = shape === undefined ? '[images, classes]' : `[${shape.join(', ')}]`;
+      throw new MetricError(`LayerEnsemble: expected ${expected} for logits, got ${logits}`);
+    }
     const scores = logits.to({ dtype: 'float32' });
     const z = this.#scores === 'probabilities' ? scores.softmax(1) : scores;
     const weighted = z.mul(2 ** this.#layers);

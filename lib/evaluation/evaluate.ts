@@ -1,5 +1,6 @@
 import type { ImageSource } from '../data/index.js';
 import { cat, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
+import { optionsOf } from './errors.js';
 import { topKCorrect } from './metrics.js';
 
 /** Accuracies are percentages. */
@@ -23,8 +24,8 @@ export function predictAll(
   forward: (images: Tensor) => Tensor,
   options: { batchSize: number; breathe?: () => Promise<void> },
 ): Promise<Tensor> {
-  const batches = images.batches(options.batchSize);
-  return collectOutputs(batches, (batch) => forward(batch.tensors().images), options.breathe);
+  const { batchSize, breathe } = optionsOf('predictAll', options, ['batchSize', 'breathe']);
+  return collectOutputs(images.batches(batchSize), (batch) => forward(batch.tensors().images), breathe);
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { ImageSource } from '../data/index.js';
 import type { Module } from '../nn/index.js';
 import { clearGradients, enableGrad, keep, noGrad, scope, type Tensor, zeros } from '../tensor/index.js';
+import { optionsOf } from './errors.js';
 
 /**
  * How much the loss is expected to change when a filter is removed: the first-order criterion of Molchanov et al.
@@ -14,9 +15,10 @@ export async function filterImportance(
   modules: { features: (images: Tensor) => Tensor; head: Module },
   options: { batchSize: number; breathe?: () => Promise<void> },
 ): Promise<Float64Array> {
+  const { batchSize, breathe } = optionsOf('filterImportance', options, ['batchSize', 'breathe']);
   let sums: Tensor | null = null;
   try {
-    for await (const batch of images.batches(options.batchSize)) {
+    for await (const batch of images.batches(batchSize)) {
       scope(() => {
         const { images: pixels, labels } = batch.tensors();
         const activations = noGrad(() => modules.features(pixels)).detach();
@@ -32,7 +34,7 @@ export async function filterImportance(
           sums.add_(effects.to({ dtype: 'float64' }).sum({ dims: [0] }));
         });
       });
-      await options.breathe?.();
+      await breathe?.();
     }
     const totals = (sums as Tensor | null)?.toTypedArray() as Float64Array | undefined;
     return (totals ?? new Float64Array()).map((sum) => sum / images.count);

@@ -1,5 +1,6 @@
 export { type ClassFigures, classFigures, classNames, frequentConfusions } from './class-figures.js';
 export { type EnsembleScores, LayerEnsemble } from './ensemble.js';
+export { MetricError } from './errors.js';
 export {
   type Accuracy,
   collectOutputs,
@@ -16,5 +17,5 @@ export {
   type OneVersusRestFit,
   type OneVersusRestOptions,
 } from './logistic-regression.js';
-export { confusionMatrix, MetricError, perClassAccuracy, topKCorrect } from './metrics.js';
+export { confusionMatrix, perClassAccuracy, topKCorrect } from './metrics.js';
 export { type LabelledFeatures, type LinearSeparability, linearSeparability } from './separability.js';

@@ -1,5 +1,6 @@
 import { LayerwiseError } from '../errors.js';
 import { type LbfgsResult, minimizeLbfgs } from '../optim/index.js';
+import { requireOptions } from '../options.js';
 import { arange, cat, keep, noGrad, scope, Tensor, zeros } from '../tensor/index.js';
 
 /** What is fitted by `fitOneVersusRest`, and how exactly. */
@@ -84,6 +85,8 @@ export class OneVersusRest {
  * maxIterations. A fit that does not converge is no error: `fit` says so.
  */
 export function fitOneVersusRest(features: Tensor, labels: Tensor, options: OneVersusRestOptions): OneVersusRest {
+  const refuse = (problem: string): Error => new LogisticRegressionError(`fitOneVersusRest: ${problem}`);
+  requireOptions(options, 'options', refuse, ['classes', 'l2', 'tolerance', 'maxIterations']);
   checkFeatures(features, 'fitOneVersusRest');
   const [n, d] = features.shape as [number, number];
   const { classes, l2 = 1 / n, tolerance = 1e-6, maxIterations = 1000 } = options;

@@ -1,17 +1,18 @@
-import { LayerwiseError } from '../errors.js';
 import type { Tensor } from '../tensor/index.js';
-
-/** Scores, labels or counts are not what a metric can be taken of: which, what was expected, what came. */
-export class MetricError extends LayerwiseError {
-  override readonly name = 'MetricError';
-  readonly code = 'INVALID_ARGUMENT';
-}
+import { MetricError } from './errors.js';
 
 /**
- * For each k, how many of [batch, classes] logits have the label among their k largest; int64 scalars on the device.
- * With fewer classes than k, all do.
+ * For each k, how many of [batch, classes] logits have the label, int64 [batch], among their k largest; int64 scalars on the
+ * device. With fewer classes than k, all do.
+ *
+ * @throws {MetricError} for other shapes or dtypes, and for a k below 1.
  */
 export function topKCorrect(logits: Tensor, labels: Tensor, ks: readonly number[]): Tensor[] {
+  if (logits.dim !== 2) throw new MetricError(`topKCorrect: expected [batch, classes] for logits, got ${logits}`);
+  requireLabels('topKCorrect', labels, logits.shape[0]!);
+  if (!Array.isArray(ks) || ks.length === 0 || ks.some((k) => !Number.isInteger(k) || k < 1)) {
+    throw new MetricError(`topKCorrect: expected integers from 1 for ks, got ${String(ks)}`);
+  }
   const classes = logits.shape[1]!;
   const { indices } = logits.topk(Math.min(Math.max(...ks), classes), { dim: 1 });
   const hits = indices.eq(labels.unsqueeze(1));
@@ -29,13 +30,10 @@ export function confusionMatrix(scores: Tensor, labels: Tensor, classes: number)
   if (!Number.isInteger(classes) || classes < 1) {
     throw new MetricError(`confusionMatrix: expected an integer from 1 for classes, got ${classes}`);
   }
-  const [images] = scores.shape;
   if (scores.dim !== 2 || scores.shape[1] !== classes) {
     throw new MetricError(`confusionMatrix: expected [n, ${classes}] for scores, got ${scores}`);
   }
-  if (labels.dim !== 1 || labels.shape[0] !== images || labels.dtype !== 'int64') {
-    throw new MetricError(`confusionMatrix: expected int64[${images}] for labels, got ${labels}`);
-  }
+  requireLabels('confusionMatrix', labels, scores.shape[0]!);
   // As top-1 and top-5 rank them: equal scores, which a short floating-point type gives, are decided the same way.
   const { values, indices } = scores.topk(Math.min(5, classes), { dim: 1 });
   using _values = values;
@@ -55,20 +53,38 @@ export function confusionMatrix(scores: Tensor, labels: Tensor, classes: number)
   return counts;
 }
 
+/** A label for each image: any others would be broadcast, or compared as what they are not. */
+function requireLabels(user: string, labels: Tensor, images: number): void {
+  if (labels.dim === 1 && labels.shape[0] === images && labels.dtype === 'int64') return;
+  throw new MetricError(`${user}: expected int64[${images}] for labels, got ${labels}`);
+}
+
 /**
  * Of each class the percentage of its images that were recognised, from counts with a row a true class and a column a
  * predicted one; null for a class without images.
  *
- * @throws {MetricError} where the counts are not square.
+ * @throws {MetricError} where the counts are not square, or a count is no integer from 0.
  */
 export function perClassAccuracy(confusion: readonly (readonly number[])[]): (number | null)[] {
+  requireCounts('perClassAccuracy', confusion);
   return confusion.map((row, label) => {
-    if (row.length !== confusion.length) {
-      throw new MetricError(
-        `perClassAccuracy: expected ${confusion.length} counts in each row of confusion, got ${row.length} in confusion[${label}]`,
-      );
-    }
     const images = row.reduce((sum, count) => sum + count, 0);
     return images === 0 ? null : (100 * row[label]!) / images;
+  });
+}
+
+/** Throws MetricError where a confusion matrix is not square, or a count is no integer from 0. */
+export function requireCounts(user: string, confusion: readonly (readonly number[])[]): void {
+  confusion.forEach((row, label) => {
+    if (row.length !== confusion.length) {
+      throw new MetricError(
+        `${user}: expected ${confusion.length} counts in each row of confusion, got ${row.length} in confusion[${label}]`,
+      );
+    }
+    const wrong = row.findIndex((count) => !Number.isSafeInteger(count) || count < 0);
+    if (wrong < 0) return;
+    throw new MetricError(
+      `${user}: expected an integer from 0 for confusion[${label}][${wrong}], got ${String(row[wrong])}`,
+    );
   });
 }

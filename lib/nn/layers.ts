@@ -5,16 +5,24 @@ import { ModuleError } from './errors.js';
 import { defaultInit, type Initializer } from './init.js';
 import { Module } from './module.js';
 
-function checkSizes(layer: string, sizes: Record<string, number>): void {
+function checkSizes(layer: string, sizes: Record<string, number>, least = 1): void {
   for (const [name, size] of Object.entries(sizes)) {
-    if (!Number.isInteger(size) || size < 1) {
-      throw new ModuleError(`${layer}: expected an integer of at least 1 for ${name}, got ${size}`);
+    if (!Number.isInteger(size) || size < least) {
+      throw new ModuleError(`${layer}: expected an integer of at least ${least} for ${name}, got ${String(size)}`);
     }
   }
 }
 
-function optionsOf<T>(layer: string, options: T): T {
-  requireOptions(options, 'options', (problem) => new ModuleError(`${layer}: ${problem}`));
+function checkNotNegative(layer: string, numbers: Record<string, number>): void {
+  for (const [name, value] of Object.entries(numbers)) {
+    if (!Number.isFinite(value) || value < 0) {
+      throw new ModuleError(`${layer}: expected a number of at least 0 for ${name}, got ${String(value)}`);
+    }
+  }
+}
+
+function optionsOf<T extends object>(layer: string, options: T, known: readonly (keyof T & string)[]): T {
+  requireOptions(options, 'options', (problem) => new ModuleError(`${layer}: ${problem}`), known);
   return options;
 }
 
@@ -43,8 +51,9 @@ export class Conv2d extends Module {
       padding = 0,
       bias = true,
       init = defaultInit(),
-    } = optionsOf('Conv2d', options);
+    } = optionsOf('Conv2d', options, ['inChannels', 'outChannels', 'kernelSize', 'stride', 'padding', 'bias', 'init']);
     checkSizes('Conv2d', { inChannels, outChannels, kernelSize, stride });
+    checkSizes('Conv2d', { padding }, 0);
     this.#stride = stride;
     this.#padding = padding;
     this.weight = this.parameter('weight', empty([outChannels, inChannels, kernelSize, kernelSize]));
@@ -69,7 +78,12 @@ export class Linear extends Module {
 
   constructor(options: { inFeatures: number; outFeatures: number; bias?: boolean; init?: Initializer }) {
     super();
-    const { inFeatures, outFeatures, bias = true, init = defaultInit() } = optionsOf('Linear', options);
+    const {
+      inFeatures,
+      outFeatures,
+      bias = true,
+      init = defaultInit(),
+    } = optionsOf('Linear', options, ['inFeatures', 'outFeatures', 'bias', 'init']);
     checkSizes('Linear', { inFeatures, outFeatures });
     this.weight = this.parameter('weight', empty([outFeatures, inFeatures]));
     this.bias = bias ? this.parameter('bias', empty([outFeatures])) : null;
@@ -93,8 +107,9 @@ export class BatchNorm2d extends Module {
 
   constructor(options: { features: number; momentum?: number; eps?: number }) {
     super();
-    const { features, momentum = 0.1, eps = 1e-5 } = optionsOf('BatchNorm2d', options);
+    const { features, momentum = 0.1, eps = 1e-5 } = optionsOf('BatchNorm2d', options, ['features', 'momentum', 'eps']);
     checkSizes('BatchNorm2d', { features });
+    checkNotNegative('BatchNorm2d', { momentum, eps });
     this.#momentum = momentum;
     this.eps = eps;
     this.weight = this.parameter('weight', ones([features]));
@@ -130,7 +145,7 @@ export class ReLU extends Module {
 
   constructor(options: { inPlace?: boolean } = {}) {
     super();
-    this.inPlace = optionsOf('ReLU', options).inPlace ?? false;
+    this.inPlace = optionsOf('ReLU', options, ['inPlace']).inPlace ?? false;
   }
 
   forward(input: Tensor): Tensor {
@@ -144,7 +159,7 @@ export class MaxPool2d extends Module {
 
   constructor(options: { kernelSize: number }) {
     super();
-    const { kernelSize } = optionsOf('MaxPool2d', options);
+    const { kernelSize } = optionsOf('MaxPool2d', options, ['kernelSize']);
     checkSizes('MaxPool2d', { kernelSize });
     this.#kernelSize = kernelSize;
   }
@@ -160,7 +175,7 @@ export class AvgPool2d extends Module {
 
   constructor(options: { kernelSize: number }) {
     super();
-    const { kernelSize } = optionsOf('AvgPool2d', options);
+    const { kernelSize } = optionsOf('AvgPool2d', options, ['kernelSize']);
     checkSizes('AvgPool2d', { kernelSize });
     this.#kernelSize = kernelSize;
   }
@@ -176,7 +191,7 @@ export class AdaptiveAvgPool2d extends Module {
 
   constructor(options: { outputSize: number }) {
     super();
-    const { outputSize } = optionsOf('AdaptiveAvgPool2d', options);
+    const { outputSize } = optionsOf('AdaptiveAvgPool2d', options, ['outputSize']);
     checkSizes('AdaptiveAvgPool2d', { outputSize });
     this.#outputSize = outputSize;
   }
@@ -201,8 +216,9 @@ export class Dropout extends Module {
 
   constructor(options: { p: number }) {
     super();
-    const { p } = optionsOf('Dropout', options);
-    if (!(p >= 0 && p < 1)) throw new ModuleError(`Dropout: expected 0 <= p < 1 for p, got ${p}`);
+    const { p } = optionsOf('Dropout', options, ['p']);
+    if (!(Number.isFinite(p) && p >= 0 && p < 1))
+      throw new ModuleError(`Dropout: expected 0 <= p < 1 for p, got ${String(p)}`);
     this.#p = p;
   }
 

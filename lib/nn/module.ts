@@ -11,6 +11,8 @@ export interface Placement {
   readonly memoryFormat?: MemoryFormat;
 }
 
+const PLACEMENT: readonly (keyof Placement)[] = ['device', 'dtype', 'memoryFormat'];
+
 const FLOATING: ReadonlySet<DType> = new Set<DType>(['float16', 'bfloat16', 'float32', 'float64']);
 
 /** The tensors of a module by name, in PyTorch's order and with PyTorch's names. */
@@ -18,7 +20,8 @@ export type StateDict = Map<string, Tensor>;
 
 /**
  * A part of a network: parameters that train, buffers that do not, and children. A subclass registers them in its
- * constructor with `parameter`, `buffer` and `child`; their names make the state dict.
+ * constructor with `parameter`, `buffer` and `child`; their names make the state dict. These throw ModuleError for a name that is
+ * empty, has a dot, or is taken in this module: two tensors of one name would be one in the state dict, and the other not train.
  */
 export abstract class Module {
   #training = true;
@@ -30,19 +33,33 @@ export abstract class Module {
   abstract forward(input: Tensor): Tensor;
 
   protected parameter(name: string, tensor: Tensor): Tensor {
+    this.#requireFreeName(name);
     tensor.requiresGrad = true;
     this.#parameters.set(name, keep(tensor));
     return tensor;
   }
 
   protected buffer(name: string, tensor: Tensor): Tensor {
+    this.#requireFreeName(name);
     this.#buffers.set(name, keep(tensor));
     return tensor;
   }
 
   protected child<M extends Module>(name: string, module: M): M {
+    this.#requireFreeName(name);
     this.#children.set(name, module);
     return module;
+  }
+
+  #requireFreeName(name: string): void {
+    const refuse = (problem: string): never => {
+      throw new ModuleError(`${this.constructor.name}: ${problem}`);
+    };
+    if (typeof name !== 'string' || name === '' || name.includes('.')) {
+      refuse(`expected a text without dots for the name of a parameter, buffer or child, got ${JSON.stringify(name)}`);
+    }
+    const isTaken = [this.#parameters, this.#buffers, this.#children].some((named) => named.has(name));
+    if (isTaken) refuse(`expected another name for each parameter, buffer and child, got ${name} twice`);
   }
 
   /** In training, batch norm uses the batch's statistics and dropout drops. */
@@ -98,7 +115,7 @@ export abstract class Module {
 
   /** Moves and converts every tensor of the module, in place, and the gradients with them. */
   to(placement: Placement): this {
-    requireOptions(placement, 'placement', (problem) => new ModuleError(`Module.to: ${problem}`));
+    requireOptions(placement, 'placement', (problem) => new ModuleError(`Module.to: ${problem}`), PLACEMENT);
     const { device = null, dtype = null, memoryFormat = null } = placement;
     const convert = (tensor: Tensor): Tensor =>
       tensor.detach().to({

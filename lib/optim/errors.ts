@@ -15,8 +15,20 @@ export class OptimizerError extends LayerwiseError {
   }
 }
 
-/** Throws OptimizerError for options that are no object; `user` is what they are given to. */
-export function optionsOf<T>(user: string, options: T): T {
-  requireOptions(options, 'options', (problem) => new OptimizerError(`${user}: ${problem}`));
+/** Throws OptimizerError for a number that is not finite, or out of the range that `expected` tells. */
+export function requireNumber(
+  user: string,
+  name: string,
+  value: number,
+  expected: string,
+  isInRange: (value: number) => boolean,
+): void {
+  if (Number.isFinite(value) && isInRange(value)) return;
+  throw new OptimizerError(`${user}: expected ${expected} for ${name}, got ${String(value)}`);
+}
+
+/** Throws OptimizerError for options that are no object, or not `known`; `user` is what they are given to. */
+export function optionsOf<T extends object>(user: string, options: T, known: readonly (keyof T & string)[]): T {
+  requireOptions(options, 'options', (problem) => new OptimizerError(`${user}: ${problem}`), known);
   return options;
 }

@@ -47,7 +47,12 @@ export interface LbfgsResult {
  * OBJECTIVE_NOT_FINITE when the function is not finite at `start`, or at any step from some point, however short.
  */
 export function minimizeLbfgs(objective: Objective, start: Tensor, options: LbfgsOptions = {}): LbfgsResult {
-  const { history = 10, tolerance = 1e-5, maxIterations = 1000, preconditioner } = optionsOf('minimizeLbfgs', options);
+  const {
+    history = 10,
+    tolerance = 1e-5,
+    maxIterations = 1000,
+    preconditioner,
+  } = optionsOf('minimizeLbfgs', options, ['history', 'tolerance', 'maxIterations', 'preconditioner']);
   checkOptions(history, tolerance, maxIterations);
   checkStart(start);
   let evaluations = 0;

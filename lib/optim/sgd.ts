@@ -1,5 +1,5 @@
-import { clearGradients, keep, type SgdStep, scope, sgdStep, type Tensor } from '../tensor/index.js';
-import { OptimizerError, optionsOf } from './errors.js';
+import { clearGradients, keep, type SgdStep, scope, sgdStep, Tensor } from '../tensor/index.js';
+import { OptimizerError, optionsOf, requireNumber } from './errors.js';
 
 /**
  * Hyper-parameters of `Sgd`, as in torch.optim.SGD. It throws OptimizerError for one that is negative or not finite, and
@@ -17,16 +17,47 @@ export interface SgdOptions {
   readonly nesterov?: boolean;
 }
 
-function checkOptions(options: Required<SgdOptions>): Required<SgdOptions> {
-  for (const name of ['learningRate', 'momentum', 'dampening', 'weightDecay'] as const) {
-    if (!(options[name] >= 0 && Number.isFinite(options[name]))) {
-      throw new OptimizerError(`Sgd: expected a number of at least 0 for ${name}, got ${options[name]}`);
-    }
+function checkedOptions(given: SgdOptions): Required<SgdOptions> {
+  const {
+    learningRate,
+    momentum = 0,
+    dampening = 0,
+    weightDecay = 0,
+    nesterov = false,
+  } = optionsOf('Sgd', given, NAMES);
+  const numbers = { learningRate, momentum, dampening, weightDecay };
+  for (const [name, value] of Object.entries(numbers)) requireNotNegative(name, value);
+  if (typeof nesterov !== 'boolean') {
+    throw new OptimizerError(`Sgd: expected a boolean for nesterov, got ${String(nesterov)}`);
   }
-  if (options.nesterov && (options.momentum === 0 || options.dampening !== 0)) {
+  if (nesterov && (momentum === 0 || dampening !== 0)) {
     throw new OptimizerError('Sgd: nesterov needs a momentum above 0 and a dampening of 0');
   }
-  return options;
+  return { ...numbers, nesterov };
+}
+
+const NAMES: readonly (keyof SgdOptions)[] = ['learningRate', 'momentum', 'dampening', 'weightDecay', 'nesterov'];
+
+const requireNotNegative = (name: string, value: number): void =>
+  requireNumber('Sgd', name, value, 'a number of at least 0', (number) => number >= 0);
+
+function requireTensors(name: string, tensors: readonly Tensor[]): void {
+  if (!Array.isArray(tensors)) {
+    throw new OptimizerError(`Sgd: expected an array of tensors for ${name}, got ${String(tensors)}`);
+  }
+  tensors.forEach((tensor: unknown, i) => {
+    if (!(tensor instanceof Tensor)) {
+      throw new OptimizerError(`Sgd: expected a tensor for ${name}[${i}], got ${String(tensor)}`);
+    }
+  });
+}
+
+function requireDistinct(parameters: readonly Tensor[]): void {
+  const again = parameters.findIndex((parameter, i) => parameters.indexOf(parameter) < i);
+  if (again < 0) return;
+  throw new OptimizerError(
+    `Sgd: expected each tensor once for parameters, got that of [${parameters.indexOf(parameters[again]!)}] again at [${again}]`,
+  );
 }
 
 /** Stochastic gradient descent with momentum, the update of torch.optim.SGD. */
@@ -35,22 +66,27 @@ export class Sgd {
   readonly #options: Required<SgdOptions>;
   readonly #buffers: Tensor[];
   #isFirstStep = true;
-  /** May be changed between steps. */
-  learningRate: number;
+  #learningRate: number;
 
   constructor(parameters: readonly Tensor[], options: SgdOptions) {
-    this.#options = checkOptions({
-      momentum: 0,
-      dampening: 0,
-      weightDecay: 0,
-      nesterov: false,
-      ...optionsOf('Sgd', options),
-    });
+    this.#options = checkedOptions(options);
+    requireTensors('parameters', parameters);
+    requireDistinct(parameters);
     this.parameters = parameters;
-    this.learningRate = options.learningRate;
+    this.#learningRate = this.#options.learningRate;
     // A clone keeps the memory layout of the parameter, which the fused step needs.
     this.#buffers =
       this.#options.momentum === 0 ? [] : parameters.map((p) => scope(() => keep(p.detach().clone().fill_(0))));
+  }
+
+  get learningRate(): number {
+    return this.#learningRate;
+  }
+
+  /** May be changed between steps. Throws OptimizerError for a rate that is negative or not finite. */
+  set learningRate(learningRate: number) {
+    requireNotNegative('learningRate', learningRate);
+    this.#learningRate = learningRate;
   }
 
   /** Updates every parameter by its gradient. */
@@ -89,17 +125,32 @@ export class Sgd {
     return { momentumBuffers: this.#buffers, isFirstStep: this.#isFirstStep };
   }
 
-  /** Goes on from a saved state. Throws OptimizerError when the buffers are not those of these parameters. */
-  restore(state: { momentumBuffers: readonly Tensor[]; isFirstStep: boolean }): void {
-    if (state.momentumBuffers.length !== this.#buffers.length) {
-      throw new OptimizerError(
-        `Sgd: expected ${this.#buffers.length} momentum buffers, got ${state.momentumBuffers.length}`,
-      );
+  /**
+   * Goes on from a saved state. Throws OptimizerError, before anything is changed, when the buffers are not those of these
+   * parameters.
+   */
+  restore(state: { readonly momentumBuffers: readonly Tensor[]; readonly isFirstStep: boolean }): void {
+    const { momentumBuffers, isFirstStep } = optionsOf('Sgd.restore', state, ['momentumBuffers', 'isFirstStep']);
+    requireTensors('momentumBuffers', momentumBuffers);
+    if (momentumBuffers.length !== this.#buffers.length) {
+      throw new OptimizerError(`Sgd: expected ${this.#buffers.length} momentum buffers, got ${momentumBuffers.length}`);
+    }
+    this.#buffers.forEach(({ shape }, i) => {
+      const got = momentumBuffers[i]!.shape;
+      // Another shape would be broadcast.
+      if (got.join() !== shape.join()) {
+        throw new OptimizerError(
+          `Sgd: expected [${shape.join(', ')}] for momentumBuffers[${i}], got [${got.join(', ')}]`,
+        );
+      }
+    });
+    if (typeof isFirstStep !== 'boolean') {
+      throw new OptimizerError(`Sgd: expected a boolean for isFirstStep, got ${String(isFirstStep)}`);
     }
     this.#buffers.forEach((buffer, i) => {
-      buffer.copy_(state.momentumBuffers[i]!);
+      buffer.copy_(momentumBuffers[i]!);
     });
-    this.#isFirstStep = state.isFirstStep;
+    this.#isFirstStep = isFirstStep;
   }
 
   /** Frees the momentum buffers. */

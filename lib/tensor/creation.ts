@@ -33,9 +33,11 @@ export function onDevice<T>(device: Device, body: () => T): T {
   }
 }
 
+const CREATION = ['dtype', 'device'] as const;
+
 /** The codes of dtype and device. */
 function at(options: CreationOptions, operator: string, defaultDType: DType = 'float32'): [number, number] {
-  checkOptions(options, operator);
+  checkOptions(options, operator, CREATION);
   return [dtypeCode(options.dtype ?? defaultDType), deviceCode(options.device ?? defaultDevice)];
 }
 
@@ -65,13 +67,20 @@ export function arange(end: number, options: CreationOptions = {}): Tensor {
 }
 
 /** Draws from the standard normal distribution. */
-export function randn(shape: readonly number[], options: CreationOptions & { generator?: Generator } = {}): Tensor {
-  return empty(shape, options).normal_({ generator: options.generator ?? null });
+export function randn(shape: readonly number[], options: RandomOptions = {}): Tensor {
+  return emptyFor('randn', shape, options).normal_({ generator: options.generator ?? null });
 }
 
 /** Draws from the uniform distribution on [0, 1). */
-export function rand(shape: readonly number[], options: CreationOptions & { generator?: Generator } = {}): Tensor {
-  return empty(shape, options).uniform_({ generator: options.generator ?? null });
+export function rand(shape: readonly number[], options: RandomOptions = {}): Tensor {
+  return emptyFor('rand', shape, options).uniform_({ generator: options.generator ?? null });
+}
+
+type RandomOptions = CreationOptions & { generator?: Generator };
+
+function emptyFor(operator: string, shape: readonly number[], options: RandomOptions): Tensor {
+  checkOptions(options, operator, [...CREATION, 'generator']);
+  return empty(shape, { dtype: options.dtype ?? 'float32', device: options.device ?? defaultDevice });
 }
 
 /** Typed arrays whose elements lie as the tensor's do, by the name that the language gives their kind. */
@@ -136,7 +145,7 @@ export function tensor(
   data: TypedArray | ConvertibleArray,
   options: CreationOptions & { shape?: readonly number[] } = {},
 ): Tensor {
-  checkOptions(options, 'tensor');
+  checkOptions(options, 'tensor', [...CREATION, 'shape']);
   const kind = kindOf(data);
   if (!Array.isArray(data) && kind === undefined) {
     throw invalid(

@@ -31,10 +31,15 @@ export function handleOf(tensor: Tensor, argument: string, operator: string): nu
   return handleIn(tensor, 'a tensor', argument, operator);
 }
 
-/** Refuses options that are no object, or a tensor, by the name that the caller knows them by. */
-export function checkOptions(options: object, operator: string, name = 'options'): void {
+/** Refuses options that are no object, or a tensor, by the name that the caller knows them by, and options that are not `known`. */
+export function checkOptions<Options extends object>(
+  options: Options,
+  operator: string,
+  known: readonly (keyof Options & string)[],
+  name = 'options',
+): void {
   if (isTensor(options)) refuseText(`expected an object for ${name}, got a tensor`, operator);
-  requireOptions(options, name, (message) => new TensorError({ code: 'INVALID_ARGUMENT', operator, message }));
+  requireOptions(options, name, (message) => new TensorError({ code: 'INVALID_ARGUMENT', operator, message }), known);
 }
 
 /** A copy of a list of tensors: reading an element can run the caller's code (a getter). */

@@ -35,7 +35,7 @@ export function autocast<T>(
   options: { device: Device; dtype: Extract<DType, 'float16' | 'bfloat16'> },
   body: () => T,
 ): T {
-  checkOptions(options, 'autocast');
+  checkOptions(options, 'autocast', ['device', 'dtype']);
   return under(
     'autocast',
     (run) => native.withAutocast(deviceCode(options.device), dtypeCode(options.dtype), run),

@@ -12,12 +12,14 @@ export interface SgdStep {
   readonly isFirstStep: boolean;
 }
 
+const STEP = ['learningRate', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'isFirstStep'] as const;
+
 /**
  * One step of torch.optim.SGD over all parameters in one native call, fused where LibTorch can. `momentumBuffers` has
  * one tensor a parameter, laid out like it, or is empty without momentum. Parameters without a gradient stay.
  */
 export function sgdStep(parameters: readonly Tensor[], momentumBuffers: readonly Tensor[], step: SgdStep): void {
-  checkOptions(step, 'sgdStep', 'step');
+  checkOptions(step, 'sgdStep', STEP, 'step');
   const { learningRate, momentum, dampening, weightDecay, nesterov, isFirstStep } = step;
   const updated = tensorsOf(parameters, 'parameters', 'sgdStep');
   const buffers = tensorsOf(momentumBuffers, 'momentumBuffers', 'sgdStep');

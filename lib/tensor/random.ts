@@ -29,7 +29,7 @@ export class Generator {
   }
 
   static create(options: { seed: number; device?: Device }): Generator {
-    checkOptions(options, 'Generator.create');
+    checkOptions(options, 'Generator.create', ['seed', 'device']);
     return new Generator(native.createGenerator(deviceCode(options.device ?? 'cpu'), checkSeed(options.seed)));
   }
 

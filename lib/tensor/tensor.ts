@@ -93,7 +93,7 @@ export class Tensor extends TensorOperators {
    * `gradient` is needed unless this tensor is a scalar; `retainGraph` allows a second backward pass.
    */
   backward(options: { gradient?: Tensor; retainGraph?: boolean } = {}): void {
-    checkOptions(options, 'backward');
+    checkOptions(options, 'backward', ['gradient', 'retainGraph']);
     const { gradient = null, retainGraph = false } = options;
     native.backward(this.#handle, handleOrNone(gradient, 'gradient', 'backward'), retainGraph);
   }

@@ -1,7 +1,7 @@
 // Z = sum_j 2^j z_j / sum_j 2^j (paper, section 4.1), by hand.
 import { expect, it } from 'vitest';
-import { LayerEnsemble } from '../../lib/evaluation/index.js';
-import { scope, type Tensor, tensor } from '../../lib/tensor/index.js';
+import { LayerEnsemble, MetricError } from '../../lib/evaluation/index.js';
+import { scope, type Tensor, tensor, zeros } from '../../lib/tensor/index.js';
 
 /** Logits of three layers for two images of two classes. */
 const LAYERS = [
@@ -78,6 +78,24 @@ it('averages bfloat16 logits in float32', () => {
     const averaged = ensemble.with(tensor([1.0078125], { shape: [1, 1] }).to({ dtype: 'bfloat16' }));
     expect(averaged.dtype).toBe('float32');
     expectClose([...averaged.toFloat32Array()], [(256 + 2 * 1.0078125) / 3]);
+  });
+  ensemble.dispose();
+});
+
+it('refuses other scores, and logits of another shape, which would be broadcast', () => {
+  expect(() => new LayerEnsemble('logit' as never)).toThrow(
+    new MetricError('LayerEnsemble: expected one of logits, probabilities for scores, got logit'),
+  );
+  const ensemble = new LayerEnsemble('logits');
+  scope(() => {
+    expect(() => ensemble.add(zeros([3]))).toThrow('LayerEnsemble: expected [images, classes] for logits');
+    ensemble.add(zeros([2, 3]));
+    for (const give of [() => ensemble.add(zeros([1, 3])), () => ensemble.with(zeros([1, 3]))]) {
+      expect(give).toThrow(
+        new MetricError('LayerEnsemble: expected [2, 3] for logits, got Tensor(float32[1, 3] on cpu)'),
+      );
+    }
+    expect(ensemble.layers).toBe(1);
   });
   ensemble.dispose();
 });

@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { confusionMatrix, MetricError, perClassAccuracy, topKCorrect } from '../../lib/evaluation/index.js';
+import {
+  confusionMatrix,
+  frequentConfusions,
+  MetricError,
+  perClassAccuracy,
+  topKCorrect,
+} from '../../lib/evaluation/index.js';
 import { scope, tensor, zeros } from '../../lib/tensor/index.js';
 
 const hits = (rows: readonly (readonly number[])[], labels: readonly number[], ks: readonly number[]): number[] =>
@@ -39,6 +45,37 @@ it('counts every label when there are fewer classes than k', () => {
       [1, 5],
     ),
   ).toEqual([1, 2]);
+});
+
+it.each<[string, () => unknown]>([
+  ['int64\\[2\\] for labels', () => topKCorrect(zeros([2, 3]), zeros([1], { dtype: 'int64' }), [1])],
+  ['int64\\[2\\] for labels', () => topKCorrect(zeros([2, 3]), tensor([1.5, 1]), [1])],
+  ['\\[batch, classes\\] for logits', () => topKCorrect(zeros([3]), zeros([3], { dtype: 'int64' }), [1])],
+  ...[[], [0], [1.5], [-1]].map((ks): [string, () => unknown] => [
+    'integers from 1 for ks',
+    () => topKCorrect(zeros([2, 3]), zeros([2], { dtype: 'int64' }), ks),
+  ]),
+])('topKCorrect refuses what is not %s', (expected, count) => {
+  scope(() => {
+    expect(count).toThrow(MetricError);
+    expect(count).toThrow(new RegExp(`topKCorrect: expected ${expected}, got `));
+  });
+});
+
+it.each([-1, Number.NaN, 0.5, '1'])('the count %s in a confusion matrix is refused', (count) => {
+  const confusion = [
+    [1, 2],
+    [count as number, 0],
+  ];
+  const problem = `expected an integer from 0 for confusion[1][0], got ${count}`;
+  expect(() => perClassAccuracy(confusion)).toThrow(new MetricError(`perClassAccuracy: ${problem}`));
+  expect(() => frequentConfusions(confusion, ['a', 'b'], 1)).toThrow(new MetricError(`frequentConfusions: ${problem}`));
+});
+
+it.each([-1, 1.5, Number.NaN])('a limit of %s confusions is refused', (limit) => {
+  expect(() => frequentConfusions([[1]], ['a'], limit)).toThrow(
+    new MetricError(`frequentConfusions: expected an integer from 0 for limit, got ${limit}`),
+  );
 });
 
 describe('confusionMatrix', () => {

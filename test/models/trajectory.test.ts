@@ -49,7 +49,9 @@ function batchOf(step: number): { images: Tensor; labels: Tensor } {
 /** Trains block and head on what the frozen blocks make of each batch; returns the losses. */
 function trainLayer(frozen: readonly Module[], block: Module, head: Module): number[] {
   for (const module of frozen) module.eval();
-  const optimizer = new Sgd([...block.train().parameters(), ...head.train().parameters()], fixture);
+  const { learningRate, momentum, weightDecay } = fixture;
+  const parameters = [...block.train().parameters(), ...head.train().parameters()];
+  const optimizer = new Sgd(parameters, { learningRate, momentum, weightDecay });
   const losses = Array.from({ length: fixture.steps }, (_, step) =>
     scope(() => {
       const { images, labels } = batchOf(step);

@@ -55,21 +55,21 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-describe.each(CASES)('$name', ({ name, kernelLeft, ...sizes }) => {
+describe.each(CASES)('$name', ({ name, kernelLeft, batch, size, ...layer }) => {
   function compare(
     dtype: DType,
     check: (quick: Tensor[], plain: Tensor[], exact: Tensor[]) => void,
     mode: (work: () => Tensor) => Tensor = (work) => work(),
   ): void {
-    const { stride = 1, padding } = sizes;
-    const convolution = new Conv2d(sizes);
+    const { stride = 1, padding } = layer;
+    const convolution = new Conv2d(layer);
     try {
       scope(() => {
         manualSeed(name.length);
         noGrad(() => {
           for (const parameter of convolution.parameters()) parameter.copy_(randn(parameter.shape));
         });
-        const input = randn([sizes.batch, sizes.inChannels, ...sizes.size]).contiguous({
+        const input = randn([batch, layer.inChannels, ...size]).contiguous({
           memoryFormat: 'channelsLast',
         });
         const by = (as: DType, how: (x: Tensor) => Tensor): Tensor[] => {
@@ -126,10 +126,10 @@ describe.each(CASES)('$name', ({ name, kernelLeft, ...sizes }) => {
       kernels.push(weight.shape[3]!);
       return operator.call(this, weight, ...rest);
     });
-    const convolution = new Conv2d(sizes);
+    const convolution = new Conv2d(layer);
     try {
       scope(() => {
-        convolution.forward(randn([sizes.batch, sizes.inChannels, ...sizes.size]));
+        convolution.forward(randn([batch, layer.inChannels, ...size]));
       });
       expect(kernels).toEqual(kernelLeft === null ? [] : [kernelLeft]);
     } finally {

@@ -323,11 +323,53 @@ describe('layers', () => {
     ['MaxPool2d', 'kernelSize', () => new MaxPool2d({ kernelSize: 0 })],
     ['AdaptiveAvgPool2d', 'outputSize', () => new AdaptiveAvgPool2d({ outputSize: 0.5 })],
     ['Dropout', 'p', () => new Dropout({ p: 1 })],
+    ['Dropout', 'p', () => new Dropout({ p: '0.5' as never })],
+    ['BatchNorm2d', 'eps', () => new BatchNorm2d({ features: 1, eps: Number.NaN })],
+    ['BatchNorm2d', 'momentum', () => new BatchNorm2d({ features: 1, momentum: 'x' as never })],
+    ['Conv2d', 'padding', () => new Conv2d({ inChannels: 1, outChannels: 1, kernelSize: 3, padding: 0.5 })],
+    ['Conv2d', 'padding', () => new Conv2d({ inChannels: 1, outChannels: 1, kernelSize: 3, padding: -1 })],
   ])('%s refuses a bad %s before anything is allocated', (layer, option, make) => {
     const before = memoryStats();
     expect(make).toThrow(ModuleError);
     expect(make).toThrow(new RegExp(`${layer}: .* for ${option}`));
     expect(memoryStats()).toEqual(before);
+  });
+
+  it('a name that is taken, has a dot or is empty is refused: its tensors would not be in the state dict', () => {
+    const [weight, statistic] = [zeros([1]), zeros([1])];
+    class Named extends Module {
+      constructor(names: readonly [parameter: string, buffer: string, child: string]) {
+        super();
+        this.parameter(names[0], weight);
+        this.buffer(names[1], statistic);
+        this.child(names[2], new ReLU());
+      }
+      forward(input: Tensor): Tensor {
+        return input;
+      }
+    }
+    const refused = (make: () => Module, message: string) => expect(make).toThrow(new ModuleError(message));
+    const twice = 'expected another name for each parameter, buffer and child, got';
+    refused(
+      () =>
+        new Sequential([
+          ['fc', new ReLU()],
+          ['fc', new ReLU()],
+        ]),
+      `Sequential: ${twice} fc twice`,
+    );
+    const expected = 'expected a text without dots for the name of a parameter, buffer or child, got';
+    refused(() => new Named(['a.weight', 'b', 'a']), `Named: ${expected} "a.weight"`);
+    refused(() => new Named(['', 'b', 'a']), `Named: ${expected} ""`);
+    refused(() => new Named([7 as never, 'b', 'a']), `Named: ${expected} 7`);
+    for (const [names, name] of [
+      [['a', 'a', 'c'], 'a'],
+      [['a', 'b', 'a'], 'a'],
+      [['a', 'b', 'b'], 'b'],
+    ] as const) {
+      refused(() => new Named(names), `Named: ${twice} ${name} twice`);
+    }
+    for (const tensor of [weight, statistic]) tensor.dispose();
   });
 
   it('a model of one’s own composes them', () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { GradScaler, Sgd } from '../../lib/optim/index.js';
+import { GradScaler, OptimizerError, Sgd } from '../../lib/optim/index.js';
 import { scope, tensor, unscaleGradients } from '../../lib/tensor/index.js';
 import { decode, type EncodedTensor, expectClose, readFixture } from '../support/fixtures.js';
 
@@ -23,8 +23,9 @@ function run(between: (scaler: GradScaler, step: number) => GradScaler): void {
   scope(() => {
     const parameter = decode(fixture.parameter);
     parameter.requiresGrad = true;
-    const optimizer = new Sgd([parameter], fixture);
-    let scaler = new GradScaler(fixture);
+    const { learningRate, momentum, scale, growthInterval } = fixture;
+    const optimizer = new Sgd([parameter], { learningRate, momentum });
+    let scaler = new GradScaler({ scale, growthInterval });
     let previousScale = fixture.scale;
     fixture.steps.forEach((step, k) => {
       scaler = between(scaler, k);
@@ -67,5 +68,46 @@ it.each(['float16', 'float32', 'bfloat16'] as const)('unscales %s gradients and 
     expect(second.grad!.toArray()).toEqual([4, 4]);
     second.mul(Number.POSITIVE_INFINITY).sum().backward();
     expect(unscaleGradients([first, second, without], 1 / 8)).toBe(false);
+  });
+});
+
+it.each([
+  ['scale', 0],
+  ['scale', -1],
+  ['scale', Number.NaN],
+  ['scale', 'x'],
+  ['scale', 2 ** 128],
+  ['scale', 2 ** -127],
+  ['growthInterval', 0],
+  ['growthInterval', 1.5],
+  ['goodSteps', -1],
+  ['skipped', Number.NaN],
+])('refuses %s %s by its name', (name, value) => {
+  const make = () => new GradScaler({ [name]: value });
+  expect(make).toThrow(OptimizerError);
+  expect(make).toThrow(new RegExp(`^GradScaler: expected .* for ${name}, got `));
+  expect(make).toThrow(`got ${value}`);
+});
+
+// torch.amp.GradScaler does not let the scale grow to infinity either.
+it('keeps the scale, and so the weights, finite', () => {
+  scope(() => {
+    const parameter = tensor([1]);
+    parameter.requiresGrad = true;
+    const optimizer = new Sgd([parameter], { learningRate: 0 });
+    const largest = new GradScaler({ scale: 2 ** 127, growthInterval: 1 });
+    const least = new GradScaler({ scale: 2 ** -126 });
+    for (const [scaler, factor] of [
+      [largest, 2 ** -100],
+      [least, Number.POSITIVE_INFINITY],
+    ] as const) {
+      const before = scaler.scale;
+      optimizer.zeroGrad();
+      scaler.backward(parameter.mul(factor).sum());
+      expect(scaler.step(optimizer)).toBe(scaler === largest);
+      expect(scaler.scale).toBe(before);
+      expect(parameter.toArray()).toEqual([1]);
+    }
+    optimizer.dispose();
   });
 });

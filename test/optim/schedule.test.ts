@@ -11,9 +11,10 @@ interface ScheduleFixture {
 
 describe('multiStep', () => {
   it.each(readFixture<ScheduleFixture[]>('schedules.json'))('equals MultiStepLR at $milestones', (fixture) => {
-    const schedule = multiStep(fixture);
-    const rates = fixture.rates.map((_, epoch) => schedule(epoch));
-    expectNumbersClose(rates, fixture.rates, 'rates', { relative: 1e-14 });
+    const { rates: expected, ...options } = fixture;
+    const schedule = multiStep(options);
+    const rates = expected.map((_, epoch) => schedule(epoch));
+    expectNumbersClose(rates, expected, 'rates', { relative: 1e-14 });
   });
 
   it('gives the same rate in whatever order epochs are asked for', () => {
@@ -28,6 +29,11 @@ describe('multiStep', () => {
     ['milestones', { initial: 1, milestones: [4, 2], factor: 0.1 }],
     ['milestones', { initial: 1, milestones: [0], factor: 0.1 }],
     ['milestones', { initial: 1, milestones: [1.5], factor: 0.1 }],
+    ['milestones', { initial: 1, milestones: 3 as never, factor: 0.1 }],
+    ['factor', { initial: 1, milestones: [], factor: -3 }],
+    ['factor', { initial: 1, milestones: [], factor: 0 }],
+    ['factor', { initial: 1, milestones: [], factor: Number.NaN }],
+    ['factor', { initial: 1, milestones: [] } as never],
   ])('refuses a bad %s by its name', (name, options) => {
     expect(() => multiStep(options)).toThrow(OptimizerError);
     expect(() => multiStep(options)).toThrow(new RegExp(name));

@@ -139,12 +139,61 @@ describe('Sgd', () => {
     });
   });
 
+  it.each<[string, object, string]>([
+    ['a shape that would be broadcast', { momentumBuffers: [[3]] }, 'expected [2, 3] for momentumBuffers[0], got [3]'],
+    ['a scalar', { momentumBuffers: [[]] }, 'expected [2, 3] for momentumBuffers[0], got []'],
+    ['what says not whether it is the first step', { isFirstStep: 'x' }, 'expected a boolean for isFirstStep, got x'],
+    ['buffers that are no tensors', { momentumBuffers: [7] }, 'expected a tensor for momentumBuffers[0], got 7'],
+    ['no buffers', { momentumBuffers: null }, 'expected an array of tensors for momentumBuffers, got null'],
+  ])('refuses to restore %s, and keeps its own', (_name, given, problem) => {
+    scope(() => {
+      const parameter = full([2, 3], 1);
+      parameter.requiresGrad = true;
+      const optimizer = new Sgd([parameter], { learningRate: 0.1, momentum: 0.9 });
+      parameter.sum().backward();
+      optimizer.step();
+      const { momentumBuffers = [[2, 3]], isFirstStep = true } = given as Record<string, unknown>;
+      const buffers = Array.isArray(momentumBuffers)
+        ? momentumBuffers.map((shape) => (Array.isArray(shape) ? full(shape as number[], 5) : shape))
+        : momentumBuffers;
+      expect(() => optimizer.restore({ momentumBuffers: buffers, isFirstStep } as never)).toThrow(
+        new OptimizerError(`Sgd: ${problem}`),
+      );
+      expect(optimizer.state.momentumBuffers[0]!.toArray()).toEqual([
+        [1, 1, 1],
+        [1, 1, 1],
+      ]);
+      expect(optimizer.state.isFirstStep).toBe(false);
+      optimizer.dispose();
+    });
+  });
+
+  it.each([Number.NaN, -1, Number.POSITIVE_INFINITY, '1'])('refuses the learning rate %s between steps', (rate) => {
+    const optimizer = new Sgd([], { learningRate: 0.5 });
+    expect(() => {
+      optimizer.learningRate = rate as number;
+    }).toThrow(new OptimizerError(`Sgd: expected a number of at least 0 for learningRate, got ${rate}`));
+    expect(optimizer.learningRate).toBe(0.5);
+  });
+
+  it('refuses parameters that are none, or the same twice, which would be stepped twice', () => {
+    scope(() => {
+      const parameter = full([1], 1);
+      const make = (parameters: unknown) => () => new Sgd(parameters as Tensor[], { learningRate: 1 });
+      expect(make(undefined)).toThrow('Sgd: expected an array of tensors for parameters, got undefined');
+      expect(make([parameter, 1])).toThrow('Sgd: expected a tensor for parameters[1], got 1');
+      expect(make([parameter, parameter])).toThrow('Sgd: expected each tensor once for parameters');
+    });
+  });
+
   it.each([
     ['learningRate', { learningRate: -0.1 }],
     ['learningRate', { learningRate: Number.NaN }],
     ['momentum', { learningRate: 0.1, momentum: -1 }],
     ['dampening', { learningRate: 0.1, momentum: 0.9, dampening: Number.NaN }],
     ['weightDecay', { learningRate: 0.1, weightDecay: Number.POSITIVE_INFINITY }],
+    ['learningRate', { learningRate: '0.1' as never }],
+    ['nesterov', { learningRate: 0.1, momentum: 0.9, nesterov: 'yes' as never }],
     ['nesterov', { learningRate: 0.1, nesterov: true }],
     ['nesterov', { learningRate: 0.1, nesterov: true, momentum: 0.9, dampening: 0.1 }],
   ])('refuses a bad %s by its name', (name, options) => {
