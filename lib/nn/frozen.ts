@@ -1,4 +1,5 @@
 import { chain, type DType, elementSize, empty, isCuda, keep, noGrad, scope, type Tensor } from '../tensor/index.js';
+import { ModuleError } from './errors.js';
 import { foldBatchNorm } from './folding.js';
 import {
   AdaptiveAvgPool2d,
@@ -14,6 +15,8 @@ import {
 import type { Module } from './module.js';
 
 type Step = (input: Tensor) => Tensor;
+
+const DTYPES: readonly DType[] = ['float32', 'bfloat16', 'float16'];
 
 /**
  * Bytes of the largest tensor between two steps. On a CPU so much stays in its caches from one step to the next; a GPU
@@ -45,8 +48,8 @@ interface Parts {
 /**
  * Modules whose weights do not change any more, made ready to run forward only: batch norm is folded into the convolution
  * before it, weights are converted once, ReLU works in place where the memory was made on the way, and a batch goes through
- * in parts. Equal to the modules in evaluation mode up to rounding. The weights are read at the first forward pass; after
- * that the modules may not change. Dispose it.
+ * in parts. Equal to the modules in evaluation mode up to rounding, whatever mode they are in. The weights are read at the first
+ * forward pass; after that the modules may not change. Dispose it.
  */
 export class FrozenBlocks {
   readonly #dtype: DType;
@@ -54,22 +57,33 @@ export class FrozenBlocks {
   #steps: Step[][] | null = null;
   readonly #parts = new Map<string, Parts>();
 
-  /** `dtype` is what is computed in: float32, bfloat16 or float16. */
+  /** `dtype` is what is computed in: float32, bfloat16 or float16. Throws ModuleError for another. */
   constructor(
     readonly blocks: readonly Module[],
     dtype: DType,
   ) {
+    if (!DTYPES.includes(dtype)) {
+      throw new ModuleError(`FrozenBlocks: expected one of ${DTYPES.join(', ')} for dtype, got ${String(dtype)}`);
+    }
     this.#dtype = dtype;
   }
 
-  /** What the first `count` blocks (default: all) make of a batch, in the dtype of the constructor; no gradient. */
+  /**
+   * What the first `count` blocks (default: all) make of a batch, in the dtype of the constructor; no gradient. Throws ModuleError
+   * for a count of blocks that there are not.
+   */
   forward(input: Tensor, count = this.blocks.length): Tensor {
+    if (!Number.isInteger(count) || count < 0 || count > this.blocks.length) {
+      const expected = `an integer from 0 to ${this.blocks.length}`;
+      throw new ModuleError(`FrozenBlocks: expected ${expected} for count, got ${String(count)}`);
+    }
     if (count === 0) return input;
     return noGrad(() => {
       this.#steps ??= this.blocks.map((block) => this.#prepare(block));
       const steps: Step[] = [(x) => x.to({ dtype: this.#dtype }), ...this.#steps.slice(0, count).flat()];
-      const { images, outputShape } = this.#partsOf(input, count, steps);
       const batch = input.shape[0]!;
+      if (batch === 0) return chain(input, steps);
+      const { images, outputShape } = this.#partsOf(input, count, steps);
       if (batch <= images) return chain(input, steps);
       // Parts of nearly one size.
       const size = Math.ceil(batch / Math.ceil(batch / images));
@@ -124,15 +138,24 @@ export class FrozenBlocks {
         steps.push((x) => module.convolve(x, weight, bias));
         folded?.weight.dispose();
         folded?.bias.dispose();
+      } else if (isExactly(module, Linear)) {
+        const weight = this.#converted(module.weight);
+        const bias = module.bias === null ? null : this.#converted(module.bias);
+        steps.push((x) => x.linear(weight, bias));
       } else if (isExactly(module, ReLU)) {
         // Not the module's own `inPlace`: that is a promise about the network, not about what a caller gives in its middle.
         steps.push(isOwn ? (x) => x.relu_() : (x) => x.relu());
       } else {
-        steps.push((x) => module.forward(x));
+        steps.push((x) => inEvaluation(module, () => module.forward(x)));
       }
       isOwn = ALLOCATING.has(module.constructor);
     }
     return steps;
+  }
+
+  /** The parameter itself where it is of the dtype of computation already: those of large heads are not held twice. */
+  #converted(parameter: Tensor): Tensor {
+    return parameter.dtype === this.#dtype ? parameter : this.#take(parameter);
   }
 
   /** A copy in the dtype of computation, channels-last as the images are. */
@@ -154,6 +177,21 @@ export class FrozenBlocks {
 /** A module, or the modules of a Sequential and of those in it, one after another. */
 const flatten = (module: Module): Module[] =>
   isExactly(module, Sequential) ? [...module.children.values()].flatMap(flatten) : [module];
+
+/** Runs `body` with a module and all in it in evaluation mode, and puts each back into its own. */
+function inEvaluation<T>(module: Module, body: () => T): T {
+  const modes = modulesIn(module).map((each) => [each, each.training] as const);
+  if (!modes.some(([, isTraining]) => isTraining)) return body();
+  module.eval();
+  try {
+    return body();
+  } finally {
+    // A module comes before those in it, whose mode it sets with its own.
+    for (const [each, isTraining] of modes) each.train(isTraining);
+  }
+}
+
+const modulesIn = (module: Module): Module[] => [module, ...[...module.children.values()].flatMap(modulesIn)];
 
 /** Without values, on the device of `like`; [batch, channels, height, width] lies channels-last. */
 function emptyChannelsLast(shape: readonly number[], dtype: DType, { device }: Tensor): Tensor {

@@ -345,3 +345,84 @@ it('folds batch norm by its formula', () => {
   conv.dispose();
   bn.dispose();
 });
+
+it('frozen blocks are the modules in evaluation mode, in whatever mode those are, and leave them so', () => {
+  class Noisy extends nn.Module {
+    readonly inner = this.child('inner', new nn.Dropout({ p: 0.5 }));
+    forward(input: Tensor): Tensor {
+      return this.training ? input.mul(100) : this.inner.forward(input);
+    }
+  }
+  const bn = new BatchNorm2d({ features: 3 });
+  const noisy = new Noisy();
+  noisy.inner.eval();
+  const blocks = [
+    new Sequential([
+      ['relu', new ReLU()],
+      ['bn', bn],
+      ['dropout', new nn.Dropout({ p: 0.5 })],
+    ]),
+    noisy,
+  ];
+  scope(() =>
+    noGrad(() => {
+      bn.runningMean.add_(0.5);
+      const images = randn([4, 3, 5, 5]);
+      const frozen = new FrozenBlocks(blocks, 'float32');
+      const got = frozen.forward(images);
+      expect([bn.training, noisy.training, noisy.inner.training]).toEqual([true, true, false]);
+      expect(bn.runningMean.toArray()).toEqual([0.5, 0.5, 0.5]);
+      expect(bn.numBatchesTracked.item()).toBe(0);
+      const expected = images
+        .relu()
+        .sub(0.5)
+        .mul(1 / Math.sqrt(1 + 1e-5));
+      expect(difference(got, expected)).toBeLessThan(1e-6);
+      frozen.dispose();
+    }),
+  );
+  for (const block of blocks) block.dispose();
+});
+
+it('a linear layer in a shorter type has its weights converted, once', () => {
+  const linear = new nn.Linear({ inFeatures: 3, outFeatures: 2 });
+  scope(() =>
+    noGrad(() => {
+      const input = randn([4, 3]);
+      const frozen = new FrozenBlocks([linear], 'bfloat16');
+      const got = frozen.forward(input);
+      expect(got.dtype).toBe('bfloat16');
+      expect(difference(got, linear.forward(input))).toBeLessThan(2e-2);
+      const before = memoryStats().liveTensors;
+      frozen.forward(input).dispose();
+      expect(memoryStats().liveTensors).toBe(before);
+      frozen.dispose();
+    }),
+  );
+  linear.dispose();
+});
+
+it('a batch without images is one without features', () => {
+  const network = new SimCnn({ classes: 5, k: 2, layers: 2, width: 8, auxWidth: 4, downsampleAt: [1], seed: 1 });
+  const frozen = new FrozenBlocks([...network.blocks, network.heads[1]!], 'float32');
+  scope(() => {
+    const got = frozen.forward(randn([0, ...network.inputShape]));
+    expect([got.shape, got.dtype]).toEqual([[0, 5], 'float32']);
+  });
+  frozen.dispose();
+  disposeNetwork(network);
+});
+
+it.each([-1, 3, 0.5, Number.NaN, '1'])('the count %s of two blocks is refused', (count) => {
+  const frozen = new FrozenBlocks([new ReLU(), new ReLU()], 'float32');
+  scope(() => {
+    const run = () => frozen.forward(randn([1, 3]), count as number);
+    expect(run).toThrow(new nn.ModuleError(`FrozenBlocks: expected an integer from 0 to 2 for count, got ${count}`));
+  });
+});
+
+it.each(['int64', 'float64', undefined])('the dtype %s is refused', (dtype) => {
+  expect(() => new FrozenBlocks([], dtype as never)).toThrow(
+    new nn.ModuleError(`FrozenBlocks: expected one of float32, bfloat16, float16 for dtype, got ${dtype}`),
+  );
+});
