@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { TensorError } from './errors.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
@@ -83,11 +84,19 @@ function tensorsIn(value: unknown): Set<Tensor> {
   return found;
 }
 
+/** Of any realm: a vm context, a test runner's. */
 function partsOf(value: object): Iterable<unknown> {
-  if (Array.isArray(value) || value instanceof Set) return value;
-  if (value instanceof Map) return value.values();
+  if (Array.isArray(value)) return value;
+  if (types.isSet(value)) return Set.prototype.values.call(value);
+  if (types.isMap(value)) return Map.prototype.values.call(value);
+  return isPlainObject(value) ? Object.values(value) : [];
+}
+
+/** Whether nothing stands above it but a realm's Object.prototype, which has a constructor of its own and nothing above it. */
+function isPlainObject(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null ? Object.values(value) : [];
+  if (prototype === Object.prototype || prototype === null) return true;
+  return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype as object, 'hasOwnProperty');
 }
 
 /**

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { onLibTorchMessage } from '../../lib/tensor/index.js';
 
 const run = promisify(execFile);
 const program = fileURLToPath(new URL('programs/libtorch-messages.mjs', import.meta.url));
@@ -28,6 +29,15 @@ describe("LibTorch's messages", () => {
     const { stdout, lines } = await warned('handle');
     expect(lines).toEqual(['before', 'after', 'end']);
     expect(stdout).toMatch(/^message: indexing with dtype torch.uint8 is now deprecated.*\n$/);
+  });
+
+  it.each(['x', 1, {}, undefined])('go to no handler that is no function: %s', (handle) => {
+    expect(() => onLibTorchMessage(handle as never)).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_ARGUMENT',
+        message: `onLibTorchMessage: expected a function or null for handle, got ${typeof handle}`,
+      }),
+    );
   });
 
   it('are not lost where the process ends with the call that brought them', async () => {

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { keep, memoryStats, ones, scope, type Tensor, TensorError, tensor, zeros } from '../../lib/tensor/index.js';
 
@@ -23,6 +24,36 @@ describe('scope', () => {
     });
     expect(sum).toBe(6);
     expect(live()).toBe(before);
+  });
+
+  it.each([
+    'inner => ({ inner })',
+    'inner => new Map([[1, inner]])',
+    'inner => new Set([inner])',
+    'inner => [inner]',
+    'inner => ({ deep: new Map([[1, new Set([[inner]])]]) })',
+  ])('lets tensors live that are returned in what another realm made: %s', (text) => {
+    const before = live();
+    const hold = runInNewContext(text) as (inner: Tensor) => unknown;
+    let held: Tensor | undefined;
+    const result = scope(() => {
+      held = ones([2]);
+      return hold(held.add(1)) && hold(held);
+    });
+    expect(held!.isDisposed).toBe(false);
+    expect(live()).toBe(before + 1);
+    held!.dispose();
+    expect(result).toBeTypeOf('object');
+  });
+
+  it('does not look into objects that are not plain', () => {
+    class Holder {
+      constructor(readonly inner: Tensor) {}
+    }
+    expect(scope(() => new Holder(ones([1]))).inner.isDisposed).toBe(true);
+    const above = Object.create(null) as object;
+    const below = scope(() => Object.assign(Object.create(above) as { inner?: Tensor }, { inner: ones([1]) }));
+    expect(below.inner.isDisposed).toBe(true);
   });
 
   it('lets returned tensors live: alone, in arrays, plain objects, maps, sets and what these hold', () => {
