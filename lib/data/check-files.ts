@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import type { ClassFolderSurvey, ListedImages } from './class-folders.js';
 import { DataError } from './errors.js';
 import { type DecodeOptions, decodeWhole } from './image-file.js';
@@ -73,12 +71,11 @@ export async function checkFiles(
       async (index) => {
         const path = pathOf(files, index);
         try {
-          const size = { path, ...(await decodeWhole(path, { maxPixels })) };
+          const { digest, ...sides } = await decodeWhole(path, { maxPixels });
+          const size = { path, ...sides };
           if (smallest === null || pixels(size) < pixels(smallest)) smallest = size;
           if (largest === null || pixels(size) > pixels(largest)) largest = size;
-          digests[index] = createHash('sha256')
-            .update(await readFile(path))
-            .digest('base64');
+          digests[index] = digest;
         } catch (error) {
           failures[index] =
             error instanceof DataError ? error : new DataError('DATA_UNREADABLE', String(error), { path });

@@ -1,6 +1,6 @@
 // What a file is, by its first bytes.
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, open, read } from 'node:fs';
+import { promisify } from 'node:util';
 import { DataError } from './errors.js';
 import { fileSystemError, shown } from './file-errors.js';
 
@@ -71,33 +71,46 @@ export function kindOf(head: Uint8Array): FileKind {
   return otherwise(/[\0-\x08\x0e-\x1f]/.test(bytes) ? 'of unknown format' : 'text');
 }
 
+/** An open file: close its descriptor. */
+export interface OpenFile {
+  readonly descriptor: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
+const openDescriptor = promisify(open);
+const readBytes = promisify(read);
+
 /**
  * Opens a regular file; anything else, such as a named pipe, is refused without waiting for it. Throws `DataError`:
  * DATA_NOT_FOUND, DATA_UNREADABLE, DATA_UNSUPPORTED for what is no file.
+ *
+ * A descriptor, and no FileHandle: that would wait in the queue of Node's pool, behind images that are decoded there, to tell
+ * its kind and again to be closed.
  */
-export async function openRegularFile(file: string): Promise<FileHandle> {
-  let handle: FileHandle;
+export async function openRegularFile(file: string): Promise<OpenFile> {
+  let descriptor: number;
   try {
-    handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    descriptor = await openDescriptor(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (error) {
     throw fileSystemError(file, error, 'file');
   }
-  const found = await handle.stat();
-  if (found.isFile()) return handle;
-  await handle.close();
+  const found = fstatSync(descriptor);
+  if (found.isFile()) return { descriptor, size: found.size };
+  closeSync(descriptor);
   const got = found.isDirectory() ? 'a folder' : 'a device, pipe or socket';
   throw new DataError('DATA_UNSUPPORTED', `${shown(file)} is ${got}: expected a JPEG or PNG file`, { path: file });
 }
 
 /** The kind of a file; throws as `openRegularFile` does. */
 export async function readFileKind(file: string): Promise<FileKind> {
-  const handle = await openRegularFile(file);
+  const { descriptor } = await openRegularFile(file);
   try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
+    const { buffer, bytesRead } = await readBytes(descriptor, Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
     return kindOf(buffer.subarray(0, bytesRead));
   } catch (error) {
     throw fileSystemError(file, error, 'file');
   } finally {
-    await handle.close();
+    closeSync(descriptor);
   }
 }

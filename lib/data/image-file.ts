@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
 import type { Metadata, Sharp } from 'sharp';
 import { DataError } from './errors.js';
+import { withFileBytes } from './file-bytes.js';
 import { shown } from './file-errors.js';
-import { openRegularFile, readFileKind } from './file-kind.js';
+import { kindOf } from './file-kind.js';
 
 const MAX_SIDE = 4096;
 
@@ -38,15 +40,14 @@ export interface ReadImageOptions extends DecodeOptions {
  * torchvision: that would take as long as decoding.
  *
  * Throws `DataError`: DATA_ARGUMENT for options out of range, DATA_NOT_FOUND, DATA_UNREADABLE for a file that the system
- * does not give, DATA_UNSUPPORTED for another format and for more than `maxPixels`, DATA_CORRUPT for what cannot be decoded.
+ * does not give, DATA_UNSUPPORTED for another format, for more than `maxPixels` and for more than 2 GiB, DATA_CORRUPT for what
+ * cannot be decoded.
  */
 export async function readImage(file: string, size: number, options: ReadImageOptions = {}): Promise<Uint8Array> {
   const { resize = size, maxPixels } = options;
   requireSide('the image size', size);
   requireResize('resize', resize, size);
   requireMaxPixels(maxPixels);
-  // The decoder would wait for whoever writes to a pipe.
-  await (await openRegularFile(file)).close();
   return planar(await decodeCentre(file, size, resize, { maxPixels }), size * size);
 }
 
@@ -79,18 +80,23 @@ export function decodeRegion(
   );
 }
 
+/** What was found in a whole file. */
+export interface WholeImage extends Pick<ImageHeader, 'width' | 'height'> {
+  /** SHA-256 of the file's bytes. */
+  readonly digest: string;
+}
+
 /** Decodes a whole file as the others do, and gives its pixels, upright. Errors are as in `readImage`. */
-export async function decodeWhole(
-  file: string,
-  options: DecodeOptions = {},
-): Promise<Pick<ImageHeader, 'width' | 'height'>> {
-  let seen = { width: 0, height: 0 };
-  await decode(file, options, (image, { width, height }) => {
-    seen = { width, height };
-    // Small, so that little but the decoding takes time.
-    return image.resize(8, 8, { fit: 'fill', kernel: 'linear' });
+export function decodeWhole(file: string, options: DecodeOptions = {}): Promise<WholeImage> {
+  return withFileBytes(file, async (bytes) => {
+    let seen = { width: 0, height: 0 };
+    await decodeBytes(file, bytes, options, (image, { width, height }) => {
+      seen = { width, height };
+      // Small, so that little but the decoding takes time.
+      return image.resize(8, 8, { fit: 'fill', kernel: 'linear' });
+    });
+    return { ...seen, digest: createHash('sha256').update(bytes).digest('base64') };
   });
-  return seen;
 }
 
 /** What a file's header says of the image, after it was turned upright. */
@@ -102,8 +108,13 @@ interface ImageHeader {
 
 type View = (upright: Sharp, header: ImageHeader) => Sharp;
 
-async function decode(
+function decode(file: string, options: DecodeOptions, view: View): Promise<Uint8Array> {
+  return withFileBytes(file, (bytes) => decodeBytes(file, bytes, options, view));
+}
+
+async function decodeBytes(
   file: string,
+  bytes: Uint8Array,
   { maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions,
   view: View,
 ): Promise<Uint8Array> {
@@ -111,13 +122,13 @@ async function decode(
   const { default: sharp } = await import('sharp');
   let header: ImageHeader;
   try {
-    const image = sharp(file, { failOn: 'error', ignoreIcc: true, limitInputPixels: false }).autoOrient();
+    const image = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: false }).autoOrient();
     header = headerOf(file, await image.metadata(), maxPixels);
     const colours = header.hasAlpha ? await withoutAlpha(image, sharp) : image;
     const shownPart = view(colours, header).removeAlpha();
     return await shownPart.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer();
   } catch (error) {
-    throw error instanceof DataError ? error : await explain(file, error);
+    throw error instanceof DataError ? error : explain(file, bytes, error);
   }
 }
 
@@ -150,18 +161,18 @@ async function withoutAlpha(image: Sharp, sharp: typeof import('sharp').default)
 }
 
 /** Faults of the machine, not of the file, by what the decoder says of them. */
-const MACHINE = /too many open files|out of memory|cannot allocate|input\/output error|stale file handle/i;
+const MACHINE = /out of memory|cannot allocate/i;
 
 /** Why a file was not decoded. */
-async function explain(file: string, error: unknown): Promise<DataError> {
-  const kind = await readFileKind(file).catch((reason: unknown) => reason as DataError);
-  if (kind instanceof Error) return kind;
+function explain(file: string, bytes: Uint8Array, error: unknown): DataError {
+  const kind = kindOf(bytes);
   const options = { cause: error, path: file };
   if (!kind.isRead) {
     const code = kind.isFormat ? 'DATA_UNSUPPORTED' : 'DATA_CORRUPT';
     return new DataError(code, `${shown(file)} is ${kind.name}: expected a JPEG or PNG image`, options);
   }
-  const told = (error instanceof Error ? error.message : String(error)).trim().replace(/\s*\n\s*/g, '; ');
+  const message = (error instanceof Error ? error.message : String(error)).trim().replace(/\s*\n\s*/g, '; ');
+  const told = message.replace(/^Input buffer/, 'Input file');
   // The decoder keeps one message for all threads: another file that fails at the same time may take it.
   const reason = told === '' || told === 'Unknown error' ? 'it is damaged or cut short' : told;
   const code = MACHINE.test(reason) ? 'DATA_UNREADABLE' : 'DATA_CORRUPT';

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp, { type Sharp } from 'sharp';
@@ -127,6 +127,47 @@ describe('a file', () => {
   it.each(['x.jpg', 'x.webp', 'x', 'x.txt'])('is read by its contents: a PNG named %s', async (name) => {
     const file = await write(name, await picture.clone().png().toBuffer());
     expect(Array.from(await readImage(file, 1))).toEqual([200, 10, 30]);
+  });
+
+  it.each([
+    ['a PNG', (image: Sharp) => image.png()],
+    ['an interlaced PNG', (image: Sharp) => image.png({ progressive: true })],
+    ['a progressive JPEG', (image: Sharp) => image.jpeg({ progressive: true })],
+    ['a turned JPEG', (image: Sharp) => image.withMetadata({ orientation: 6 }).jpeg()],
+    ['a PNG with alpha', (image: Sharp) => image.ensureAlpha(0.5).png()],
+  ])('is read again after it was replaced in place: %s', async (_kind, encode) => {
+    const grey = (value: number) => encode(plain({ colour: { r: value, g: value, b: value } })).toBuffer();
+    const read = async (contents: Uint8Array) => (await readImage(await write('x', contents), 1))[0];
+    const [light, dark] = [await grey(200), await grey(10)];
+    expect([await read(light), await read(dark), await read(light)]).toEqual([200, 10, 200]);
+    await expect(read(dark.subarray(0, dark.length / 2))).rejects.toMatchObject(
+      refusal('DATA_CORRUPT', /x \((PNG|JPEG)\)/),
+    );
+    await expect(read(Buffer.from('no image'))).rejects.toMatchObject(refusal('DATA_CORRUPT', /x is text/));
+  });
+
+  it.each(['z[1]', 'a[page=0]', 'a[shrink=2]', 'x.png[access=sequential]', 'd[]', 'c]', 'a[', "q,'[n=-1]"])(
+    'is read by its own name, and no part of that is an option: %s',
+    async (name) => {
+      await write(
+        name.replace(/\[.*/, ''),
+        await plain({ colour: { r: 1, g: 2, b: 250 } })
+          .png()
+          .toBuffer(),
+      );
+      const file = await write(name, await picture.clone().png().toBuffer());
+      expect(Array.from(await readImage(file, 1))).toEqual([200, 10, 30]);
+    },
+  );
+
+  it('of more than 2 GiB is refused before it is read', async () => {
+    const file = join(dir, 'long.jpg');
+    const handle = await open(file, 'w');
+    await handle.truncate(3 * 2 ** 30);
+    await handle.close();
+    await expect(readImage(file, 8)).rejects.toMatchObject(
+      refusal('DATA_UNSUPPORTED', /long\.jpg has 3\.00 GiB: expected an image file of at most 2\.00 GiB/),
+    );
   });
 
   it.each([
