@@ -10,7 +10,7 @@ import { forEachIndex } from './parallel.js';
 import type { SelectionOptions } from './reading-options.js';
 
 /** Files of these names are images by their name; one without any is looked into. */
-const EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png']);
+export const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png']);
 
 /** What operating systems, archivers and network drives leave in folders, in lower case; hidden names are passed over too. */
 const SYSTEM_NAMES: ReadonlySet<string> = new Set([
@@ -35,6 +35,7 @@ export interface ListClassFoldersOptions extends SelectionOptions {
 export interface FlatFolder {
   readonly dir: string;
   readonly names: readonly string[];
+  /** In Unicode's composed form (NFC). */
   readonly classes: readonly string[];
 }
 
@@ -270,7 +271,7 @@ class Survey {
       const extension = extname(name);
       if (type === 'folder') {
         this.#unsupported(path, 'is a folder: expected images, each in the folder of its class');
-      } else if (EXTENSIONS.has(extension.toLowerCase())) {
+      } else if (IMAGE_EXTENSIONS.has(extension.toLowerCase())) {
         names.push(name);
       } else if (extension === '') {
         throwIfCancelled(this.#signal);
@@ -280,7 +281,7 @@ class Survey {
           else this.#unsupported(path, `is ${kind.name}: expected a JPEG or PNG image`);
         });
       } else {
-        this.#unsupported(path, `is not read: expected ${[...EXTENSIONS].join(', ')} or no extension`);
+        this.#unsupported(path, `is not read: expected ${[...IMAGE_EXTENSIONS].join(', ')} or no extension`);
       }
     }
     return names;

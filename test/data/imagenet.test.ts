@@ -242,3 +242,112 @@ describe('validation images in one folder', () => {
     );
   });
 });
+
+describe('a file of labels beside a folder of images', () => {
+  /** The class of each image in val/, by its name; a message where they are refused. */
+  async function read(classes: readonly string[], images: readonly string[], file: string, text: string) {
+    for (const part of ['train', 'val']) await rm(join(dir, part), { recursive: true, force: true });
+    await lay({ ...Object.fromEntries(classes.map((name) => [`train/${name}`, ['1.png']])), val: images });
+    await writeFile(join(dir, file), text);
+    return list().then(
+      ({ classes: names, test }) => Object.fromEntries(test.names.map((name, at) => [name, names[test.labels[at]!]])),
+      (error: Error) => error.message,
+    );
+  }
+
+  it.each([
+    ['a comma', 'a.png,sea lion\nb.png,sea\n'],
+    ['a comma and a column more', 'image,class,box\na.png,sea lion,7 8\nb.png,sea,1 2\n'],
+    ['a semicolon', 'a.png;sea lion\nb.png;sea\n'],
+    ['a tab', 'a.png\tsea lion\t0\nb.png\tsea\t0\n'],
+    ['a space', 'a.png sea lion\nb.png sea\n'],
+    ['quotes', '"file","class"\n"a.png","sea lion"\n"b.png" , sea , 1\n'],
+  ])('may name classes of more than one word, after %s', async (_what, text) => {
+    expect(await read(['sea', 'sea lion'], ['a.png', 'b.png'], 'val.csv', text)).toEqual({
+      'a.png': 'sea lion',
+      'b.png': 'sea',
+    });
+  });
+
+  it('may have separators and quotes in quoted names', async () => {
+    const text = '"my, photo.png","say ""x"", y"\nmy photo.png,cat\n';
+    expect(await read(['say "x", y', 'cat'], ['my, photo.png', 'my photo.png'], 'val.csv', text)).toEqual({
+      'my, photo.png': 'say "x", y',
+      'my photo.png': 'cat',
+    });
+  });
+
+  it.each(['a.png,\n', 'a.png,,x\n', '"a.png,x\n', '"a.png"b,x\n', 'b.png,x\na.png x\n'])(
+    'is refused with the line that is none of it: %j',
+    async (text) => {
+      expect(await read(['x', 'y'], ['a.png'], 'val.csv', text)).toMatch(
+        /val\.csv, line [12]: expected an image and its class, got "/,
+      );
+    },
+  );
+
+  const images = (count: number) => Array.from({ length: count }, (_, i) => `${i}.png`);
+  const lines = (labels: readonly (string | number)[]) => labels.map((label, i) => `${i}.png ${label}\n`).join('');
+
+  it.each([
+    // An index that is no class makes all of them indices.
+    [
+      ['1', '2', '3'],
+      [0, 1, 2],
+      ['1', '2', '3'],
+    ],
+    [
+      ['0', '1', '10', '2'],
+      [0, 1, 2, 3],
+      ['0', '1', '10', '2'],
+    ],
+    // A name that is no index makes all of them names.
+    [
+      ['1', '2', '3'],
+      [3, 1, 2],
+      ['3', '1', '2'],
+    ],
+    // Either way the same.
+    [
+      ['0', '1', '2'],
+      [2, 0, 1],
+      ['2', '0', '1'],
+    ],
+  ])('has names or indices, not both: classes %j, labels %j', async (classes, labels, expected) => {
+    expect(await read(classes, images(labels.length), 'val.txt', lines(labels))).toEqual(
+      Object.fromEntries(expected.map((name, i) => [`${i}.png`, name])),
+    );
+  });
+
+  it('is refused where numbers may be names or indices, and where they are mixed', async () => {
+    const found = await read(['0', '1', '10', '2'], images(4), 'val.txt', lines([0, 1, 2, 1]));
+    expect(found).toMatch(
+      /val\.txt: 2\.png is 2: the name of a class, and the index of the class 10 \(the classes of train\/\): expected the one or the other/,
+    );
+    expect(await read(['x', 'y', 'z'], images(2), 'val.txt', lines(['x', 0]))).toMatch('has the class 0, which train/');
+  });
+
+  it('is compared in composed Unicode, whichever form it, the folders and the images have', async () => {
+    const [composed, decomposed] = ['caf\u00e9', 'cafe\u0301'];
+    const text = `${composed}.png,${decomposed}\n${decomposed}2.png,${composed}\n`;
+    expect(await read([decomposed, 'y'], [`${decomposed}.png`, `${composed}2.png`], 'val.csv', text)).toEqual({
+      [`${decomposed}.png`]: composed,
+      [`${composed}2.png`]: composed,
+    });
+  });
+
+  it('names images with the extension that they have, or without any', async () => {
+    expect(await read(['x', 'y'], ['a.b.png', 'a.c.png'], 'val.csv', 'a.b,x\na.c,y\n')).toEqual({
+      'a.b.png': 'x',
+      'a.c.png': 'y',
+    });
+    expect(await read(['x', 'y'], ['a.png', 'a.jpg'], 'val.csv', 'a.png,x\n')).toMatch(/no class for a\.jpg of/);
+    expect(await read(['x', 'y'], ['a.png', 'a.jpg'], 'val.csv', 'a.png,x\na.jpg,y\n')).toEqual({
+      'a.png': 'x',
+      'a.jpg': 'y',
+    });
+    expect(await read(['x', 'y'], ['a.png', 'a.jpg'], 'val.csv', 'a,x\n')).toMatch(
+      /val\.csv: a stands for a\.jpg and a\.png: expected one image/,
+    );
+  });
+});
