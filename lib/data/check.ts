@@ -1,5 +1,6 @@
 import { type DatasetName, datasetOf } from './catalogue.js';
 import { type CheckedFiles, type CheckFilesOptions, NO_FILES } from './check-files.js';
+import { requireOptionsOf } from './declaration.js';
 import { DataError } from './errors.js';
 import { requireMaxPixels } from './image-file.js';
 
@@ -21,8 +22,10 @@ export async function checkDataset(options: CheckDatasetOptions): Promise<Datase
   const { name, dataDir, signal } = options;
   requireMaxPixels(options.maxPixels);
   try {
-    const { check } = datasetOf(name);
+    const declaration = datasetOf(name);
+    const { check } = declaration;
     if (check === null) throw new DataError('DATA_ARGUMENT', `${name} has no files: there is nothing to check`);
+    requireOptionsOf(declaration, { dataDir, maxPixels: options.maxPixels });
     return { name, dataDir, ...(await check(options)) };
   } catch (error) {
     if (signal?.aborted) {

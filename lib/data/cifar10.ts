@@ -298,6 +298,7 @@ export const cifar10 = declareDataset({
   name: 'cifar10',
   title: 'CIFAR-10',
   hasDirectory: true,
+  hasImageFiles: false,
   protocol: SMALL_IMAGE_PROTOCOL,
   load: async (options) => {
     const { trainLimit = COUNT.train, testLimit = COUNT.test } = options;

@@ -1,5 +1,5 @@
 import { type DatasetName, type DatasetOf, datasetOf } from './catalogue.js';
-import type { DatasetOptions } from './declaration.js';
+import { type DatasetOptions, requireOptionsOf } from './declaration.js';
 import { DataError, throwIfCancelled } from './errors.js';
 import { BAD_IMAGE_POLICIES, type LabelledImages } from './labelled-images.js';
 
@@ -12,7 +12,7 @@ export interface LoadDatasetOptions<Name extends DatasetName = DatasetName> exte
  * Loads a data set: into memory, or, of `imagenet`, the names of its files, which are read while they are used. `shapes` makes
  * exactly `trainLimit` and `testLimit` images (default: 8,000 and 2,000).
  *
- * Throws `DataError`: DATA_ARGUMENT for an unknown name or a bad option, DATA_NOT_FOUND for files that are missing,
+ * Throws `DataError`: DATA_ARGUMENT for an unknown name, a bad option or one that the data set does not have, DATA_NOT_FOUND for files that are missing,
  * DATA_UNREADABLE, DATA_CORRUPT and DATA_UNSUPPORTED for files that cannot be read, each with the file's name; DATA_ARGUMENT
  * before reading what memory cannot hold; DATA_CANCELLED on `signal`.
  */
@@ -24,7 +24,9 @@ export async function loadDataset<Name extends DatasetName>({
   requireLimit('testLimit', options.testLimit);
   requirePolicy(options.onBadImage);
   throwIfCancelled(options.signal);
-  return (await datasetOf(name).load(options)) as DatasetOf<Name>;
+  const declaration = datasetOf(name);
+  requireOptionsOf(declaration, options);
+  return (await declaration.load(options)) as DatasetOf<Name>;
 }
 
 /** The first `n` images, all of them where there are no more; they share memory with the given ones. Throws `DataError` for n < 1. */

@@ -1,6 +1,7 @@
 import type { DownloadProgress } from '#scripts/download.mjs';
 import type { CheckedFiles, CheckFilesOptions } from './check-files.js';
 import { DataError } from './errors.js';
+import { shown } from './file-errors.js';
 import type { Dataset } from './labelled-images.js';
 import { requireMemory } from './memory.js';
 import type { ImageFileOptions } from './reading-options.js';
@@ -41,6 +42,8 @@ export interface DatasetDeclaration<Name extends string = string, Loaded extends
   readonly title: string;
   /** Whether it is read from a directory; else the program draws it. */
   readonly hasDirectory: boolean;
+  /** Whether its images are JPEG and PNG files, each of its own size. */
+  readonly hasImageFiles: boolean;
   readonly protocol: TrainingProtocol;
   /** Throws DataError. */
   readonly load: (options: DatasetOptions) => Promise<Loaded>;
@@ -68,10 +71,28 @@ export function requireDataDir(name: string, { dataDir }: DatasetOptions): strin
   return dataDir;
 }
 
-/** Throws `DataError` (DATA_ARGUMENT) for what can be asked of image files only, where all images have 32 x 32 pixels. */
+/** Throws `DataError` (DATA_ARGUMENT) for options that the data set does not have, whatever their values. */
+export function requireOptionsOf(
+  { name, hasDirectory, hasImageFiles }: Pick<DatasetDeclaration, 'name' | 'hasDirectory' | 'hasImageFiles'>,
+  { dataDir, seed, maxPixels, onBadImage }: DatasetOptions,
+): void {
+  const refuse = (problem: string): never => {
+    throw new DataError('DATA_ARGUMENT', `${name} ${problem}`);
+  };
+  if (!hasDirectory && dataDir !== undefined) {
+    refuse(`is drawn by the program and takes no directory: expected no dataDir (--data-dir), got ${shown(dataDir)}`);
+  }
+  if (hasDirectory && seed !== undefined) refuse(`is read from files: expected no seed, got ${seed}`);
+  if (hasImageFiles) return;
+  if (maxPixels !== undefined) refuse(`has no image files: expected no maxPixels (--max-pixels), got ${maxPixels}`);
+  // Recipes always say what is done about bad images.
+  if (onBadImage === 'skip') refuse("has no image files: expected onBadImage 'fail' or none, got 'skip'");
+}
+
+/** Throws `DataError` (DATA_ARGUMENT) for sizes that images of 32 x 32 pixels do not have, and for more than memory holds. */
 export function requireImages32(
   name: string,
-  { imageSize, testResize, onBadImage }: DatasetOptions,
+  { imageSize, testResize }: DatasetOptions,
   counts: { readonly train: number; readonly test: number },
 ): void {
   const refuse = (problem: string): never => {
@@ -79,7 +100,6 @@ export function requireImages32(
   };
   if (imageSize !== undefined && imageSize !== 32) refuse(`images of 32 x 32 only, got imageSize ${imageSize}`);
   if (testResize !== undefined) refuse(`images of 32 x 32 only: expected no testResize, got ${testResize}`);
-  if (onBadImage === 'skip') refuse("no image files: expected onBadImage 'fail' or none, got 'skip'");
   requireMemory({
     what: `${counts.train} training and ${counts.test} test images of 32 x 32 pixels`,
     bytes: [counts.train, counts.test].map((count) => count * 3 * 32 ** 2),

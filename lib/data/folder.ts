@@ -82,6 +82,7 @@ export const folder = declareDataset({
   name: 'folder',
   title: 'a folder of images',
   hasDirectory: true,
+  hasImageFiles: true,
   protocol: SMALL_IMAGE_PROTOCOL,
   load: async (options) => readImageFolder({ ...options, dataDir: requireDataDir('folder', options) }),
   check: async ({ dataDir, signal, ...options }) =>

@@ -82,6 +82,7 @@ export const imagenet = declareDataset({
   name: 'imagenet',
   title: 'ImageNet',
   hasDirectory: true,
+  hasImageFiles: true,
   protocol: {
     imageSize: DEFAULT_SIDE,
     testResize: 256,

@@ -229,6 +229,7 @@ export const shapes = declareDataset({
   name: 'shapes',
   title: 'shapes',
   hasDirectory: false,
+  hasImageFiles: false,
   protocol: {
     imageSize: 32,
     testResize: null,

@@ -1,7 +1,9 @@
 import {
   applyTransforms,
   type Dataset,
+  type DatasetName,
   type DatasetPart,
+  datasetOf,
   type LoadDatasetOptions,
   noDraws,
   openImages,
@@ -160,7 +162,8 @@ export class TrainedRun {
 
   /**
    * The data set that the run was trained on, or another of the same classes; of other ones where `anyClasses` is true.
-   * With `testOnly` the training images are not read, and may be missing. Throws DataError and RunDirectoryError.
+   * With `testOnly` the training images are not read, and may be missing. Throws DataError, also for overrides that the data
+   * set does not have, and RunDirectoryError.
    */
   async loadDataset(
     overrides: Partial<LoadDatasetOptions> = {},
@@ -168,10 +171,8 @@ export class TrainedRun {
   ): Promise<Dataset> {
     const own = this.recipe.dataset;
     const isOwn = overrides.name === undefined || overrides.name === own.name;
-    // Of another data set only the sizes of the images are the run's.
-    const other = { dataDir: null, trainLimit: null, testLimit: null, onBadImage: 'fail' } as const;
     const dataset = await loadRunData(this.runDirectory, own.dataDir, {
-      ...datasetOptions(isOwn ? own : { ...own, ...other }),
+      ...datasetOptions(isOwn ? own : forDataset(overrides.name!, own)),
       ...overrides,
     });
     const changes = anyClasses ? null : describeClasses(this, dataset);
@@ -243,4 +244,10 @@ export class TrainedRun {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** What a run says of its own data, for another data set: of that only the sizes of the images are the run's. */
+function forDataset(name: DatasetName, own: Recipe['dataset']): Recipe['dataset'] {
+  const scaled = datasetOf(name).hasImageFiles ? {} : { testResize: null, maxPixels: null };
+  return { ...own, ...{ dataDir: null, trainLimit: null, testLimit: null, onBadImage: 'fail' }, ...scaled };
 }

@@ -1,5 +1,5 @@
 import { cpus } from 'node:os';
-import type { DataIdentity, Normalization } from '../data/index.js';
+import { type DataIdentity, datasetOf, type Normalization } from '../data/index.js';
 import { ModelError, type Network } from '../models/index.js';
 import { buildNetwork, type Precision, parseRecipe, type Recipe, RecipeError } from '../recipe/index.js';
 import { buildInfo, type Device, getThreads, isCuda } from '../tensor/index.js';
@@ -17,11 +17,19 @@ export async function recipeOfRun(runDirectory: string): Promise<Recipe> {
 /** The recipe in the record of a run. Throws RunDirectoryError, naming the file and the value, for one that is none. */
 export function recordedRecipe(directory: RunDirectory, config: RunConfig): Recipe {
   try {
-    return parseRecipe(config.recipe);
+    return withoutIdleOptions(parseRecipe(config.recipe));
   } catch (error) {
     if (!(error instanceof RecipeError)) throw error;
     throw new RunDirectoryError(`${directory.path}/config.json: recipe: ${error.message}`, { cause: error });
   }
+}
+
+/** Once options that a data set does not have were recorded and had no effect; now they are refused where they are given. */
+function withoutIdleOptions(recipe: Recipe): Recipe {
+  const { hasDirectory, hasImageFiles } = datasetOf(recipe.dataset.name);
+  const { dataDir, maxPixels } = recipe.dataset;
+  const dataset = { dataDir: hasDirectory ? dataDir : null, maxPixels: hasImageFiles ? maxPixels : null };
+  return { ...recipe, dataset: { ...recipe.dataset, ...dataset } };
 }
 
 /** The network of the recipe in the record of a run. Throws RunDirectoryError for values that do not go together. */

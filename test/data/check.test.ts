@@ -99,6 +99,13 @@ describe('checking a data set', () => {
     expect(cifar).toMatchObject({ parts: [], problems: [{ code: 'DATA_NOT_FOUND' }] });
   });
 
+  it('refuses a limit of pixels where there are no image files', async () => {
+    await expect(check({ name: 'cifar10', maxPixels: 5 })).rejects.toMatchObject({
+      code: 'DATA_ARGUMENT',
+      message: 'cifar10 has no image files: expected no maxPixels (--max-pixels), got 5',
+    });
+  });
+
   it('stops when it is cancelled', async () => {
     const controller = new AbortController();
     let decoded = 0;

@@ -63,3 +63,39 @@ describe('take', async () => {
     expect(() => take(images, n)).toThrow('n must be an integer from 1');
   });
 });
+
+describe('options that a data set does not have', () => {
+  it.each([
+    [
+      'shapes',
+      { dataDir: '/data\x1b' },
+      'shapes is drawn by the program and takes no directory: expected no dataDir (--data-dir), got /data\\x1b',
+    ],
+    ['shapes', { maxPixels: 5 }, 'shapes has no image files: expected no maxPixels (--max-pixels), got 5'],
+    [
+      'cifar10',
+      { dataDir: 'x', maxPixels: 5 },
+      'cifar10 has no image files: expected no maxPixels (--max-pixels), got 5',
+    ],
+    [
+      'cifar10',
+      { dataDir: 'x', onBadImage: 'skip' },
+      "cifar10 has no image files: expected onBadImage 'fail' or none, got 'skip'",
+    ],
+    ['cifar10', { dataDir: 'x', seed: 1 }, 'cifar10 is read from files: expected no seed, got 1'],
+    ['folder', { dataDir: 'x', seed: 0 }, 'folder is read from files: expected no seed, got 0'],
+  ] as const)('are refused, not passed over: %s %j', async (name, options, message) => {
+    await expect(loadDataset({ name, ...options })).rejects.toMatchObject({ code: 'DATA_ARGUMENT', message });
+  });
+
+  it('do not keep a data set from values that every recipe has', async () => {
+    const dataset = await loadDataset({
+      name: 'shapes',
+      testLimit: 3,
+      trainLimit: 3,
+      imageSize: 32,
+      onBadImage: 'fail',
+    });
+    expect(dataset.test.count).toBe(3);
+  });
+});

@@ -1,4 +1,4 @@
-import { cpSync, existsSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainedRun } from '../../lib/finished/index.js';
@@ -34,6 +34,38 @@ describe('a finished run', () => {
     // The run's own is that of its last layer.
     const last = await run.evaluate(test, 2);
     expect(JSON.parse(readFileSync(join(at('run'), 'result.json'), 'utf8')).confusion).toEqual(last.confusion);
+  });
+
+  it('refuses a directory for images that the program draws, by default or by name', async () => {
+    using run = await TrainedRun.open(at('run'), { device: 'cpu' });
+    for (const name of [undefined, 'shapes'] as const) {
+      await expect(run.loadDataset({ ...(name && { name }), dataDir: '/nonexist' })).rejects.toMatchObject({
+        code: 'DATA_ARGUMENT',
+        message: expect.stringContaining('shapes is drawn by the program and takes no directory'),
+      });
+    }
+  });
+
+  it('recorded with options that had no effect is evaluated all the same', async () => {
+    cpSync(at('run'), at('idle'), { recursive: true });
+    const file = join(at('idle'), 'config.json');
+    const config = JSON.parse(readFileSync(file, 'utf8'));
+    Object.assign(config.recipe.dataset, { dataDir: '/nonexist', maxPixels: 5 });
+    writeFileSync(file, JSON.stringify(config));
+    using run = await TrainedRun.open(at('idle'), { device: 'cpu' });
+    const { test } = await run.loadDataset();
+    expect((await run.evaluate(test, 2)).top1).toBe(resultOf('run').layers[2]!.testTop1);
+  });
+
+  it('on image files is evaluated on other images without what only files have', async () => {
+    cpSync(at('run'), at('files'), { recursive: true });
+    const file = join(at('files'), 'config.json');
+    const config = JSON.parse(readFileSync(file, 'utf8'));
+    const scaled = { testResize: 36, maxPixels: 5000, onBadImage: 'skip' };
+    Object.assign(config.recipe.dataset, { name: 'folder', dataDir: '/nonexist', ...scaled });
+    writeFileSync(file, JSON.stringify(config));
+    using run = await TrainedRun.open(at('files'), { device: 'cpu' });
+    expect((await run.loadDataset({ name: 'shapes', testLimit: 3 })).test.count).toBe(3);
   });
 
   it('refuses a layer that there is not', async () => {
