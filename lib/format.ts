@@ -1,4 +1,4 @@
-// Numbers of bytes, for people.
+// Numbers of bytes, and names that people gave, for people.
 
 const UNITS = [
   ['GiB', 2 ** 30],
@@ -18,3 +18,18 @@ export function byteSize(bytes: number): string {
 }
 
 const threeDigits = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
+/** A name, such as of a file or a class: control characters, which a terminal would obey, are escaped. */
+export function shown(name: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is escaped
+  return name.replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) => escapedByte(character.charCodeAt(0)));
+}
+
+/** A text with names in it, whose lines stay lines. */
+export const shownLines = (text: string): string =>
+  text
+    .split(/(\t|\n)/)
+    .map((part, i) => (i % 2 === 1 ? part : shown(part)))
+    .join('');
+
+export const escapedByte = (byte: number): string => `\\x${byte.toString(16).padStart(2, '0')}`;

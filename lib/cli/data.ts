@@ -2,6 +2,7 @@ import { Argument, Command, Option } from 'commander';
 import { type CheckDatasetOptions, checkDataset, type DatasetCheck } from '../data/check.js';
 import type { DataErrorCode } from '../data/errors.js';
 import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
+import { shown, shownLines } from '../format.js';
 import { newBar, Throttle } from './bar.js';
 import { EXIT } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
@@ -125,7 +126,7 @@ const NAMED_DUPLICATES = 20;
 
 function describe({ name, dataDir, parts, problems, duplicates, passedOver, smallest, largest }: DatasetCheck): string {
   const row = (title: string, text: string): string => `${title.padEnd(12)}${text}`;
-  const lines = [row('data set', `${name}, ${dataDir}`)];
+  const lines = [row('data set', `${name}, ${shown(dataDir)}`)];
   for (const { part, images, perClass } of parts) {
     const counts = [...perClass.values()];
     const [least, most] = [Math.min(...counts), Math.max(...counts)];
@@ -137,17 +138,20 @@ function describe({ name, dataDir, parts, problems, duplicates, passedOver, smal
       ['smallest', smallest],
       ['largest', largest],
     ] as const) {
-      lines.push(row(title, `${width} x ${height} pixels, ${path}`));
+      lines.push(row(title, `${width} x ${height} pixels, ${shown(path)}`));
     }
   }
   if (passedOver > 0) lines.push(row('passed over', `${passedOver} system files and hidden names`));
   for (const [code, title] of GROUPS) {
     const group = problems.filter((problem) => problem.code === code);
-    if (group.length > 0) lines.push('', `${title}: ${group.length}`, ...group.map(({ message }) => `  ${message}`));
+    if (group.length > 0)
+      lines.push('', `${title}: ${group.length}`, ...group.map(({ message }) => `  ${shownLines(message)}`));
   }
   if (duplicates.length > 0) {
     lines.push('', `Warning: ${duplicates.length} training images are test images too, byte by byte`);
-    lines.push(...duplicates.slice(0, NAMED_DUPLICATES).map(({ train, test }) => `  ${train} is ${test}`));
+    lines.push(
+      ...duplicates.slice(0, NAMED_DUPLICATES).map(({ train, test }) => `  ${shown(train)} is ${shown(test)}`),
+    );
     if (duplicates.length > NAMED_DUPLICATES) lines.push(`  and ${duplicates.length - NAMED_DUPLICATES} more`);
   }
   const count = problems.length;

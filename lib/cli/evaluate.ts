@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { DATASET_NAMES, type DatasetName } from '../data/index.js';
 import type { ClassFigures } from '../evaluation/index.js';
+import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
 import { deviceOption, integer, precisionOption } from './options.js';
@@ -52,7 +53,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
     testOnly: true,
   });
   const changes = flags.testLimit === undefined ? await trained.testChanges(dataset) : null;
-  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${changes}\n`);
+  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${shown(changes)}\n`);
   const selection = flags.ensemble ? 'ensemble' : (flags.layer ?? trained.layers) - 1;
   const { loss, top1, top5, confusion } = await trained.evaluate(dataset.test, selection);
   const classes = classFigures(confusion, trained.classes);
@@ -69,7 +70,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
     return;
   }
   const rows = [
-    ['data set', dataset.title],
+    ['data set', shown(dataset.title)],
     ['images', String(dataset.test.count)],
     ['read by', selection === 'ensemble' ? `ensemble of ${trained.layers} layers` : `layer ${selection + 1}`],
     ['device', `${trained.device}, ${trained.precision}`],
@@ -83,10 +84,10 @@ async function run(flags: EvaluateFlags): Promise<void> {
 
 /** Each class with its accuracy and the class that it was taken for most often. */
 function perClassTable(classes: readonly ClassFigures[]): string {
-  const names = leftAligned(['class', ...classes.map((one) => one.class)]);
+  const names = leftAligned(['class', ...classes.map((one) => shown(one.class))]);
   const mistakes = leftAligned([
     'most frequent mistake',
-    ...classes.map(({ mistake }) => (mistake === null ? '-' : `${mistake.class} (${mistake.images})`)),
+    ...classes.map(({ mistake }) => (mistake === null ? '-' : `${shown(mistake.class)} (${mistake.images})`)),
   ]);
   const rows = classes.map(({ images, correct, top1 }, i) => [
     names[i + 1]!,

@@ -1,4 +1,5 @@
 import { LayerwiseError } from '../errors.js';
+import { shownLines } from '../format.js';
 import { OutputError } from './output.js';
 
 /** The exit codes of the command line. */
@@ -35,7 +36,7 @@ export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // A fault of the program's own, in the thread that trains: its stack came along.
   if (codeOf(error) === 'INTERNAL') return messageOf(error.cause);
-  return codeOf(error) === undefined ? (error.stack ?? error.message) : `layerwise: ${error.message}`;
+  return codeOf(error) === undefined ? (error.stack ?? error.message) : `layerwise: ${shownLines(error.message)}`;
 }
 
 /** Tells an error on standard error. Whoever closed the output, as `| head` does, is told only what became of a run. */

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { shownLines } from '../format.js';
 import { VGG_NAMES, type VggName } from '../models/index.js';
 import { readLines } from '../text-file.js';
 import { UsageError } from './exit.js';
@@ -31,7 +32,7 @@ async function run({ from, model, imageSize, classes, out }: ImportFlags): Promi
   const names = classes === undefined ? undefined : await readClasses(classes);
   const outcome = await importWeights({ from, model, out, imageSize, classes: names });
   process.stdout.write(`${outcome.runDirectory}: ${model}, ${outcome.classes.length} classes\n`);
-  for (const note of outcome.notes) process.stdout.write(`Note: ${note}\n`);
+  for (const note of outcome.notes) process.stdout.write(`Note: ${shownLines(note)}\n`);
 }
 
 /** One name a line. Spaces around a name and empty lines at the end do not count; the names are as many as the lines. */

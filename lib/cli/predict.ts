@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
 import { EXIT, messageOf } from './exit.js';
 import { deviceOption, integer, precisionOption } from './options.js';
@@ -52,9 +53,9 @@ async function run(files: string[], flags: PredictFlags): Promise<void> {
     if (flags.json) {
       process.stdout.write(`${JSON.stringify({ image: file, predictions })}\n`);
     } else {
-      process.stdout.write(`${file}\n`);
+      process.stdout.write(`${shown(file)}\n`);
       for (const { class: name, probability } of predictions) {
-        process.stdout.write(`  ${(100 * probability).toFixed(1).padStart(5)} %  ${name}\n`);
+        process.stdout.write(`  ${(100 * probability).toFixed(1).padStart(5)} %  ${shown(name)}\n`);
       }
     }
   }

@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { DATASET_NAMES, type DatasetName } from '../data/index.js';
+import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
 import { deviceOption, integer, precisionOption } from './options.js';
@@ -51,7 +52,7 @@ async function run(flags: ProbeFlags): Promise<void> {
   );
   const hasLimits = flags.trainLimit !== undefined || flags.testLimit !== undefined;
   const changes = hasLimits ? null : await trained.testChanges(dataset);
-  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${changes}\n`);
+  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${shown(changes)}\n`);
   const layers = flags.layer === undefined ? [...Array(trained.layers).keys()] : [flags.layer - 1];
   const rows: string[][] = [];
   for (const layer of layers) {
@@ -73,7 +74,7 @@ async function run(flags: ProbeFlags): Promise<void> {
   if (flags.json) return;
   const images = `${dataset.train.count} training and ${dataset.test.count} test images`;
   process.stdout.write(
-    `Logistic regression on the features of each layer, averaged to 2x2: ${dataset.title}, ${images}\n`,
+    `Logistic regression on the features of each layer, averaged to 2x2: ${shown(dataset.title)}, ${images}\n`,
   );
   process.stdout.write(`${formatTable(['layer', 'top-1 %', 'top-5 %', 'train top-1 %', 'iterations'], rows)}\n`);
 }

@@ -1,5 +1,5 @@
 import type { SingleBar } from 'cli-progress';
-import { byteSize } from '../format.js';
+import { byteSize, shownLines } from '../format.js';
 import type { TrainingEvent } from '../training/events.js';
 import { newBar, Throttle } from './bar.js';
 import { duration, planSummary } from './plan-text.js';
@@ -33,14 +33,14 @@ class JsonView implements ProgressView {
   }
 
   note(text: string): void {
-    process.stderr.write(`${text}\n`);
+    process.stderr.write(`${shownLines(text)}\n`);
   }
 
   close(): void {}
 }
 
 const print = (text: string): void => {
-  process.stdout.write(`${text}\n`);
+  process.stdout.write(`${shownLines(text)}\n`);
 };
 
 /** Time left, from the pace of the steps since it was made. */
@@ -159,7 +159,7 @@ abstract class TextView implements ProgressView {
 
   note(text: string): void {
     this.close();
-    process.stderr.write(`${text}\n`);
+    process.stderr.write(`${shownLines(text)}\n`);
   }
 
   abstract close(): void;

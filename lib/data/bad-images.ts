@@ -1,3 +1,4 @@
+import { shown } from '../format.js';
 import { DataError } from './errors.js';
 import { type BadImageOptions, type ImageFiles, pathOf } from './labelled-images.js';
 
@@ -39,7 +40,7 @@ export class ReadableImages {
       }
       at = this.#nextOfClass(at);
     } while (at !== index);
-    throw new DataError('DATA_CORRUPT', `no image of the class of ${pathOf(this.#files, index)} can be used`);
+    throw new DataError('DATA_CORRUPT', `no image of the class of ${shown(pathOf(this.#files, index))} can be used`);
   }
 
   #note(index: number, error: DataError): void {
@@ -50,7 +51,7 @@ export class ReadableImages {
     if (100 * this.#bad.size > MOST_PERCENT * count) {
       throw new DataError(
         'DATA_CORRUPT',
-        `${this.#bad.size} of the ${count} images in ${root} cannot be used, and at most ${MOST_PERCENT} % may be skipped; ` +
+        `${this.#bad.size} of the ${count} images in ${shown(root)} cannot be used, and at most ${MOST_PERCENT} % may be skipped; ` +
           `the last: ${error.message} (layerwise data check lists them all)`,
         { cause: error },
       );

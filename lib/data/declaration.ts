@@ -1,7 +1,7 @@
 import type { DownloadProgress } from '#scripts/download.mjs';
+import { shown } from '../format.js';
 import type { CheckedFiles, CheckFilesOptions } from './check-files.js';
 import { DataError } from './errors.js';
-import { shown } from './file-errors.js';
 import type { Dataset } from './labelled-images.js';
 import { requireMemory } from './memory.js';
 import type { ImageFileOptions } from './reading-options.js';

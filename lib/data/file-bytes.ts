@@ -3,9 +3,9 @@
 import { closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { readRegion } from '../files.js';
-import { byteSize } from '../format.js';
+import { byteSize, shown } from '../format.js';
 import { DataError } from './errors.js';
-import { fileSystemError, shown } from './file-errors.js';
+import { fileSystemError } from './file-errors.js';
 import { type OpenFile, openRegularFile } from './file-kind.js';
 
 /** Bytes of files that are in memory at once; a larger file is there alone. */

@@ -1,4 +1,5 @@
 // What the operating system says about a path, in words.
+import { escapedByte, shown } from '../format.js';
 import { DataError } from './errors.js';
 
 /** What was to be read at a path. */
@@ -38,15 +39,9 @@ export function fileSystemError(path: string, error: unknown, expected: Expected
   }
 }
 
-/** A path for people: control characters, which names may hold, are escaped. */
-export function shown(path: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is escaped
-  return path.replace(/[\u0000-\u001f\u007f]/g, (character) => escaped(character.charCodeAt(0)));
-}
-
 /** A name that is no UTF-8, for people: every byte outside of printable ASCII is escaped. */
 export function shownBytes(name: Uint8Array): string {
-  return Array.from(name, (byte) => (byte < 0x20 || byte > 0x7e ? escaped(byte) : String.fromCharCode(byte))).join('');
+  return Array.from(name, (byte) => (byte < 0x20 || byte > 0x7e ? escapedByte(byte) : String.fromCharCode(byte))).join(
+    '',
+  );
 }
-
-const escaped = (byte: number): string => `\\x${byte.toString(16).padStart(2, '0')}`;

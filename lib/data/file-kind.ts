@@ -1,8 +1,9 @@
 // What a file is, by its first bytes.
 import { closeSync, constants, fstatSync, open, read } from 'node:fs';
 import { promisify } from 'node:util';
+import { shown } from '../format.js';
 import { DataError } from './errors.js';
-import { fileSystemError, shown } from './file-errors.js';
+import { fileSystemError } from './file-errors.js';
 
 /** What is read, and what else a file may turn out to be. */
 export type FileKind =

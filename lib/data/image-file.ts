@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Metadata, Sharp } from 'sharp';
+import { shown } from '../format.js';
 import { DataError } from './errors.js';
 import { withFileBytes } from './file-bytes.js';
-import { shown } from './file-errors.js';
 import { kindOf } from './file-kind.js';
 
 const MAX_SIDE = 4096;

@@ -1,9 +1,10 @@
 // The classes of ImageNet's validation images where they lie in one folder, as they are distributed.
 import { basename, extname, join } from 'node:path';
+import { shown } from '../format.js';
 import { readLines, TextFileError } from '../text-file.js';
 import { type FlatFolder, IMAGE_EXTENSIONS } from './class-folders.js';
 import { DataError } from './errors.js';
-import { fileSystemError, shown } from './file-errors.js';
+import { fileSystemError } from './file-errors.js';
 
 /** A label file: its name and how it is read. */
 interface LabelFile {

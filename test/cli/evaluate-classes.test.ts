@@ -49,3 +49,15 @@ it('prints a table of the classes with --per-class, and none without', async () 
     expect(figures[3]).toMatch(most === 0 ? /^-$/ : new RegExp(`^striped|checkered .*\\(${most}\\)$`));
   }
 });
+
+it.each([['evaluate'], ['evaluate', '--dataset', 'shapes'], ['probe'], ['probe', '--dataset', 'shapes']])(
+  'refuses a directory for images that the program draws: %s %s %s',
+  async (...command) => {
+    expect(await layerwise([...command, '--run', run, '--data-dir', '/nonexist'])).toEqual({
+      code: 2,
+      stdout: '',
+      stderr:
+        'layerwise: shapes is drawn by the program and takes no directory: expected no dataDir (--data-dir), got /nonexist\n',
+    });
+  },
+);
