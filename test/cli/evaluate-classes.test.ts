@@ -50,9 +50,9 @@ it('prints a table of the classes with --per-class, and none without', async () 
   }
 });
 
-it.each([['evaluate'], ['evaluate', '--dataset', 'shapes'], ['probe'], ['probe', '--dataset', 'shapes']])(
-  'refuses a directory for images that the program draws: %s %s %s',
-  async (...command) => {
+it.each([[['evaluate']], [['evaluate', '--dataset', 'shapes']], [['probe']], [['probe', '--dataset', 'shapes']]])(
+  'refuses a directory for images that the program draws: %j',
+  async (command) => {
     expect(await layerwise([...command, '--run', run, '--data-dir', '/nonexist'])).toEqual({
       code: 2,
       stdout: '',
