@@ -16,7 +16,14 @@ import {
 } from '../models/index.js';
 import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn/index.js';
 import { buildNetwork, notesOf, overrideRecipe, presetRecipe, type Recipe, resolveDevice } from '../recipe/index.js';
-import { describeRun, NO_FIGURES, RunDirectory, type RunResult, saveNetwork } from '../run/index.js';
+import {
+  describeRun,
+  describeUnfitValues,
+  NO_FIGURES,
+  RunDirectory,
+  type RunResult,
+  saveNetwork,
+} from '../run/index.js';
 import { type Tensor, zeros } from '../tensor/index.js';
 import { finishRun } from './finish-run.js';
 
@@ -65,9 +72,8 @@ const LAST_LINEAR = 'classifier.6.weight';
  * Makes the run directory of a network that was trained elsewhere, as one network, on ImageNet's normalisation and crop.
  * Weights of float16, bfloat16 and float64 become float32; a missing `num_batches_tracked`, which the oldest files lack,
  * is 0. The width is the file's.
- * Throws WeightsError for a file that does not hold this network or has another number of classes than `classes`, and for
- * a class without a name,
- * SafetensorsError for one that is no safetensors file, ModelError for an image size that VGG does not take, and
+ * Throws WeightsError for a file that does not hold this network, has values that weights cannot have or another number of
+ * classes than `classes`, and for a class without a name, SafetensorsError for one that is no safetensors file, ModelError for an image size that VGG does not take, and
  * RunDirectoryError for an `out` that is not empty. Nothing is written before all fits.
  */
 export async function importWeights(options: ImportOptions): Promise<ImportOutcome> {
@@ -207,6 +213,9 @@ function load(network: Network, tensors: StateDict, { from, model }: ImportOptio
   } finally {
     for (const tensor of made) tensor.dispose();
   }
+  // As they are now: a float64 beyond float32 has become infinite.
+  const values = describeUnfitValues(own);
+  if (values !== null) throw new WeightsError(`${from}: ${values}`);
 }
 
 /** Whether a classifier weight reads the channels of `own` at 7 x 7, not at the network's own size. */

@@ -10,9 +10,10 @@ import { loadInto, type Module, readSafetensors, type StateDict, writeSafetensor
 import type { GradScaler, Sgd } from '../optim/index.js';
 import type { Precision } from '../recipe/index.js';
 import { describeIssue, isAtLeastSum, shown } from '../schema.js';
-import { type Generator, scope, type Tensor } from '../tensor/index.js';
+import type { Generator, Tensor } from '../tensor/index.js';
 import { RunDirectoryError } from './errors.js';
 import { readJson } from './run-directory.js';
+import { describeUnfitValues } from './weight-values.js';
 
 /** Where a run stands: the next step to do. */
 export interface Position {
@@ -147,7 +148,7 @@ function stageTensors(stage: Stage): StateDict {
 
 const momentumName = (i: number): string => `momentum.${i}`;
 
-/** `loadInto`, of tensors as they were saved: of the same types, and finite. */
+/** `loadInto`, of tensors as they were saved: of the same types, and with values that weights can have. */
 function load(target: StateDict, source: StateDict): void {
   for (const [name, own] of target) {
     const tensor = source.get(name);
@@ -159,8 +160,8 @@ function load(target: StateDict, source: StateDict): void {
 function requireLike(name: string, tensor: Tensor, own: Tensor): void {
   const type = ({ dtype, shape }: Tensor): string => `${dtype} [${shape.join(', ')}]`;
   if (type(tensor) !== type(own)) throw new RunDirectoryError(`${name}: expected ${type(own)}, got ${type(tensor)}`);
-  const holdsNumbers = tensor.dtype !== 'float32' || scope(() => Number.isFinite(tensor.mul(0).sum().item()));
-  if (!holdsNumbers) throw new RunDirectoryError(`${name}: expected finite numbers, got others`);
+  const unfit = describeUnfitValues(new Map([[name, tensor]]));
+  if (unfit !== null) throw new RunDirectoryError(unfit);
 }
 
 const isStart = ({ epoch, step }: Position): boolean => epoch === 0 && step === 0;

@@ -24,3 +24,4 @@ export {
 export { describeDevice, describeRun, recipeOfRun, recordedNetwork, recordedRecipe } from './run-config.js';
 export { datasetOptions, loadRecipeDataset, loadRunData } from './run-data.js';
 export { RunDirectory } from './run-directory.js';
+export { describeUnfitValues } from './weight-values.js';

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Network } from '../models/index.js';
 import { loadInto, readSafetensors, type StateDict, writeSafetensors } from '../nn/index.js';
 import { RunDirectoryError } from './errors.js';
+import { describeUnfitValues } from './weight-values.js';
 
 /** Writes a finished network's files; the heads of its layers too, unless it was trained end to end. */
 export async function saveNetwork(
@@ -15,7 +16,10 @@ export async function saveNetwork(
   }
 }
 
-/** Loads a finished run's network from its files; a network trained end to end has no auxiliary heads. */
+/**
+ * Loads a finished run's network from its files; a network trained end to end has no auxiliary heads. Throws RunDirectoryError
+ * for a file that is not there, holds other tensors, or values that weights cannot have.
+ */
 export async function loadNetwork(
   network: Network,
   files: { model: string; auxiliaryHeads: string | null },
@@ -38,4 +42,6 @@ async function loadFile(file: string, target: StateDict, name: string): Promise<
   } finally {
     for (const tensor of tensors.values()) tensor.dispose();
   }
+  const unfit = describeUnfitValues(target);
+  if (unfit !== null) throw new RunDirectoryError(`${file}: ${unfit}`);
 }

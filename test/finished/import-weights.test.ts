@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { type ImportOptions, importWeights, TrainedRun, WeightsError } from '../../lib/finished/index.js';
 import { disposeNetwork, ModelError, type Network, SimCnn, Vgg, type VggName } from '../../lib/models/index.js';
 import { SafetensorsError, type StateDict, writeSafetensors } from '../../lib/nn/index.js';
-import { type DType, memoryStats, noGrad, scope, type Tensor, zeros } from '../../lib/tensor/index.js';
+import { type DType, memoryStats, noGrad, scope, type Tensor, tensor, zeros } from '../../lib/tensor/index.js';
 import { train } from '../../lib/training/index.js';
 import {
   decode,
@@ -346,6 +346,52 @@ describe('weights that do not fit are refused, with what was expected and what c
     await expect(importWeights({ ...options, imageSize: 100, out: at('refused') })).rejects.toThrow(ModelError);
     await importWeights({ ...options, imageSize: 32, out: at('taken') });
     await expect(importWeights({ ...options, imageSize: 32, out: at('taken') })).rejects.toThrow('already holds a run');
+  });
+});
+
+describe('weights with values that no network has are refused, by name and number, and nothing is written', () => {
+  const change = (tensors: StateDict, name: string, values: readonly number[], dtype: DType = 'float32'): void => {
+    const old = tensors.get(name)!;
+    const wide = old.to({ dtype });
+    old.dispose();
+    scope(() => {
+      wide.reshape([-1]).narrow(0, 0, values.length).copy_(tensor(values, { dtype }));
+    });
+    tensors.set(name, wide);
+  };
+
+  it.each<[string, (tensors: StateDict) => void, string]>([
+    [
+      'NaN and infinity',
+      (tensors) => change(tensors, 'features.0.weight', [Number.NaN, 1, Number.NEGATIVE_INFINITY]),
+      `features.0.weight: expected finite float32 numbers, got 2 of ${4 * 27} that are not`,
+    ],
+    [
+      'a float64 beyond the range of float32',
+      (tensors) => change(tensors, 'features.4.bias', [1e300], 'float64'),
+      'features.4.bias: expected finite float32 numbers, got 1 of 8 that are not',
+    ],
+    [
+      'a variance below 0',
+      (tensors) => change(tensors, 'features.1.running_var', [0, -1e-7, -2]),
+      'features.1.running_var: expected variances of at least 0, got 2 of 4 below',
+    ],
+    [
+      'in many tensors',
+      (tensors) => {
+        for (const i of [0, 4, 8, 11, 15]) change(tensors, `features.${i}.bias`, [Number.NaN]);
+      },
+      'features.8.bias: expected finite float32 numbers, got 1 of 16 that are not; and 2 more tensors',
+    ],
+  ])('%s', async (_, edit, message) => {
+    const from = await writeWeights('unfit.safetensors', VGG11, { edit });
+    const before = memoryStats();
+    const refused = importWeights({ from, model: 'vgg11', imageSize: 32, out: at('unfit') });
+    await expect(refused).rejects.toThrow(WeightsError);
+    await expect(refused).rejects.toThrow(`${from}: `);
+    await expect(refused).rejects.toThrow(message);
+    expect(existsSync(at('unfit'))).toBe(false);
+    expect(memoryStats()).toEqual(before);
   });
 });
 

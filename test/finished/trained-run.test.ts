@@ -2,6 +2,7 @@ import { cpSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync }
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainedRun } from '../../lib/finished/index.js';
+import { readSafetensors, writeSafetensors } from '../../lib/nn/index.js';
 import { memoryStats, scope, tensor } from '../../lib/tensor/index.js';
 import { train } from '../../lib/training/index.js';
 import { smallRecipe, temporaryFolder } from '../training/runs.js';
@@ -117,5 +118,36 @@ describe('a finished run', () => {
     );
     expect(existsSync(file)).toBe(false);
     expect(memoryStats()).toEqual(before);
+  });
+
+  it.each([
+    ['model.safetensors', /weight$/, Number.NaN, 'expected finite float32 numbers, got 1 of'],
+    ['model.safetensors', /running_var$/, -1, 'expected variances of at least 0, got 1 of'],
+    ['auxiliary-heads.safetensors', /weight$/, Infinity, 'expected finite float32 numbers, got 1 of'],
+  ])('is refused where %s has a value of %s that is %s', async (name, pattern, value, problem) => {
+    rmSync(at('unfit'), { recursive: true, force: true });
+    cpSync(at('run'), at('unfit'), { recursive: true });
+    const file = join(at('unfit'), name);
+    const { tensors, metadata } = await readSafetensors(file);
+    const [changed, weights] = [...tensors].find(([key]) => pattern.test(key))!;
+    scope(() => {
+      weights.reshape([-1]).narrow(0, 0, 1).fill_(value);
+    });
+    await writeSafetensors(file, tensors, metadata);
+    for (const one of tensors.values()) one.dispose();
+    const before = memoryStats();
+    const refused = TrainedRun.open(at('unfit'), { device: 'cpu' });
+    await expect(refused).rejects.toMatchObject({
+      code: 'RUN_DIRECTORY',
+      message: expect.stringContaining(`${file}: ${changed}: ${problem}`),
+    });
+    expect(memoryStats()).toEqual(before);
+    // A training that would start from it makes no directory.
+    const out = at('from unfit');
+    const recipe = smallRecipe({ model: { layers: 3 }, precision: 'bf16' });
+    await expect(train({ recipe, out, startFrom: { runDirectory: at('unfit') } })).rejects.toThrow(
+      `${file}: ${changed}`,
+    );
+    expect(existsSync(out)).toBe(false);
   });
 });

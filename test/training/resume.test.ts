@@ -312,6 +312,10 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
       const name = [...tensors.keys()].find((key) => key.endsWith('weight'))!;
       swap(tensors, name, full(tensors.get(name)!.shape, Number.NaN));
     }),
+    'a variance is below 0': rewrite((tensors) => {
+      const name = [...tensors.keys()].find((key) => key.endsWith('running_var'))!;
+      swap(tensors, name, full(tensors.get(name)!.shape, -1));
+    }),
     'a weight has another type': rewrite((tensors) => {
       const name = [...tensors.keys()].find((key) => key.endsWith('weight'))!;
       swap(tensors, name, zeros(tensors.get(name)!.shape, { dtype: 'float64' }));
