@@ -1,4 +1,6 @@
+import { stat } from 'node:fs/promises';
 import { Command } from 'commander';
+import { UsageError } from './exit.js';
 
 interface ExportFlags {
   run: string;
@@ -10,7 +12,7 @@ export function exportCommand(): Command {
   return new Command('export')
     .description("write a finished run's network as safetensors, with PyTorch's names")
     .requiredOption('--run <dir>', 'run directory')
-    .requiredOption('--to <file>', 'file to write')
+    .requiredOption('--to <file>', 'file to write; an older safetensors file there is replaced, no other file')
     .option('--torchvision', "for torchvision's vgg11_bn to vgg19_bn, also of a run on images smaller than 224 x 224")
     .action(run);
 }
@@ -19,9 +21,39 @@ async function run({ run, to, torchvision }: ExportFlags): Promise<void> {
   const { TrainedRun } = await import('../finished/index.js');
   const { torchvisionStateDict } = await import('../models/index.js');
   const { writeSafetensors } = await import('../nn/index.js');
+  await requireReplaceable(to);
   using trained = await TrainedRun.open(run, { device: 'cpu' });
   using converted = torchvision ? torchvisionStateDict(trained.network) : null;
   const tensors = converted?.tensors ?? trained.network.stateDict();
   await writeSafetensors(to, tensors, { format: 'pt' });
   process.stdout.write(`${to}: ${tensors.size} tensors\n`);
 }
+
+/** Throws UsageError for a run's own file, and for anything that is there and no older export. */
+async function requireReplaceable(file: string): Promise<void> {
+  const { runThatOwns } = await import('../run/index.js');
+  const owner = await runThatOwns(file);
+  if (owner !== null) {
+    throw new UsageError(`--to: expected another place, got ${file}, which is a file of the run in ${owner}`);
+  }
+  if (!(await isThere(file))) return;
+  const { readSafetensors, SafetensorsError } = await import('../nn/index.js');
+  try {
+    const { tensors } = await readSafetensors(file);
+    for (const tensor of tensors.values()) tensor.dispose();
+  } catch (error) {
+    if (!(error instanceof SafetensorsError)) throw error;
+    // Of the format all the same.
+    if (error.code === 'SAFETENSORS_UNSUPPORTED') return;
+    throw new UsageError(
+      `--to: expected a new file, or an older safetensors file to replace, got ${file}, which is neither`,
+    );
+  }
+}
+
+/** What is wrong with the path itself is told when it is written to. */
+const isThere = (file: string): Promise<boolean> =>
+  stat(file).then(
+    () => true,
+    () => false,
+  );

@@ -9,6 +9,7 @@ export {
 export { checkData, describeClasses, describeTestChanges } from './data-check.js';
 export { RunDirectoryError, RunRecordError, type RunRecordErrorCode } from './errors.js';
 export { loadNetwork, saveNetwork } from './network-files.js';
+export { runThatOwns } from './own-files.js';
 export { readRunRecord } from './read-record.js';
 export {
   type EpochRecord,

@@ -10,6 +10,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { writeBinary } from '../data/cifar10-files.js';
@@ -407,6 +408,41 @@ describe('export and report', () => {
     expect(stderr).toMatch(
       /^layerwise: .*no\/such\/x\.safetensors: could not be written: no such file or directory \(ENOENT\)\n$/,
     );
+  });
+
+  it('export replaces an older export, and nothing else', async () => {
+    const older = at('older.safetensors');
+    cpSync(join(endToEnd, 'model.safetensors'), older);
+    expect(await layerwise(['export', '--run', run, '--to', older])).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(older).equals(readFileSync(join(run, 'model.safetensors')))).toBe(true);
+
+    const notes = at('notes.txt');
+    writeFileSync(notes, 'mine');
+    writeFileSync(at('broken.safetensors'), readFileSync(older).subarray(0, -1));
+    mkdirSync(at('folder'));
+    const own = (folder: string, name: string): [to: string, problem: string] => {
+      const to = join(folder, name);
+      return [to, `expected another place, got ${to}, which is a file of the run in ${folder}`];
+    };
+    const other = (to: string): [to: string, problem: string] => [
+      to,
+      `expected a new file, or an older safetensors file to replace, got ${to}, which is neither`,
+    ];
+    const contents = (): string[] =>
+      [run, endToEnd].flatMap((folder) =>
+        readdirSync(folder).map((name) => `${name} ${readFileSync(join(folder, name), 'base64')}`),
+      );
+    const before = contents();
+    for (const [to, problem] of [
+      own(run, 'model.safetensors'),
+      own(endToEnd, 'result.json'),
+      ...[notes, at('broken.safetensors'), at('folder')].map(other),
+    ]) {
+      const ended = await layerwise(['export', '--run', run, '--to', to]);
+      expect(ended).toEqual({ code: 2, stdout: '', stderr: `layerwise: --to: ${problem}\n` });
+    }
+    expect(contents()).toEqual(before);
+    expect(readFileSync(notes, 'utf8')).toBe('mine');
   });
 
   it('report writes the page again, also of a run that is not finished', async () => {
