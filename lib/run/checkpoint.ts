@@ -206,6 +206,26 @@ export class CheckpointStore {
     return existsSync(join(this.directory, STATE_FILE));
   }
 
+  /**
+   * Throws RunDirectoryError where there is no checkpoint, but the run has had one: there are more epochs recorded than are
+   * before the first checkpoint, or tensors that are not of the first.
+   */
+  async requireNoneLost(
+    stages: readonly Stage[],
+    { epochs, mostEpochs }: { epochs: number; mostEpochs: number },
+  ): Promise<void> {
+    if (this.exists) return;
+    const first = ['training-1.safetensors', finishedFile(stages[0]!)];
+    const entries = existsSync(this.directory) ? await readdir(this.directory) : [];
+    const orphan = entries.find((entry) => entry.endsWith('.safetensors') && !first.includes(entry));
+    if (orphan === undefined && epochs <= mostEpochs) return;
+    const evidence = orphan === undefined ? `metrics.jsonl has epochs of this run: ${epochs}` : `${orphan} is there`;
+    throw new RunDirectoryError(
+      `${join(this.directory, STATE_FILE)}: not found, but ${evidence}: the checkpoint was lost; bring it back from ` +
+        'a copy, or begin anew in another directory',
+    );
+  }
+
   /** Throws RunDirectoryError with file and field for a state that is none, that the run cannot have, or that contradicts itself. */
   async read(limits: CheckpointLimits): Promise<CheckpointState> {
     const file = join(this.directory, STATE_FILE);

@@ -36,6 +36,7 @@ export interface RunFiles {
 export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOptions): Promise<TrainingOutcome> {
   const { recipe, dataset, device, precision, network, stages, cachePlan, plan } = run;
   const { config, directory, checkpoints, badImages, turn } = files;
+  await requireNoneLost(run, files);
   if (run.taken !== null) await recordTakenLayers(run.taken, stages, files);
   const from = await readPosition(run, files);
   const onEvent = options.onEvent ?? (() => {});
@@ -93,6 +94,15 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
     trainImages.dispose();
     testImages.dispose();
   }
+}
+
+/** A run without a checkpoint begins anew: it has not trained more than what is done before its first one. */
+async function requireNoneLost({ stages, taken }: PreparedRun, { checkpoints, directory }: RunFiles): Promise<void> {
+  const { epochs } = await directory.readRecord();
+  const firstTrained = stages[taken?.stageSeconds.length ?? 0]!.layer;
+  const trained = epochs.filter(({ layer }) => layer >= firstTrained).length;
+  // An epoch is recorded before its checkpoint is written. Layers that were taken have one from the start.
+  await checkpoints.requireNoneLost(stages, { epochs: trained, mostEpochs: taken === null ? 1 : 0 });
 }
 
 /** The checkpoint to go on from, with the epochs recorded before it; null at the first step. */

@@ -1,5 +1,14 @@
 // A run that was stopped anywhere, by its signal or by the end of its process, ends with the bits of one that was not.
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readSafetensors, type StateDict, writeSafetensors } from '../../lib/nn/index.js';
@@ -366,6 +375,46 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
     expect(error.message).toContain(file);
     expect(['RUN_DIRECTORY', 'SAFETENSORS_CORRUPT']).toContain(error.code);
     expect(existsSync(file) ? readFileSync(file, 'base64') : null).toBe(before);
+  });
+
+  it.each<[string, number, string, (directory: string) => void]>([
+    ['state.json', 3, 'training-3.safetensors is there', (directory) => rmSync(state(directory))],
+    [
+      'the folder',
+      3,
+      'metrics.jsonl has epochs of this run: 3',
+      (directory) => rmSync(join(directory, 'checkpoint'), { recursive: true }),
+    ],
+    [
+      'state.json, after one epoch',
+      1,
+      'training-3.safetensors is there',
+      (directory) => {
+        rmSync(state(directory));
+        rmSync(checkpointFile(directory, /^layer/));
+        renameSync(checkpointFile(directory, /^training/), join(directory, 'checkpoint', 'training-3.safetensors'));
+      },
+    ],
+  ])('it is gone, though the run had one: %s', async (what, epochs, evidence, lose) => {
+    const directory = await stoppedRun(`lost-${what.replaceAll(/\W+/g, '-')}`);
+    const metrics = join(directory, 'metrics.jsonl');
+    writeFileSync(
+      metrics,
+      readFileSync(metrics, 'utf8')
+        .split('\n')
+        .slice(0, epochs)
+        .map((line) => `${line}\n`)
+        .join(''),
+    );
+    lose(directory);
+    const before = readFileSync(metrics, 'utf8');
+    await expect(resume(directory)).rejects.toMatchObject({
+      code: 'RUN_DIRECTORY',
+      message:
+        `${state(directory)}: not found, but ${evidence}: the checkpoint was lost; bring it back from a copy, or begin ` +
+        'anew in another directory',
+    });
+    expect(readFileSync(metrics, 'utf8')).toBe(before);
   });
 
   it('config.json is damaged', async () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainedRun } from '../../lib/finished/index.js';
 import { overrideRecipe, type Recipe } from '../../lib/recipe/index.js';
-import { resume, train } from '../../lib/training/index.js';
+import { resume, type TrainingEvent, train } from '../../lib/training/index.js';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const folder = temporaryFolder();
@@ -60,6 +60,16 @@ describe('a run that starts from a finished run', () => {
     rmSync(join(out, 'checkpoint'), { recursive: true });
     await resume(out);
     expect(productOf(out)).toEqual(productOf(two));
+  });
+
+  it('does not take the layers again where it has trained more, and its checkpoint was lost', async () => {
+    const out = folder('lost');
+    const isSecondEpoch = (event: TrainingEvent): boolean => event.type === 'step' && event.epoch === 1;
+    await startAndStop({ recipe: twoLayers, out, startFrom: { runDirectory: one } }, isSecondEpoch);
+    rmSync(join(out, 'checkpoint'), { recursive: true });
+    const metrics = readFileSync(join(out, 'metrics.jsonl'), 'utf8');
+    await expect(resume(out)).rejects.toThrow('state.json: not found, but metrics.jsonl has epochs of this run: 1');
+    expect(readFileSync(join(out, 'metrics.jsonl'), 'utf8')).toBe(metrics);
   });
 
   it('trains a new last head alone when it takes all layers, and leaves their bytes as they were', async () => {
