@@ -1,14 +1,6 @@
 import { EXIT, InterruptedError } from './exit.js';
 import { onOutputFailure, outputFailure } from './output.js';
-
-/**
- * A terminal sends Ctrl-C to every process of the group, and npm passes it on once more: signals this close together
- * are one wish.
- */
-const ONE_WISH_MILLISECONDS = 500;
-
-/** Ctrl-C, what service managers send, and the end of the terminal. */
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+import { giveSignalsBack, ONE_WISH_MILLISECONDS, SIGNALS, takeSignals } from './signals.js';
 
 export interface Interrupt {
   readonly signal: AbortSignal;
@@ -19,7 +11,8 @@ export interface Interrupt {
 
 /**
  * The first Ctrl-C (or SIGTERM, or SIGHUP) aborts the signal; a second one ends the process by `exit`, at once. Standard
- * output that cannot be written to aborts the signal too.
+ * output that cannot be written to aborts the signal too. Where a signal came while the command was being loaded, it is
+ * aborted from the start.
  */
 export function abortOnInterrupt(
   onFirst: () => void = () => {},
@@ -27,16 +20,18 @@ export function abortOnInterrupt(
 ): Interrupt {
   const controller = new AbortController();
   let first: number | null = null;
+  const begin = (now: number): void => {
+    first = now;
+    onFirst();
+    controller.abort();
+  };
   const handle = (): void => {
     const now = performance.now();
-    if (first === null) {
-      first = now;
-      onFirst();
-      controller.abort();
-    } else if (now - first > ONE_WISH_MILLISECONDS) {
-      exit(EXIT.interrupted);
-    }
+    if (first === null) begin(now);
+    else if (now - first > ONE_WISH_MILLISECONDS) exit(EXIT.interrupted);
   };
+  const early = takeSignals();
+  if (early !== null) begin(early);
   for (const name of SIGNALS) process.on(name, handle);
   const forgetOutput = onOutputFailure(() => controller.abort());
   return {
@@ -48,6 +43,7 @@ export function abortOnInterrupt(
     },
     release: () => {
       for (const name of SIGNALS) process.off(name, handle);
+      giveSignalsBack();
       forgetOutput();
     },
   };

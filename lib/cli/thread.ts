@@ -1,5 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
+import { readText } from '../../scripts/support/files.mjs';
+import { exitImmediately } from '../tensor/index.js';
 import { exitCodeOf, tell } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 
@@ -12,8 +14,12 @@ const GRACE_MILLISECONDS = 2_000;
  */
 export async function runInThread(command: Command): Promise<void> {
   const sentence = `${command.name()} was interrupted; the same command begins anew`;
-  const worker = new Worker(new URL('./main.js', import.meta.url), { argv: process.argv.slice(2) });
   const interrupt = abortOnInterrupt(undefined, exitAtOnce);
+  if (interrupt.signal.aborted) {
+    interrupt.release();
+    throw interrupt.explain(null, sentence);
+  }
+  const worker = new Worker(new URL('./main.js', import.meta.url), { argv: process.argv.slice(2) });
   let grace: NodeJS.Timeout | undefined;
   interrupt.signal.addEventListener('abort', () => {
     worker.postMessage('stop');
@@ -33,10 +39,27 @@ export async function runInThread(command: Command): Promise<void> {
 }
 
 /** Without waiting for threads, where the addon is there to do it. */
-export async function exitAtOnce(code: number): Promise<void> {
-  const exit = await import('../tensor/index.js').then(
-    ({ exitImmediately }) => exitImmediately,
-    () => process.exit,
-  );
-  exit(code);
+export function exitAtOnce(code: number): void {
+  try {
+    exitImmediately(code);
+  } catch {
+    process.exit(code);
+  }
+}
+
+/**
+ * The process ends where its work does. LibTorch's own end takes a fifth of a second more, in which Node hears no signal and
+ * the system's answer to one is to kill.
+ */
+export function skipLibTorchsEnd(): void {
+  process.once('beforeExit', () => {
+    if (!isLibTorchLoaded()) return;
+    // Behind all other listeners, which are there by now.
+    process.on('exit', () => exitAtOnce(Number(process.exitCode ?? 0)));
+  });
+}
+
+/** By any thread of the process; false where the system does not tell. */
+function isLibTorchLoaded(): boolean {
+  return readText('/proc/self/maps').includes('libtorch');
 }

@@ -78,7 +78,7 @@ async function run(flags: TrainFlags): Promise<void> {
     },
     (code) => {
       view.close();
-      void exitAtOnce(code);
+      exitAtOnce(code);
     },
   );
   try {

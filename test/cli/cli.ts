@@ -1,6 +1,6 @@
 // Runs the built command line as a process of its own.
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -79,6 +79,26 @@ export async function servesSignals({ process: child, ended }: Started): Promise
   for (let caught = 0n; (caught & 1n) === 0n && !isOver; await sleep(5)) {
     const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
     caught = BigInt(`0x${/^SigCgt:\s*(\w+)/m.exec(status)?.[1] ?? 0}`);
+  }
+}
+
+/** Resolves when the command has a file of this folder open. */
+export async function readsIn(folder: string, { process: child, ended }: Started): Promise<void> {
+  let isOver = false;
+  void ended.finally(() => {
+    isOver = true;
+  });
+  const opened = (): string[] =>
+    readdirSync(`/proc/${child.pid}/fd`).map((name) => linkOf(`/proc/${child.pid}/fd/${name}`));
+  while (!isOver && !opened().some((file) => file.startsWith(folder))) await sleep(5);
+}
+
+/** '' where the file has been closed by now. */
+function linkOf(file: string): string {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return '';
   }
 }
 

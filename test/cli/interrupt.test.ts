@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 
-const MODULE = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'interrupt.js');
+const moduleOf = (name: string): string => join(import.meta.dirname, '..', '..', 'dist', 'cli', name);
+const MODULE = moduleOf('interrupt.js');
 
 /** A process that does nothing but to wait, and says what its signals make of it. Its clock stands until it is told. */
 const PROGRAM = `
@@ -24,17 +25,49 @@ process.on('SIGUSR2', () => {
 console.log('ready');
 `;
 
-function begin() {
+/** One that watches from its start, and whose command begins, ends and takes its time as it is told. */
+const WATCHING = `
+import { watchSignals } from ${JSON.stringify(pathToFileURL(moduleOf('signals.js')).href)};
+let clock = 1000;
+performance.now = () => clock;
+watchSignals();
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => console.log(name));
+const { abortOnInterrupt } = await import(${JSON.stringify(pathToFileURL(MODULE).href)});
+let interrupt;
+process.on('message', (told) => {
+  if (told === 'begin') {
+    interrupt = abortOnInterrupt(() => console.log('first'));
+    console.log(interrupt.signal.aborted ? 'aborted' : 'at work');
+  } else if (told === 'end') {
+    interrupt.release();
+    console.log('over');
+  } else if (told === 'leave') {
+    process.disconnect();
+  } else {
+    clock += told;
+    console.log('later');
+  }
+});
+console.log('ready');
+`;
+const SENTENCE = 'layerwise: interrupted while no command was at work\n';
+
+function begin(program = PROGRAM) {
   expect(existsSync(MODULE)).toBe(true);
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', PROGRAM], {
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let output = '';
+  let errors = '';
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
   child.stdout!.setEncoding('utf8').on('data', (text: string) => {
     output += text;
   });
   return {
     child,
+    errors: () => errors,
     ended: new Promise((resolve) => child.on('close', (code, signal) => resolve(signal ?? code))),
     /** Waits for the next output to be these lines. */
     async prints(...lines: string[]): Promise<void> {
@@ -84,4 +117,46 @@ it('released, signals do again what they did before', async () => {
   await prints('released');
   child.kill('SIGINT');
   expect(await ended).toBe('SIGINT');
+});
+
+it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s before the command is loaded waits for it', async (name) => {
+  const { child, ended, errors, prints } = begin(WATCHING);
+  await prints('ready');
+  child.kill(name);
+  await prints(name);
+  child.send('begin');
+  await prints('first', 'aborted');
+  // The command has taken it: what ends the process is the command.
+  child.send('end');
+  await prints('over');
+  child.send('leave');
+  expect([await ended, errors()]).toEqual([0, '']);
+});
+
+it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s after the command ends the process with 130', async (name) => {
+  const { child, ended, errors, prints } = begin(WATCHING);
+  await prints('ready');
+  child.send('begin');
+  await prints('at work');
+  child.send('end');
+  await prints('over');
+  child.kill(name);
+  await prints(name);
+  child.send('leave');
+  expect([await ended, errors()]).toEqual([130, SENTENCE]);
+});
+
+it('a second signal, where no command takes the first, ends the process at once', async () => {
+  const { child, ended, errors, prints } = begin(WATCHING);
+  await prints('ready');
+  child.kill('SIGTERM');
+  await prints('SIGTERM');
+  child.send(500);
+  await prints('later');
+  child.kill('SIGTERM');
+  await prints('SIGTERM');
+  child.send(1);
+  await prints('later');
+  child.kill('SIGTERM');
+  expect([await ended, errors()]).toEqual([130, SENTENCE]);
 });

@@ -6,7 +6,17 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { endlessFolder } from '../data/images.js';
-import { type Ended, layerwise, MAIN, type Started, servesSignals, start, TINY, temporaryFolder } from './cli.js';
+import {
+  type Ended,
+  layerwise,
+  MAIN,
+  readsIn,
+  type Started,
+  servesSignals,
+  start,
+  TINY,
+  temporaryFolder,
+} from './cli.js';
 
 const at = temporaryFolder();
 const run = at('run');
@@ -18,15 +28,25 @@ beforeAll(async () => {
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-async function interrupt(command: Started, signal: NodeJS.Signals = 'SIGINT'): Promise<Ended> {
-  await servesSignals(command);
+/** From the first moment at which a signal is served, when the command itself is not loaded yet; or at its work. */
+async function interrupt(
+  command: Started,
+  signal: NodeJS.Signals = 'SIGINT',
+  isReady: (command: Started) => Promise<void> = servesSignals,
+): Promise<Ended> {
+  await isReady(command);
   command.process.kill(signal);
   return command.ended;
 }
 
 describe.runIf(process.platform === 'linux')('a signal', () => {
-  it.each(SIGNALS)('%s while a training reads its images ends it with nothing written', async (signal) => {
-    const out = at(`never ${signal}`);
+  const readsEndless = (command: Started): Promise<void> => readsIn(endless, command);
+
+  it.each([
+    ...SIGNALS.map((signal) => [signal, 'is loaded', servesSignals] as const),
+    ...SIGNALS.map((signal) => [signal, 'reads its images', readsEndless] as const),
+  ])('%s while a training %s ends it with nothing written', async (signal, what, isReady) => {
+    const out = at(`never ${signal} ${what}`);
     const command = start([
       'train',
       ...TINY,
@@ -39,7 +59,7 @@ describe.runIf(process.platform === 'linux')('a signal', () => {
       '--out',
       out,
     ]);
-    expect(await interrupt(command, signal)).toEqual({
+    expect(await interrupt(command, signal, isReady)).toEqual({
       code: 130,
       stdout: '',
       stderr: 'layerwise: training was interrupted before anything was written: there is nothing to resume\n',
@@ -53,22 +73,67 @@ describe.runIf(process.platform === 'linux')('a signal', () => {
     ['predict', ['SIGINT'], () => ['--run', run, ...Array(500).fill(join(endless, 'large.png'))]],
   ] as const)('ends %s', async (name, signals, argsFor) => {
     for (const signal of signals) {
-      const { code, stderr } = await interrupt(start([name, ...argsFor()]), signal);
-      expect([code, stderr]).toEqual([130, `layerwise: ${name} was interrupted; the same command begins anew\n`]);
+      for (const isReady of [servesSignals, readsEndless]) {
+        const { code, stdout, stderr } = await interrupt(start([name, ...argsFor()]), signal, isReady);
+        const sentence = `layerwise: ${name} was interrupted; the same command begins anew\n`;
+        expect([code, name === 'predict' ? '' : stdout, stderr]).toEqual([130, '', sentence]);
+      }
     }
   });
 
   it.each([
     ['report', () => ['--run', run]],
-    ['export', () => ['--run', run, '--to', at('exported', 'model.safetensors')]],
+    ['export', () => ['--run', run, '--to', at('never.safetensors')]],
     ['doctor', () => []],
-  ])('ends %s, unless it is over first, and leaves nothing half written', async (name, argsFor) => {
-    const command = start([name, ...argsFor()]);
-    const { code, stderr } = await interrupt(command);
-    expect([130, 0, 1]).toContain(code);
-    if (code === 130) expect(stderr).toBe(`layerwise: ${name} was interrupted; the same command begins anew\n`);
-    expect(stderr).not.toContain('    at ');
+    ['plan', () => TINY],
+  ])('ends %s before it begins', async (name, argsFor) => {
+    const sentence = `layerwise: ${name} was interrupted; the same command begins anew\n`;
+    for (const signal of SIGNALS) {
+      expect(await interrupt(start([name, ...argsFor()]), signal)).toEqual({ code: 130, stdout: '', stderr: sentence });
+    }
+    expect(existsSync(at('never.safetensors'))).toBe(false);
     for (const file of readdirSync(run)) expect(file).not.toMatch(/partial|lock/);
+  });
+
+  /** For the environment: the main thread runs this when Node has started. */
+  const preload = (code: string): Record<string, string> => ({
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(`
+      import { isMainThread } from 'node:worker_threads';
+      if (isMainThread) { ${code} }`)}`,
+  });
+
+  it.each(SIGNALS)('%s is served before there is a command', async (signal) => {
+    const commander = JSON.stringify(import.meta.resolve('commander'));
+    const env = preload(`
+      const { Command } = await import(${commander});
+      const { parseAsync } = Command.prototype;
+      Command.prototype.parseAsync = async function (...args) {
+        // Waiting for a signal alone keeps no process running.
+        const running = setInterval(() => {}, 1000);
+        const served = new Promise((resolve) => process.once('${signal}', resolve));
+        process.kill(process.pid, '${signal}');
+        await served;
+        clearInterval(running);
+        return parseAsync.apply(this, args);
+      };`);
+    expect(await layerwise(['report', '--run', run], { env })).toEqual({
+      code: 130,
+      stdout: '',
+      stderr: 'layerwise: report was interrupted; the same command begins anew\n',
+    });
+    const help = await layerwise(['--help'], { env });
+    expect([help.code, help.stderr]).toEqual([130, 'layerwise: interrupted while no command was at work\n']);
+  });
+
+  it.each(SIGNALS)('%s does not kill a process whose work is done', async (signal) => {
+    const env = preload(`process.on('beforeExit', () => process.kill(process.pid, '${signal}'));`);
+    for (const args of [
+      ['--help'],
+      ['report', '--run', run],
+      ['export', '--run', run, '--to', at('done.safetensors')],
+    ]) {
+      expect(await layerwise(args, { env })).toMatchObject({ code: 0, stderr: '' });
+    }
   });
 
   it('ends a download', async () => {
