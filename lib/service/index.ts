@@ -1,2 +1,3 @@
+export { TrainingJobError } from './errors.js';
 export type { JobOptions, ResumeJobOptions } from './messages.js';
-export { TrainingJob, TrainingJobError, type TrainingJobEvents } from './training-job.js';
+export { TrainingJob, type TrainingJobEvents } from './training-job.js';

@@ -1,36 +1,26 @@
 import { EventEmitter } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { LayerwiseError } from '../errors.js';
-import type { Recipe } from '../recipe/index.js';
 import { passLibTorchMessage } from '../tensor/messages.js';
-import type { StartFrom, TrainingEvent, TrainingOutcome } from '../training/index.js';
-import type { FromWorker, JobInput, JobOptions, ResumeJobOptions, ToWorker } from './messages.js';
+import type { TrainingEvent, TrainingOutcome } from '../training/index.js';
+import { TrainingJobError } from './errors.js';
+import { resumeInput, type TrainJobOptions, trainInput } from './job-input.js';
+import type { FromWorker, JobInput, ResumeJobOptions, ToWorker } from './messages.js';
 import { fromSent, type SentError } from './sent-error.js';
-
-/**
- * A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE; INTERNAL where
- * it has none, and WORKER_FAILED where the worker thread itself ended. `cause` is the trainer's error, of its class, with its stack and
- * fields; `at`, where it has one, says where in the training it was.
- */
-export class TrainingJobError extends LayerwiseError {
-  override readonly name: string = 'TrainingJobError';
-  /** Such as `{ layer, epoch, step }`, each from 0. */
-  readonly at: Readonly<Record<string, unknown>> | undefined;
-
-  constructor(
-    readonly code: string,
-    message: string,
-    options?: ErrorOptions & { at?: Readonly<Record<string, unknown>> | undefined },
-  ) {
-    super(message, options);
-    this.at = options?.at;
-  }
-}
 
 function jobError(sent: SentError): TrainingJobError {
   const cause = fromSent(sent);
   const code = typeof cause.code === 'string' ? cause.code : 'INTERNAL';
   return new TrainingJobError(code, cause.message, { cause, at: cause.at as TrainingJobError['at'] });
+}
+
+/** Throws TrainingJobError for options of which something cannot be cloned. */
+function startWorker(program: string, input: JobInput): Worker {
+  try {
+    return new Worker(program, { eval: true, workerData: input });
+  } catch (cause) {
+    if (!(cause instanceof DOMException)) throw cause;
+    throw new TrainingJobError('INVALID_ARGUMENT', `expected options that can be cloned: ${cause.message}`, { cause });
+  }
 }
 
 /** The events of a TrainingJob, by name, with what their listeners are given. */
@@ -52,7 +42,7 @@ export class TrainingJob extends EventEmitter<TrainingJobEvents> {
     super();
     // Not the file itself: a worker inherits the process's flags, and Node refuses a file under --input-type.
     const program = `import(${JSON.stringify(new URL('./worker.js', import.meta.url).href)})`;
-    this.#worker = new Worker(program, { eval: true, workerData: input });
+    this.#worker = startWorker(program, input);
     this.outcome = new Promise((resolve, reject) => {
       this.#worker.on('message', (message: FromWorker) => {
         if (message.type === 'event') this.emit('event', message.event);
@@ -69,21 +59,17 @@ export class TrainingJob extends EventEmitter<TrainingJobEvents> {
     this.outcome.catch(() => {});
   }
 
-  /** Starts a run that makes the run directory `out` (default: a new one under runs/); `startFrom` takes layers of a finished run. */
-  static train(input: { recipe: Recipe; out?: string; startFrom?: StartFrom } & JobOptions): TrainingJob {
-    const { recipe, out, startFrom, ...options } = input;
-    return new TrainingJob({
-      kind: 'train',
-      recipe,
-      ...(out === undefined ? {} : { out }),
-      ...(startFrom === undefined ? {} : { startFrom }),
-      options,
-    });
+  /**
+   * Starts a run that makes the run directory `out` (default: a new one under runs/); `startFrom` takes layers of a finished run.
+   * Relative paths are those of the working directory now. Throws TrainingJobError for options that a job does not take.
+   */
+  static train(options: TrainJobOptions): TrainingJob {
+    return new TrainingJob(trainInput(options));
   }
 
-  /** Goes on with an interrupted run. */
-  static resume({ runDirectory, ...options }: { runDirectory: string } & ResumeJobOptions): TrainingJob {
-    return new TrainingJob({ kind: 'resume', runDirectory, options });
+  /** Goes on with an interrupted run. Paths and errors are as of `train`. */
+  static resume(options: { runDirectory: string } & ResumeJobOptions): TrainingJob {
+    return new TrainingJob(resumeInput(options));
   }
 
   /**

@@ -279,3 +279,53 @@ async function runNode(args: readonly string[], options: { cwd?: string } = {}):
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
   return [output, code];
 }
+
+describe('what a job is asked for', () => {
+  it.each<[string, unknown]>([
+    ['TrainingJob.train: expected an object for options, got undefined', undefined],
+    ['TrainingJob.train: expected an object for recipe, got undefined', { out: 'x' }],
+    ['TrainingJob.train: out: expected a path, got 5', { recipe, out: 5 }],
+    ['TrainingJob.train: out: expected a path, got ""', { recipe, out: '' }],
+    ['TrainingJob.train: expected an object for startFrom, got string', { recipe, startFrom: 'x' }],
+    ['TrainingJob.train: startFrom.runDirectory: expected a path, got nothing', { recipe, startFrom: {} }],
+    ['TrainingJob.train: unknown option onEvent; expected cache, ', { recipe, onEvent: 'x' }],
+    ['expected options that can be cloned: ', { recipe, cache: { host: () => 1 } }],
+  ])('is checked at once: %s', (message, options) => {
+    expect(() => TrainingJob.train(options as never)).toThrow(
+      expect.objectContaining({
+        name: 'TrainingJobError',
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(message),
+      }),
+    );
+  });
+
+  it.each<[string, unknown]>([
+    ['TrainingJob.resume: expected an object for options, got undefined', undefined],
+    ['TrainingJob.resume: runDirectory: expected a path, got nothing', {}],
+    ['TrainingJob.resume: dataDir: expected a path, got 5', { runDirectory: 'x', dataDir: 5 }],
+    ['TrainingJob.resume: unknown option out; expected cache, ', { runDirectory: 'x', out: 'y' }],
+  ])('is checked at once: %s', (message, options) => {
+    expect(() => TrainingJob.resume(options as never)).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) }),
+    );
+  });
+
+  it('is of the working directory in which it was asked', async () => {
+    const program = `
+      import { TrainingJob } from ${JSON.stringify(SERVICE)};
+      const job = TrainingJob.train({ recipe: ${JSON.stringify(recipe)}, out: 'relative' });
+      process.chdir('/');
+      const { runDirectory } = await job.outcome;
+      console.log(runDirectory);`;
+    mkdirSync(at('asked'));
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      cwd: at('asked'),
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    for await (const text of child.stdout) output += text;
+    expect(output).toBe(`${join(at('asked'), 'relative')}\n`);
+    expect(existsSync(join(at('asked'), 'relative', 'result.json'))).toBe(true);
+  });
+});

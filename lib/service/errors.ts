@@ -1,0 +1,22 @@
+import { LayerwiseError } from '../errors.js';
+
+/**
+ * A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE; INTERNAL where
+ * it has none, and WORKER_FAILED where the worker thread itself ended, and
+ * INVALID_ARGUMENT, thrown at once, for options that a job does not take. `cause` is the trainer's error, of its class, with its stack and
+ * fields; `at`, where it has one, says where in the training it was.
+ */
+export class TrainingJobError extends LayerwiseError {
+  override readonly name: string = 'TrainingJobError';
+  /** Such as `{ layer, epoch, step }`, each from 0. */
+  readonly at: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(
+    readonly code: string,
+    message: string,
+    options?: ErrorOptions & { at?: Readonly<Record<string, unknown>> | undefined },
+  ) {
+    super(message, options);
+    this.at = options?.at;
+  }
+}
