@@ -32,12 +32,13 @@ export async function readGiven<T>(flag: string, file: string, read: (file: stri
   }
 }
 
-/** A value that is left out is not the flag behind it. */
-export function refuseFlagAsValue(option: Option): void {
+/** A value that is left out is not the flag behind it; an empty one, as of an unset variable of a shell, is none. */
+export function refuseMissingValue(option: Option): void {
   if (!option.required) return;
   const { parseArg } = option;
   option.argParser((text: string, previous: unknown) => {
     if (text.startsWith('--')) throw new InvalidArgumentError(`Expected a value, got the flag ${text}.`);
+    if (text === '') throw new InvalidArgumentError('Expected a value, got an empty one.');
     return parseArg === undefined ? text : parseArg(text, previous);
   });
 }

@@ -11,7 +11,7 @@ import { evaluateCommand } from './evaluate.js';
 import { EXIT, exitCodeOf, tell } from './exit.js';
 import { exportCommand } from './export.js';
 import { importCommand } from './import.js';
-import { refuseFlagAsValue } from './options.js';
+import { refuseMissingValue } from './options.js';
 import { outputFailure, watchOutput } from './output.js';
 import { planCommand } from './plan.js';
 import { predictCommand } from './predict.js';
@@ -45,7 +45,7 @@ if (isMainThread) for (const command of inThread) command.action(() => runInThre
 /** Applied to every command: a usage error is thrown, so that its exit code is ours. */
 const makeStrict = (command: Command): void => {
   command.exitOverride();
-  for (const option of command.options) refuseFlagAsValue(option);
+  for (const option of command.options) refuseMissingValue(option);
   for (const child of command.commands) makeStrict(child);
 };
 makeStrict(program);

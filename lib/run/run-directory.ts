@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { asWriteError, writeWhole } from '#scripts/support/files.mjs';
 import { describeHolder, type HeldLock, withLock } from '#scripts/support/lock.mjs';
 import { makeDirectory } from '#scripts/support/make-directory.mjs';
+import { shown } from '../schema.js';
 import { readJsonFile, TextFileError } from '../text-file.js';
 import { RunDirectoryError, RunRecordError } from './errors.js';
 import { readRunRecord } from './read-record.js';
@@ -33,6 +34,7 @@ export class RunDirectory {
 
   /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
   static async create(path: string): Promise<RunDirectory> {
+    requirePath(path);
     await makeDirectory(path);
     await requireEmpty(path);
     return new RunDirectory(path, { isNew: true });
@@ -76,6 +78,7 @@ export class RunDirectory {
 
   /** Opens an existing one. Throws RunDirectoryError where there is no run. */
   static open(path: string): RunDirectory {
+    requirePath(path);
     if (!existsSync(join(path, 'config.json'))) {
       throw new RunDirectoryError(`${path}: expected a run directory, but there is no config.json in it`);
     }
@@ -191,6 +194,12 @@ export class RunDirectory {
     this.requireHeld();
     await writeWhole(join(this.path, name), text);
   }
+}
+
+/** Callers may come without types; an empty path would be that of the working directory. */
+function requirePath(path: unknown): asserts path is string {
+  if (typeof path === 'string' && path !== '') return;
+  throw new RunDirectoryError(`expected the path of a run directory, got ${shown(path)}`);
 }
 
 /** A run that was not made to its end does not count. */

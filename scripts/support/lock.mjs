@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { codeOf } from './errors.mjs';
+import { codeOf, systemReason } from './errors.mjs';
 import { asWriteError, isObject, readText } from './files.mjs';
 
 /**
@@ -281,15 +281,27 @@ function look(path) {
     file = openSync(path, 'r');
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined;
-    throw error;
+    throw asReadError(path, error);
   }
   try {
     const text = readFileSync(file, 'utf8');
     const { ino, mtimeMs } = fstatSync(file);
     return { holder: parseHolder(text), print: `${ino} ${mtimeMs} ${text}` };
+  } catch (error) {
+    throw asReadError(path, error);
   } finally {
     closeSync(file);
   }
+}
+
+/**
+ * The system names no path where it refuses to read.
+ * @param {string} path
+ * @param {unknown} error
+ */
+function asReadError(path, error) {
+  const message = `${path}: expected a lock file, but it cannot be read: ${systemReason(error)}`;
+  return Object.assign(new Error(message, { cause: error }), { code: codeOf(error) });
 }
 
 /**

@@ -89,3 +89,13 @@ it('a directory that another run took between being looked at and being held is 
   writeFileSync(join(path, 'config.json'), '{}');
   await expect(directory.hold(async () => expect.fail('it is taken'))).rejects.toThrow('already holds a run');
 });
+
+it.each([
+  ['', '""'],
+  [undefined, 'nothing'],
+  [5, '5'],
+])('what is no path is refused: %j', async (path, got) => {
+  const refusal = { code: 'RUN_DIRECTORY', message: `expected the path of a run directory, got ${got}` };
+  await expect(RunDirectory.create(path as string)).rejects.toMatchObject(refusal);
+  expect(() => RunDirectory.open(path as string)).toThrow(expect.objectContaining(refusal));
+});

@@ -281,6 +281,9 @@ test('a lock that is removed under its holder is lost, and a new one of another 
 test('a folder in the place of a lock is an error, not a wait', async () => {
   const lock = newLock();
   mkdirSync(lock);
-  await expect(withLock(lock, async () => {}, AT_ONCE)).rejects.toMatchObject({ code: 'EISDIR' });
+  await expect(withLock(lock, async () => {}, AT_ONCE)).rejects.toMatchObject({
+    code: 'EISDIR',
+    message: `${lock}: expected a lock file, but it cannot be read: illegal operation on a directory (EISDIR)`,
+  });
   expect(statSync(lock).isDirectory()).toBe(true);
 });
