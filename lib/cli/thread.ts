@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
-import { readText } from '../../scripts/support/files.mjs';
+import { readText } from '#scripts/support/files.mjs';
 import { exitImmediately } from '../tensor/index.js';
 import { exitCodeOf, tell } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
