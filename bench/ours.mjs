@@ -96,15 +96,15 @@ function stagedNetwork(request) {
         /**
          * One step on images that `give` makes, and its loss.
          * @param {() => { images: Tensor, labels: Tensor }} give
-         * @param {Int32Array} places
+         * @param {Int32Array} indices
          */
-        step: (give, places) =>
+        step: (give, indices) =>
           scope(() => {
             const batch = () => {
               const { images, labels } = give();
-              return { features: prefix.forward(images, batchDraws(draws, 0, places)), labels };
+              return { features: prefix.forward(images, batchDraws(draws, 0, indices)), labels };
             };
-            return problem.step(places.length, batch).loss.item();
+            return problem.step(indices.length, batch).loss.item();
           }),
         dispose() {
           prefix.dispose();
@@ -189,15 +189,15 @@ function dispatch({ kind, repetitions, device }) {
 }
 
 /** @param {number} count */
-const firstPlaces = (count) => Int32Array.from({ length: count }, (_, i) => i);
+const firstIndices = (count) => Int32Array.from({ length: count }, (_, i) => i);
 
 const keptStep = keeping((/** @type {LayerRequest} */ request) => {
   const { batch, size, device } = request;
-  const places = firstPlaces(batch);
+  const indices = firstIndices(batch);
   const made = stagedNetwork(request);
   const started = made.start();
   const images = randomImages(2 * batch, size, device);
-  const once = () => started.step(() => images.batch(places), places);
+  const once = () => started.step(() => images.batch(indices), indices);
   once();
   return {
     once,
@@ -221,13 +221,13 @@ async function step(request) {
 
 const keptLayers = keeping((/** @type {Omit<RateRequest, 'seconds'>} */ request) => {
   const { batch, size, device, layers } = request;
-  const places = firstPlaces(batch);
+  const indices = firstIndices(batch);
   const images = randomImages(2 * batch, size, device);
   const made = Array.from({ length: layers }, (_, layer) => stagedNetwork({ ...request, layer }));
   const started = made.map((one) => one.start());
   return {
     steps: () => {
-      for (const { step } of started) step(() => images.batch(places), places);
+      for (const { step } of started) step(() => images.batch(indices), indices);
     },
     dispose() {
       images.dispose();
@@ -295,7 +295,7 @@ async function epoch(request) {
   }
   // A process that has waited for the other side finds its memory cold: a step untimed, on each side.
   for await (const one of trainFeatures.batches({ epoch: 0, batchSize: batch, firstStep: 0 })) {
-    scope(() => problem.step(one.places.length, one.tensors).loss.item());
+    scope(() => problem.step(one.indices.length, one.tensors).loss.item());
     break;
   }
   return timed(device, () => wholeEpoch(kept, request, 0));
@@ -312,8 +312,8 @@ async function wholeEpoch({ made, problem, testImages, trainFeatures, testFeatur
   let done = firstStep;
   for await (const one of trainFeatures.batches({ epoch: 0, batchSize: batch, firstStep })) {
     scope(() => {
-      const { loss, correct } = problem.step(one.places.length, one.tensors);
-      meter.add(done++, one.places.length, loss, correct);
+      const { loss, correct } = problem.step(one.indices.length, one.tensors);
+      meter.add(done++, one.indices.length, loss, correct);
     });
     await breathe();
   }
@@ -364,7 +364,7 @@ async function memory(request) {
     const labels = full([count], 3, { dtype: 'int64', device });
     return () => {
       const started = made.start();
-      started.step(() => ({ images, labels }), firstPlaces(count));
+      started.step(() => ({ images, labels }), firstIndices(count));
       started.dispose();
     };
   };

@@ -66,7 +66,7 @@ export {
   topKCorrect,
 } from './evaluation/index.js';
 // features: what is kept of frozen layers
-export { type CacheBudget, type CachePlace, FeatureCacheError } from './features/index.js';
+export { type CacheBudget, type CacheTier, FeatureCacheError } from './features/index.js';
 // finished: what is done with a finished run
 export {
   type CompressionOutcome,

@@ -14,10 +14,10 @@ export class TextFileError extends LayerwiseError {
   constructor(
     readonly file: string,
     readonly problem: string,
-    readonly place: { readonly line: number; readonly column: number } | null = null,
+    readonly position: { readonly line: number; readonly column: number } | null = null,
     options?: ErrorOptions,
   ) {
-    super(`${file}${place === null ? '' : `:${place.line}:${place.column}`}: ${problem}`, options);
+    super(`${file}${position === null ? '' : `:${position.line}:${position.column}`}: ${problem}`, options);
   }
 }
 
@@ -93,12 +93,12 @@ function decodeText(bytes: Uint8Array, file: string): string {
   } catch (error) {
     const before = new TextDecoder(encoding).decode(bytes).split('\ufffd', 1)[0]!;
     const problem = `expected ${encoding.toUpperCase()}, got other bytes`;
-    throw new TextFileError(file, problem, placeOf(before.length, before), { cause: error });
+    throw new TextFileError(file, problem, positionOf(before.length, before), { cause: error });
   }
   const nul = text.indexOf('\0');
   if (nul === -1) return text;
   const got = nul < 2 && bytes.length % 2 === 0 ? 'UTF-16 without one' : 'a byte of 0, as in binary files';
-  throw new TextFileError(file, `${expected}, got ${got}`, placeOf(nul, text));
+  throw new TextFileError(file, `${expected}, got ${got}`, positionOf(nul, text));
 }
 
 interface Mistake {
@@ -224,14 +224,14 @@ function shown(text: string, at: number): string {
 const SHOWN_LINE = 100;
 
 function atMistake({ at, problem }: Mistake, text: string, file: string): TextFileError {
-  const place = placeOf(at, text);
-  const line = text.split(/\r\n|\n|\r/)[place.line - 1]!;
-  const start = Math.max(0, place.column - 1 - SHOWN_LINE / 2);
-  return new TextFileError(file, `${problem}\n  ${line.slice(start, start + SHOWN_LINE)}`, place);
+  const position = positionOf(at, text);
+  const line = text.split(/\r\n|\n|\r/)[position.line - 1]!;
+  const start = Math.max(0, position.column - 1 - SHOWN_LINE / 2);
+  return new TextFileError(file, `${problem}\n  ${line.slice(start, start + SHOWN_LINE)}`, position);
 }
 
 /** Line and column, both from 1. */
-function placeOf(at: number, text: string): { line: number; column: number } {
+function positionOf(at: number, text: string): { line: number; column: number } {
   const before = text.slice(0, at).split(/\r\n|\n|\r/);
   return { line: before.length, column: before.at(-1)!.length + 1 };
 }

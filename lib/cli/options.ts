@@ -1,6 +1,6 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
 import { InvalidArgumentError, Option } from 'commander';
-import type { CacheBudget, CachePlace } from '../features/index.js';
+import type { CacheBudget, CacheTier } from '../features/index.js';
 import type { Recipe } from '../recipe/index.js';
 import { TextFileError } from '../text-file.js';
 import { UsageError } from './exit.js';
@@ -61,23 +61,23 @@ export const deviceOption = (): Option =>
 export const precisionOption = (): Option =>
   new Option('--precision <name>', "auto, fp32, bf16 or fp16 (default: the run's own)").choices(PRECISIONS);
 
-const CACHE_PLACES: readonly CachePlace[] = ['device', 'host', 'disk'];
+const CACHE_TIERS: readonly CacheTier[] = ['device', 'host', 'disk'];
 
 /** A million: a pebibyte. Beyond it bytes are no exact number. */
 const MAX_GIB = 2 ** 20;
 
-/** Bytes by place, of GiB such as device=8,host=16,disk=100. */
+/** Bytes by tier, of GiB such as device=8,host=16,disk=100. */
 export function cacheBudget(text: string): Partial<CacheBudget> | 'none' {
   if (text === 'none') return text;
   const refuse = (): never => {
-    throw new InvalidArgumentError(`Expected none, or GiB such as ${CACHE_PLACES.join('=8,')}=8, got "${text}".`);
+    throw new InvalidArgumentError(`Expected none, or GiB such as ${CACHE_TIERS.join('=8,')}=8, got "${text}".`);
   };
-  const budget: Partial<Record<CachePlace, number>> = {};
+  const budget: Partial<Record<CacheTier, number>> = {};
   for (const part of text.split(',')) {
     const [, name, gib] = /^(\w+)=(\d+(?:\.\d+)?)$/.exec(part.trim()) ?? refuse();
-    const place = CACHE_PLACES.find((one) => one === name) ?? refuse();
-    if (budget[place] !== undefined || Number(gib) > MAX_GIB) refuse();
-    budget[place] = Number(gib) * 2 ** 30;
+    const tier = CACHE_TIERS.find((one) => one === name) ?? refuse();
+    if (budget[tier] !== undefined || Number(gib) > MAX_GIB) refuse();
+    budget[tier] = Number(gib) * 2 ** 30;
   }
   return budget;
 }

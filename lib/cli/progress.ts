@@ -109,10 +109,10 @@ function describeEnd(event: TrainingEvent & { type: 'done' }): string {
 }
 
 function viewLine(event: TrainingEvent & { type: 'view' }): string {
-  const place = { device: 'memory of the GPU', host: 'memory', disk: 'file' }[event.place];
+  const tier = { device: 'memory of the GPU', host: 'memory', disk: 'file' }[event.tier];
   return (
     `layer ${event.layer + 1}: features of view ${event.view + 1} of ${event.views} kept, ` +
-    `${byteSize(event.bytes)} (${place})`
+    `${byteSize(event.bytes)} (${tier})`
   );
 }
 

@@ -21,12 +21,12 @@ export const STREAM = {
   resizedCropRatio: 32,
 } as const;
 
-/** The draws of one epoch for the images of a batch, by their places in the data set. */
-export function batchDraws(draws: Draws, epoch: number, places: Int32Array): BatchDraws {
+/** The draws of one epoch for the images of a batch, by their indices in the data set. */
+export function batchDraws(draws: Draws, epoch: number, indices: Int32Array): BatchDraws {
   return {
     integers(stream, bound) {
-      const out = new Int32Array(places.length);
-      draws.uniformInts(stream, epoch, places, bound, out);
+      const out = new Int32Array(indices.length);
+      draws.uniformInts(stream, epoch, indices, bound, out);
       return out;
     },
   };

@@ -19,9 +19,9 @@ export class DeviceImages implements ImageSource {
     return this.#images.device;
   }
 
-  /** The images uint8 [n, channels, height, width] and labels int64 [n] of the given places. */
-  batch(places: Int32Array): { images: Tensor; labels: Tensor } {
-    const index = tensor(places, { device: this.device });
+  /** The images uint8 [n, channels, height, width] and labels int64 [n] of the images with the given indices. */
+  batch(indices: Int32Array): { images: Tensor; labels: Tensor } {
+    const index = tensor(indices, { device: this.device });
     return { images: this.#images.indexSelect(0, index), labels: this.labels.indexSelect(0, index) };
   }
 
@@ -33,18 +33,18 @@ export class DeviceImages implements ImageSource {
 
   async *trainingBatches({ order, batchSize, firstStep }: TrainingPass): AsyncGenerator<ImageBatch> {
     for (let start = firstStep * batchSize; start < order.length; start += batchSize) {
-      const places = order.subarray(start, start + batchSize);
+      const indices = order.subarray(start, start + batchSize);
       yield {
-        places,
-        tensors: (from = 0, length = places.length) => this.batch(places.subarray(from, from + length)),
+        indices,
+        tensors: (from = 0, length = indices.length) => this.batch(indices.subarray(from, from + length)),
       };
     }
   }
 
   async *batches(batchSize: number): AsyncGenerator<ImageBatch> {
     for (let start = 0; start < this.count; start += batchSize) {
-      const places = Int32Array.from({ length: Math.min(batchSize, this.count - start) }, (_, i) => start + i);
-      yield { places, tensors: (from = 0, length = places.length) => this.slice(start + from, length) };
+      const indices = Int32Array.from({ length: Math.min(batchSize, this.count - start) }, (_, i) => start + i);
+      yield { indices, tensors: (from = 0, length = indices.length) => this.slice(start + from, length) };
     }
   }
 

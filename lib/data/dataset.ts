@@ -1,3 +1,4 @@
+import { requireOptions } from '../options.js';
 import { type DatasetName, type DatasetOf, datasetOf } from './catalogue.js';
 import { type DatasetOptions, requireOptionsOf } from './declaration.js';
 import { DataError, throwIfCancelled } from './errors.js';
@@ -8,18 +9,22 @@ export interface LoadDatasetOptions<Name extends DatasetName = DatasetName> exte
   readonly name: Name;
 }
 
+const OPTIONS: readonly (keyof LoadDatasetOptions)[] = [
+  ...(['name', 'dataDir', 'trainLimit', 'testLimit', 'testOnly', 'seed', 'imageSize', 'testResize'] as const),
+  ...(['maxPixels', 'onBadImage', 'reportBadImage', 'signal'] as const),
+];
+
 /**
  * Loads a data set: into memory, or, of `imagenet`, the names of its files, which are read while they are used. `shapes` makes
  * exactly `trainLimit` and `testLimit` images (default: 8,000 and 2,000).
  *
- * Throws `DataError`: DATA_ARGUMENT for an unknown name, a bad option or one that the data set does not have, DATA_NOT_FOUND for files that are missing,
- * DATA_UNREADABLE, DATA_CORRUPT and DATA_UNSUPPORTED for files that cannot be read, each with the file's name; DATA_ARGUMENT
- * before reading what memory cannot hold; DATA_CANCELLED on `signal`.
+ * Throws `DataError`: DATA_ARGUMENT for an unknown name, a bad option or one that the data set does not have, and before reading
+ * what memory cannot hold; DATA_NOT_FOUND for files that are missing; DATA_UNREADABLE, DATA_CORRUPT and DATA_UNSUPPORTED for files
+ * that cannot be read, each with the file's name; DATA_CANCELLED on `signal`.
  */
-export async function loadDataset<Name extends DatasetName>({
-  name,
-  ...options
-}: LoadDatasetOptions<Name>): Promise<DatasetOf<Name>> {
+export async function loadDataset<Name extends DatasetName>(given: LoadDatasetOptions<Name>): Promise<DatasetOf<Name>> {
+  requireOptions(given, 'options', (problem) => new DataError('DATA_ARGUMENT', `loadDataset: ${problem}`), OPTIONS);
+  const { name, ...options } = given;
   requireLimit('trainLimit', options.trainLimit);
   requireLimit('testLimit', options.testLimit);
   requirePolicy(options.onBadImage);

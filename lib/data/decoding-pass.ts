@@ -1,12 +1,12 @@
 import { DataError } from './errors.js';
 
 export interface DecodingPassOptions {
-  /** Places of the images of a batch, by its number; empty after the last. */
-  readonly placesOf: (batch: number) => Int32Array;
+  /** Indices of the images of a batch, by its number; empty after the last. */
+  readonly indicesOf: (batch: number) => Int32Array;
   /** The number of the batch to begin with. */
   readonly first: number;
-  /** The bytes of an image, by its place. */
-  readonly decode: (place: number) => Promise<Uint8Array>;
+  /** The bytes of an image, by its index. */
+  readonly decode: (index: number) => Promise<Uint8Array>;
   /** Bytes of an image. */
   readonly imageLength: number;
   /** Batches that are decoded beyond the one that was asked for last. */
@@ -17,7 +17,7 @@ export interface DecodingPassOptions {
 
 /** Images of a batch, one after the other. */
 export interface DecodedBatch {
-  readonly places: Int32Array;
+  readonly indices: Int32Array;
   readonly pixels: Uint8Array;
 }
 
@@ -76,10 +76,10 @@ export class DecodingPass {
 
   #begin(): BatchInProgress | null {
     if (this.#next > this.#asked + this.#options.ahead) return null;
-    const places = this.#options.placesOf(this.#next);
-    if (places.length === 0) return null;
+    const indices = this.#options.indicesOf(this.#next);
+    if (indices.length === 0) return null;
     this.#next++;
-    const batch = new BatchInProgress(places, this.#options.imageLength);
+    const batch = new BatchInProgress(indices, this.#options.imageLength);
     this.#begun.push(batch);
     return batch;
   }
@@ -88,7 +88,7 @@ export class DecodingPass {
     const at = batch.takeNext();
     this.#running++;
     try {
-      batch.put(at, await this.#options.decode(batch.places[at]!));
+      batch.put(at, await this.#options.decode(batch.indices[at]!));
     } catch (error) {
       batch.fail(at, error);
     }
@@ -99,7 +99,7 @@ export class DecodingPass {
 }
 
 class BatchInProgress implements DecodedBatch {
-  readonly places: Int32Array;
+  readonly indices: Int32Array;
   readonly pixels: Uint8Array;
   readonly done: Promise<void>;
   /** Ends it, with an error or without; the first call counts. */
@@ -108,9 +108,9 @@ class BatchInProgress implements DecodedBatch {
   #finished = 0;
   #failure: { readonly at: number; readonly error: unknown } | null = null;
 
-  constructor(places: Int32Array, imageLength: number) {
-    this.places = places;
-    this.pixels = Buffer.allocUnsafeSlow(places.length * imageLength);
+  constructor(indices: Int32Array, imageLength: number) {
+    this.indices = indices;
+    this.pixels = Buffer.allocUnsafeSlow(indices.length * imageLength);
     this.done = new Promise((resolve, reject) => {
       this.settle = (error) => (error === undefined ? resolve() : reject(error));
     });
@@ -119,7 +119,7 @@ class BatchInProgress implements DecodedBatch {
   }
 
   get isStarted(): boolean {
-    return this.#started === this.places.length;
+    return this.#started === this.indices.length;
   }
 
   takeNext(): number {
@@ -137,7 +137,7 @@ class BatchInProgress implements DecodedBatch {
   }
 
   #finishOne(): void {
-    if (++this.#finished === this.places.length) this.settle(this.#failure?.error);
+    if (++this.#finished === this.indices.length) this.settle(this.#failure?.error);
   }
 }
 

@@ -3,8 +3,8 @@ import type { Draws } from './draws.js';
 
 /** Images of one batch, ready for the training device. */
 export interface ImageBatch {
-  /** The places of the images in the data set. */
-  readonly places: Int32Array;
+  /** The indices of the images in the data set. */
+  readonly indices: Int32Array;
   /**
    * The images uint8 [n, channels, height, width] and labels int64 [n] on the device: all of the batch, or `length` from
    * `start` on. Call it in a scope.
@@ -15,7 +15,7 @@ export interface ImageBatch {
 /** What a pass over the training images shows. */
 export interface TrainingPass {
   readonly epoch: number;
-  /** Places in the order of the epoch. */
+  /** Indices in the order of the epoch. */
   readonly order: Int32Array;
   readonly batchSize: number;
   /** The batch to begin with, from 0. */

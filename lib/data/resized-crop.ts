@@ -9,13 +9,13 @@ const ATTEMPTS = 10;
 /**
  * The part of an upright image of width x height pixels that is shown in an epoch: torchvision's RandomResizedCrop with
  * its defaults (the crop of GoogLeNet, Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6). Its area is
- * uniform from 8 to 100 % of the image, the logarithm of width / height uniform from log 3/4 to log 4/3, its place uniform.
+ * uniform from 8 to 100 % of the image, the logarithm of width / height uniform from log 3/4 to log 4/3, its position uniform.
  * What does not fit into the image is drawn again; after ten attempts it is the largest centred part with a ratio in range.
  */
 export function drawResizedCrop(draws: Draws, epoch: number, image: number, width: number, height: number): Region {
-  const places = Int32Array.of(image);
+  const indices = Int32Array.of(image);
   const drawn = new Float64Array(1);
-  const uniform = (stream: number): number => draws.uniforms(stream, epoch, places, drawn)[0]!;
+  const uniform = (stream: number): number => draws.uniforms(stream, epoch, indices, drawn)[0]!;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const area = width * height * between(AREA.least, AREA.most, uniform(STREAM.resizedCropArea + attempt));
     const ratio = Math.exp(

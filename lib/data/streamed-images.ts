@@ -56,24 +56,24 @@ export class StreamedImages implements ImageSource {
     const { imageSize, maxPixels } = this.#files;
     return this.#give(batchSize, {
       first: firstStep,
-      placesOf: (batch) => order.subarray(batch * batchSize, (batch + 1) * batchSize),
+      indicesOf: (batch) => order.subarray(batch * batchSize, (batch + 1) * batchSize),
       decode: this.#options.randomResizedCrop
-        ? (place) => {
-            const choose = (width: number, height: number) => drawResizedCrop(draws, epoch, place, width, height);
-            return this.#readable.read(place, (file) => decodeRegion(file, imageSize, choose, { maxPixels }));
+        ? (index) => {
+            const choose = (width: number, height: number) => drawResizedCrop(draws, epoch, index, width, height);
+            return this.#readable.read(index, (file) => decodeRegion(file, imageSize, choose, { maxPixels }));
           }
-        : (place) => this.#evaluated(place),
+        : (index) => this.#evaluated(index),
     });
   }
 
   batches(batchSize: number): AsyncGenerator<ImageBatch> {
     return this.#give(batchSize, {
       first: 0,
-      placesOf: (batch) => {
+      indicesOf: (batch) => {
         const start = batch * batchSize;
         return Int32Array.from({ length: Math.max(0, Math.min(batchSize, this.count - start)) }, (_, i) => start + i);
       },
-      decode: (place) => this.#evaluated(place),
+      decode: (index) => this.#evaluated(index),
     });
   }
 
@@ -90,7 +90,7 @@ export class StreamedImages implements ImageSource {
 
   async *#give(
     batchSize: number,
-    source: Pick<DecodingPassOptions, 'first' | 'placesOf' | 'decode'>,
+    source: Pick<DecodingPassOptions, 'first' | 'indicesOf' | 'decode'>,
   ): AsyncGenerator<ImageBatch> {
     requireCount('batchSize', batchSize, 1);
     if (this.#disposed) throw new DataError('DATA_CANCELLED', 'the images were disposed');
@@ -106,12 +106,12 @@ export class StreamedImages implements ImageSource {
     this.#passes.add(pass);
     try {
       for (let batch = await pass.next(); batch !== null; batch = await pass.next()) {
-        const { places, pixels } = batch;
+        const { indices, pixels } = batch;
         yield {
-          places,
-          tensors: (from = 0, length = places.length) =>
+          indices,
+          tensors: (from = 0, length = indices.length) =>
             this.#tensors(
-              places.subarray(from, from + length),
+              indices.subarray(from, from + length),
               pixels.subarray(from * imageLength, (from + length) * imageLength),
             ),
         };
@@ -123,16 +123,16 @@ export class StreamedImages implements ImageSource {
   }
 
   /** The images lie channels-last, as they were decoded. */
-  #tensors(places: Int32Array, pixels: Uint8Array): { images: Tensor; labels: Tensor } {
+  #tensors(indices: Int32Array, pixels: Uint8Array): { images: Tensor; labels: Tensor } {
     const { imageSize } = this.#files;
     const { device } = this;
-    const lines = tensor(pixels, { shape: [places.length, imageSize, imageSize, 3], device });
-    return { images: lines.permute([0, 3, 1, 2]), labels: this.labels.indexSelect(0, tensor(places, { device })) };
+    const lines = tensor(pixels, { shape: [indices.length, imageSize, imageSize, 3], device });
+    return { images: lines.permute([0, 3, 1, 2]), labels: this.labels.indexSelect(0, tensor(indices, { device })) };
   }
 
-  #evaluated(place: number): Promise<Uint8Array> {
+  #evaluated(index: number): Promise<Uint8Array> {
     const { imageSize, testResize, maxPixels } = this.#files;
-    return this.#readable.read(place, (file) => decodeCentre(file, imageSize, testResize, { maxPixels }));
+    return this.#readable.read(index, (file) => decodeCentre(file, imageSize, testResize, { maxPixels }));
   }
 }
 

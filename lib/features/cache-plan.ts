@@ -9,18 +9,18 @@ import { FeatureCacheError } from './errors.js';
 import { type RowFormat, rowBytes } from './feature-storage.js';
 
 /** Memory of the training GPU, memory of the host, files in the run directory. The first with room is taken. */
-export type CachePlace = 'device' | 'host' | 'disk';
+export type CacheTier = 'device' | 'host' | 'disk';
 
-const PLACES: readonly CachePlace[] = ['device', 'host', 'disk'];
+const TIERS: readonly CacheTier[] = ['device', 'host', 'disk'];
 
-/** Bytes that features may take in each place. */
-export type CacheBudget = Readonly<Record<CachePlace, number>>;
+/** Bytes that features may take in each tier. */
+export type CacheBudget = Readonly<Record<CacheTier, number>>;
 
 export interface CachePlan {
   /** Bytes of the training device's memory in which features of the test images may stay. */
   readonly testBytes: number;
-  /** For each number of frozen parts: the features of one image, and the place of each view's. Null: nothing is kept. */
-  readonly views: ReadonlyMap<number, { readonly format: RowFormat; readonly places: readonly CachePlace[] }> | null;
+  /** For each number of frozen parts: the features of one image, and the tier of each view's. Null: nothing is kept. */
+  readonly views: ReadonlyMap<number, { readonly format: RowFormat; readonly tiers: readonly CacheTier[] }> | null;
 }
 
 const GIB = 2 ** 30;
@@ -30,17 +30,17 @@ const DEFAULT_HOST_SHARE = 1 / 4;
 
 /**
  * The budget of a run. Default: 4 GiB of a GPU, a quarter of the memory that this process can still allocate, nothing on disk;
- * 'none' is nothing anywhere. Throws FeatureCacheError for an unknown kind of place, for what is no number of bytes, and for
+ * 'none' is nothing anywhere. Throws FeatureCacheError for an unknown tier, for what is no number of bytes, and for
  * memory of a GPU where the run is on the CPU.
  */
 export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undefined, device: Device): CacheBudget {
   if (stated === 'none') return { device: 0, host: 0, disk: 0 };
-  for (const [place, bytes] of Object.entries(stated ?? {})) {
-    if (!PLACES.includes(place as CachePlace)) {
-      throw new FeatureCacheError('CACHE_BUDGET', `cache: expected one of ${PLACES.join(', ')}, got ${place}`);
+  for (const [tier, bytes] of Object.entries(stated ?? {})) {
+    if (!TIERS.includes(tier as CacheTier)) {
+      throw new FeatureCacheError('CACHE_BUDGET', `cache: expected one of ${TIERS.join(', ')}, got ${tier}`);
     }
     if (!(typeof bytes === 'number' && bytes >= 0 && Number.isFinite(bytes))) {
-      throw new FeatureCacheError('CACHE_BUDGET', `cache.${place}: expected a number of bytes from 0, got ${bytes}`);
+      throw new FeatureCacheError('CACHE_BUDGET', `cache.${tier}: expected a number of bytes from 0, got ${bytes}`);
     }
   }
   if (!isCuda(device) && (stated?.device ?? 0) > 0) {
@@ -69,16 +69,16 @@ export interface CachePlanOptions {
 }
 
 /**
- * Finds a place for the features of every view and every stage. Throws FeatureCacheError, with the room that is needed and
+ * Finds a tier for the features of every view and every stage. Throws FeatureCacheError, with the room that is needed and
  * the number of views that would fit, where the budget is too small.
  */
 export function planCache(options: CachePlanOptions): CachePlan {
   const { recipe, stages, device, budget, trainCount, testCount } = options;
   const { views } = recipe.augmentation;
-  const ownPlace = isCuda(device) ? 'device' : 'host';
+  const ownTier = isCuda(device) ? 'device' : 'host';
   const depths = stages.map(({ frozen }) => frozen.length).filter((depth) => depth > 0);
   if (views === null || depths.length === 0 || budgetOf(budget) === 0) {
-    return { testBytes: budget[ownPlace], views: null };
+    return { testBytes: budget[ownTier], views: null };
   }
   const formats = featureFormats(options);
   const format = (depth: number): RowFormat => formats[depth]!;
@@ -87,23 +87,23 @@ export function planCache(options: CachePlanOptions): CachePlan {
   const largest = Math.max(...viewBytes);
   // However they are placed, no more can be.
   const most = Math.floor(budgetOf(budget) / largest);
-  const assign = (number: number, room: CacheBudget): CachePlace[][] | null =>
-    number > most ? null : placeViews(viewBytes, number, room);
+  const assign = (number: number, room: CacheBudget): CacheTier[][] | null =>
+    number > most ? null : assignTiers(viewBytes, number, room);
   // The test images' features are read in every epoch too, but they are few: views go before them.
   for (const reserved of [testBytes, 0]) {
-    if (reserved > budget[ownPlace]) continue;
-    const places = assign(views, { ...budget, [ownPlace]: budget[ownPlace] - reserved });
-    if (places === null) continue;
+    if (reserved > budget[ownTier]) continue;
+    const tiers = assign(views, { ...budget, [ownTier]: budget[ownTier] - reserved });
+    if (tiers === null) continue;
     return {
       testBytes: reserved,
-      views: new Map(depths.map((depth, i) => [depth, { format: format(depth), places: places[i]! }])),
+      views: new Map(depths.map((depth, i) => [depth, { format: format(depth), tiers: tiers[i]! }])),
     };
   }
   let fitting = Math.min(views - 1, most);
   while (fitting > 0 && assign(fitting, budget) === null) fitting--;
   const stage = stages.find(({ frozen }) => frozen.length === depths[viewBytes.indexOf(largest)])!;
-  const allowed = PLACES.filter((place) => place !== 'device' || isCuda(device))
-    .map((place) => `${gibibytes(budget[place])} ${place}`)
+  const allowed = TIERS.filter((tier) => tier !== 'device' || isCuda(device))
+    .map((tier) => `${gibibytes(budget[tier])} ${tier}`)
     .join(', ');
   throw new FeatureCacheError(
     'CACHE_BUDGET',
@@ -114,32 +114,32 @@ export function planCache(options: CachePlanOptions): CachePlan {
   );
 }
 
-const budgetOf = (budget: CacheBudget): number => PLACES.reduce((sum, place) => sum + budget[place], 0);
+const budgetOf = (budget: CacheBudget): number => TIERS.reduce((sum, tier) => sum + budget[tier], 0);
 
 /**
  * Places for `views` views at each stage, `viewBytes` each there, or null where they do not fit. One view after another
- * goes from stage to stage: into the same place over its old self where the bytes are as many, else into the first
- * place with room, while the old is still there.
+ * goes from stage to stage: into the same tier over its old self where the bytes are as many, else into the first
+ * tier with room, while the old is still there.
  */
-export function placeViews(viewBytes: readonly number[], views: number, budget: CacheBudget): CachePlace[][] | null {
-  const free: Record<CachePlace, number> = { ...budget };
-  const stages: CachePlace[][] = [];
+export function assignTiers(viewBytes: readonly number[], views: number, budget: CacheBudget): CacheTier[][] | null {
+  const free: Record<CacheTier, number> = { ...budget };
+  const stages: CacheTier[][] = [];
   for (const [stage, bytes] of viewBytes.entries()) {
-    const places: CachePlace[] = [];
+    const tiers: CacheTier[] = [];
     for (let view = 0; view < views; view++) {
-      const oldPlace = stages[stage - 1]?.[view];
+      const oldTier = stages[stage - 1]?.[view];
       const oldBytes = viewBytes[stage - 1];
-      if (oldPlace !== undefined && oldBytes === bytes) {
-        places.push(oldPlace);
+      if (oldTier !== undefined && oldBytes === bytes) {
+        tiers.push(oldTier);
         continue;
       }
-      const place = PLACES.find((candidate) => free[candidate] >= bytes);
-      if (place === undefined) return null;
-      free[place] -= bytes;
-      if (oldPlace !== undefined) free[oldPlace] += oldBytes!;
-      places.push(place);
+      const tier = TIERS.find((candidate) => free[candidate] >= bytes);
+      if (tier === undefined) return null;
+      free[tier] -= bytes;
+      if (oldTier !== undefined) free[oldTier] += oldBytes!;
+      tiers.push(tier);
     }
-    stages.push(places);
+    stages.push(tiers);
   }
   return stages;
 }

@@ -5,7 +5,7 @@ import type { Stage } from '../models/index.js';
 import { FrozenBlocks, type Module } from '../nn/index.js';
 import { frozenDtype } from '../recipe/index.js';
 import { type Device, noGrad, scope, type Tensor, tensor } from '../tensor/index.js';
-import type { CachePlace, CachePlan } from './cache-plan.js';
+import type { CachePlan, CacheTier } from './cache-plan.js';
 import { type FeatureRows, FileRows, MemoryRows, type RowFormat, rowBytes } from './feature-storage.js';
 import {
   type EpochPass,
@@ -24,7 +24,7 @@ export interface CachedFeaturesOptions extends FeatureContext {
   readonly views: NonNullable<CachePlan['views']>;
   /** Where files of features go: made when it is needed, and removed again. */
   readonly directory: string;
-  readonly onView?: (view: { layer: number; view: number; place: CachePlace; bytes: number }) => void;
+  readonly onView?: (view: { layer: number; view: number; tier: CacheTier; bytes: number }) => void;
 }
 
 /**
@@ -58,11 +58,11 @@ export class CachedFeatures implements TrainingFeatures {
     for (const block of added) block.eval();
     // One by one, so that a run that is gone on with computes the same bits.
     const layers = added.map((block) => new FrozenBlocks([block], frozenDtype(this.#options.precision)));
-    const { format, places } = this.#options.views.get(stage.frozen.length)!;
+    const { format, tiers } = this.#options.views.get(stage.frozen.length)!;
     try {
-      for (const [view, place] of places.entries()) {
+      for (const [view, tier] of tiers.entries()) {
         const old = this.#rows[view];
-        const rows = await this.#rowsFor(format, place, old, view);
+        const rows = await this.#rowsFor(format, tier, old, view);
         try {
           if (old === undefined) await this.#fillFromImages(rows, layers, view, pause);
           else await this.#fillFromRows(rows, old, layers, pause);
@@ -73,7 +73,7 @@ export class CachedFeatures implements TrainingFeatures {
         if (old !== undefined && rows !== old) await old.dispose();
         this.#rows[view] = rows;
         const bytes = rowBytes(format) * this.#options.images.count;
-        this.#options.onView?.({ layer: stage.layer, view, place, bytes });
+        this.#options.onView?.({ layer: stage.layer, view, tier, bytes });
       }
       this.#format = format;
     } catch (error) {
@@ -85,16 +85,11 @@ export class CachedFeatures implements TrainingFeatures {
     }
   }
 
-  async #rowsFor(
-    format: RowFormat,
-    place: CachePlace,
-    old: FeatureRows | undefined,
-    view: number,
-  ): Promise<FeatureRows> {
+  async #rowsFor(format: RowFormat, tier: CacheTier, old: FeatureRows | undefined, view: number): Promise<FeatureRows> {
     const { device, directory, images } = this.#options;
     if (old?.rowBytes === rowBytes(format)) return old;
-    if (place !== 'disk') {
-      return MemoryRows.create(format, images.count, { place: place === 'host' ? 'cpu' : device, device });
+    if (tier !== 'disk') {
+      return MemoryRows.create(format, images.count, { at: tier === 'host' ? 'cpu' : device, device });
     }
     await mkdir(directory, { recursive: true });
     return FileRows.create(format, join(directory, `layer-${this.#blocks.length}-view-${view}.bin`), device);
@@ -108,9 +103,9 @@ export class CachedFeatures implements TrainingFeatures {
     let start = 0;
     for await (const batch of images.trainingBatches({ epoch: view, order, batchSize, firstStep: 0, draws })) {
       await this.#write(rows, start, layers, () =>
-        applyTransforms(transforms, batch.tensors().images, batchDraws(draws, view, batch.places)),
+        applyTransforms(transforms, batch.tensors().images, batchDraws(draws, view, batch.indices)),
       );
-      start += batch.places.length;
+      start += batch.indices.length;
       await pause();
     }
   }
@@ -145,15 +140,15 @@ export class CachedFeatures implements TrainingFeatures {
     const { recipe, images } = this.#options;
     const { epoch, batchSize, firstStep } = pass;
     const order = epochOrder(recipe, this.#stage!.layer, epoch, images.count);
-    const placesOf = (batch: number): Int32Array => order.subarray(batch * batchSize, (batch + 1) * batchSize);
+    const indicesOf = (batch: number): Int32Array => order.subarray(batch * batchSize, (batch + 1) * batchSize);
     const rows = this.#rows[viewOf(recipe, epoch)]!;
     let batch = firstStep;
-    for await (const give of rows.gather(placesOf, { first: firstStep, format: this.#format! })) {
-      const places = placesOf(batch++);
+    for await (const give of rows.gather(indicesOf, { first: firstStep, format: this.#format! })) {
+      const indices = indicesOf(batch++);
       yield {
-        places,
+        indices,
         tensors: (start, length) => {
-          const chosen = tensor(places.subarray(start, start + length), { device: this.#options.device });
+          const chosen = tensor(indices.subarray(start, start + length), { device: this.#options.device });
           return { features: give(start, length), labels: images.labels.indexSelect(0, chosen) };
         },
       };

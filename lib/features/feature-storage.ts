@@ -25,9 +25,9 @@ export interface FeatureRows {
   read(first: number, count: number, format: RowFormat): Promise<GiveFeatures>;
   /** Writes [n, channels, height, width] from an image on; the tensor is read before this returns. */
   write(start: number, features: Tensor): Promise<void>;
-  /** The rows of the places of one batch after another, until there are none. */
+  /** The rows of the indices of one batch after another, until there are none. */
   gather(
-    placesOf: (batch: number) => Int32Array,
+    indicesOf: (batch: number) => Int32Array,
     options: { first: number; format: RowFormat },
   ): AsyncIterable<GiveFeatures>;
   dispose(): Promise<void>;
@@ -46,11 +46,11 @@ export class MemoryRows implements FeatureRows {
     this.#rows = rows;
   }
 
-  /** `place` is where the rows lie, `device` where they are used. */
-  static create(format: RowFormat, count: number, { place, device }: { place: Device; device: Device }): MemoryRows {
+  /** `at` is where the rows lie, `device` where they are used. */
+  static create(format: RowFormat, count: number, { at, device }: { at: Device; device: Device }): MemoryRows {
     const size = rowBytes(format);
     const rows = scope(() =>
-      keep(empty([count, size / elementSize(format.dtype)], { dtype: format.dtype, device: place })),
+      keep(empty([count, size / elementSize(format.dtype)], { dtype: format.dtype, device: at })),
     );
     return new MemoryRows(rows, size, device);
   }
@@ -65,14 +65,14 @@ export class MemoryRows implements FeatureRows {
   }
 
   async *gather(
-    placesOf: (batch: number) => Int32Array,
+    indicesOf: (batch: number) => Int32Array,
     { first, format }: { first: number; format: RowFormat },
   ): AsyncGenerator<GiveFeatures> {
     for (let batch = first; ; batch++) {
-      const places = placesOf(batch);
-      if (places.length === 0) return;
+      const indices = indicesOf(batch);
+      if (indices.length === 0) return;
       yield (start, length) => {
-        const chosen = tensor(places.subarray(start, start + length), { device: this.#rows.device });
+        const chosen = tensor(indices.subarray(start, start + length), { device: this.#rows.device });
         return this.#give(this.#rows.indexSelect(0, chosen), format);
       };
     }
@@ -137,10 +137,10 @@ export class FileRows implements FeatureRows {
   }
 
   async *gather(
-    placesOf: (batch: number) => Int32Array,
+    indicesOf: (batch: number) => Int32Array,
     { first, format }: { first: number; format: RowFormat },
   ): AsyncGenerator<GiveFeatures> {
-    const batchBytes = placesOf(first).length * this.rowBytes;
+    const batchBytes = indicesOf(first).length * this.rowBytes;
     if (batchBytes > constants.MAX_LENGTH) {
       throw new FeatureCacheError(
         'CACHE_FILE',
@@ -149,11 +149,11 @@ export class FileRows implements FeatureRows {
       );
     }
     const pass = new DecodingPass({
-      placesOf,
+      indicesOf,
       first,
-      decode: async (place) => {
+      decode: async (index) => {
         const row = Buffer.allocUnsafeSlow(this.rowBytes);
-        await this.#fill(row, place, 1);
+        await this.#fill(row, index, 1);
         return row;
       },
       imageLength: this.rowBytes,

@@ -7,8 +7,8 @@ import { FrozenPrefix } from './frozen-prefix.js';
 
 /** One batch of what a stage reads. */
 export interface FeatureBatch {
-  /** The places of the images in the data set. */
-  readonly places: Int32Array;
+  /** The indices of the images in the data set. */
+  readonly indices: Int32Array;
   /**
    * Features [length, channels, height, width] and labels int64 [length] on the device, of the batch's images from `start`
    * on. Call it in a scope.
@@ -92,11 +92,11 @@ export class RecomputedFeatures implements TrainingFeatures {
     const { draws, view } = viewDraws(recipe, layer, epoch);
     for await (const batch of images.trainingBatches({ epoch: view, order, batchSize, firstStep, draws })) {
       yield {
-        places: batch.places,
+        indices: batch.indices,
         tensors: (start, length) => {
           const { images, labels } = batch.tensors(start, length);
-          const places = batch.places.subarray(start, start + length);
-          return { features: prefix.forward(images, batchDraws(draws, view, places)), labels };
+          const indices = batch.indices.subarray(start, start + length);
+          return { features: prefix.forward(images, batchDraws(draws, view, indices)), labels };
         },
       };
     }

@@ -1,4 +1,4 @@
-export { type CacheBudget, type CachePlace, type CachePlan, planCache, resolveCacheBudget } from './cache-plan.js';
+export { type CacheBudget, type CachePlan, type CacheTier, planCache, resolveCacheBudget } from './cache-plan.js';
 export { FeatureCacheError } from './errors.js';
 export { CachedFeatures } from './feature-cache.js';
 export { rowBytes } from './feature-storage.js';

@@ -19,6 +19,7 @@ import {
 } from '../evaluation/index.js';
 import { disposeNetwork, type Network } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
+import { requireOptions } from '../options.js';
 import {
   buildTransforms,
   deviceOfRecord,
@@ -26,6 +27,7 @@ import {
   inPrecision,
   type Precision,
   type Recipe,
+  RecipeError,
   resolveDevice,
   resolvePrecision,
 } from '../recipe/index.js';
@@ -82,6 +84,10 @@ export class TrainedRun {
     path: string,
     options: { device?: Recipe['device'] | undefined; precision?: Recipe['precision'] | undefined } = {},
   ): Promise<TrainedRun> {
+    requireOptions(options, 'options', (problem) => new RecipeError(`TrainedRun.open: ${problem}`), [
+      'device',
+      'precision',
+    ]);
     const directory = RunDirectory.open(path);
     const config = await directory.readConfig();
     const { classes, normalization } = config;

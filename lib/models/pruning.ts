@@ -7,8 +7,8 @@ import type { SimCnn } from './simcnn.js';
 const AVERAGED = 4;
 
 /**
- * The tensors of a SimCNN's last layer and of its head, with only the given filters of that layer (rising places): what
- * a network of fewer `widths` loads. Call it in a scope. Throws ModelError for places that are not there.
+ * The tensors of a SimCNN's last layer and of its head, with only the given filters of that layer (rising indices): what
+ * a network of fewer `widths` loads. Call it in a scope. Throws ModelError for indices that are not there.
  */
 export function keepFilters(network: SimCnn, filters: readonly number[]): { block: StateDict; head: StateDict } {
   const block = network.blocks.at(-1)!.stateDict();
@@ -16,7 +16,7 @@ export function keepFilters(network: SimCnn, filters: readonly number[]): { bloc
   const width = block.get('conv.weight')!.shape[0]!;
   const isRising = filters.every((filter, i) => Number.isInteger(filter) && filter > (filters[i - 1] ?? -1));
   if (filters.length === 0 || !isRising || filters.at(-1)! >= width) {
-    throw new ModelError(`keepFilters: expected rising places from 0 to ${width - 1}, got ${filters.join(', ')}`);
+    throw new ModelError(`keepFilters: expected rising indices from 0 to ${width - 1}, got ${filters.join(', ')}`);
   }
   const { device } = block.get('conv.weight')!;
   const kept = tensor(Int32Array.from(filters), { device });

@@ -150,7 +150,7 @@ function classifier(
   const { channels, size } = inputs;
   const { classes, units, dropout, init } = options;
   const pooled = Math.floor(size / 2);
-  // The names are the places in torchvision's Sequential; dropout stands at 2 and 5.
+  // The names are the positions in torchvision's Sequential; dropout stands at 2 and 5.
   const drop = (name: string): [string, Module][] => (dropout > 0 ? [[name, new Dropout({ p: dropout })]] : []);
   return new Sequential([
     ['pool', new MaxPool2d({ kernelSize: 2 })],
@@ -202,7 +202,7 @@ export class Vgg implements Network {
 
     const blocks: Module[] = [];
     const heads: Module[] = [];
-    let place = 0; // in torchvision's `features`
+    let position = 0; // in torchvision's `features`
     plan.forEach(({ pooled }, j) => {
       using generator = Generator.create({ seed: layerSeed(seed, j) });
       const init = { conv: kaimingNormalFanOut(generator), linear: normalInit(0.01, generator) };
@@ -214,7 +214,7 @@ export class Vgg implements Network {
         new BatchNorm2d({ features: outChannels }),
         new ReLU({ inPlace: true }),
       ];
-      blocks.push(new Sequential(modules.map((module) => [String(place++), module])));
+      blocks.push(new Sequential(modules.map((module) => [String(position++), module])));
       const inputs = { channels: outChannels, size: sizes[j]! };
       heads.push(
         j === plan.length - 1

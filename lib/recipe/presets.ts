@@ -1,5 +1,6 @@
 import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
 import { MODEL_PRESETS, type ModelPresetOf } from '../models/index.js';
+import { requireOptions } from '../options.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
 
@@ -15,6 +16,8 @@ export interface PresetOptions {
   readonly onCuda: boolean;
 }
 
+const OPTIONS: readonly (keyof PresetOptions)[] = ['dataset', 'model', 'schedule', 'onCuda'];
+
 /** The names that `presetRecipe` takes. */
 export const presetNames: readonly string[] = MODEL_PRESETS.map(({ preset }) => preset.name);
 
@@ -27,6 +30,7 @@ const isOneOf = <T>(known: readonly T[], value: unknown): value is T => known.in
  * preset of these, where there is one. Throws RecipeError for an unknown one of any of them.
  */
 export function presetRecipe(preset: string, options: PresetOptions): Recipe {
+  requireOptions(options, 'options', (problem) => new RecipeError(`presetRecipe: ${problem}`), OPTIONS);
   const named = MODEL_PRESETS.find((one) => one.preset.name === preset);
   if (named === undefined) return refuse('preset', presetNames, preset);
   const { dataset = named.preset.dataset, model, schedule, onCuda } = options;

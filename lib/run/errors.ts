@@ -12,17 +12,17 @@ export class RunDirectoryError extends LayerwiseError {
  */
 export type RunRecordErrorCode = 'RUN_FILE_MISSING' | 'RUN_FILE_CORRUPTED';
 
-/** A run directory that cannot be read: `file`, and `line` (from 1) in `metrics.jsonl`, name the place. */
+/** A run directory that cannot be read: `file`, and `line` (from 1) in `metrics.jsonl`, name the position. */
 export class RunRecordError extends LayerwiseError {
   override readonly name = 'RunRecordError';
   readonly code: RunRecordErrorCode;
   readonly file: string;
   readonly line: number | undefined;
 
-  constructor(code: RunRecordErrorCode, place: { file: string; line?: number }, problem: string) {
-    super(`${place.file}${place.line === undefined ? '' : `:${place.line}`}: ${problem}`);
+  constructor(code: RunRecordErrorCode, position: { file: string; line?: number }, problem: string) {
+    super(`${position.file}${position.line === undefined ? '' : `:${position.line}`}: ${problem}`);
     this.code = code;
-    this.file = place.file;
-    this.line = place.line;
+    this.file = position.file;
+    this.line = position.line;
   }
 }

@@ -72,16 +72,16 @@ function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'i
   else if (last.trim() !== '') record.incompleteLine = lines.length + 1;
 
   for (const [index, line] of lines.entries()) {
-    const place = { file, line: index + 1 };
+    const position = { file, line: index + 1 };
     let value: unknown;
     try {
       value = JSON.parse(line);
     } catch (error) {
-      throw new RunRecordError('RUN_FILE_CORRUPTED', place, `not JSON (${(error as Error).message})`);
+      throw new RunRecordError('RUN_FILE_CORRUPTED', position, `not JSON (${(error as Error).message})`);
     }
-    const metrics = check(epochSchema, value, place);
+    const metrics = check(epochSchema, value, position);
     const problem = misplaced(metrics, record.epochs.at(-1));
-    if (problem !== null) throw new RunRecordError('RUN_FILE_CORRUPTED', place, problem);
+    if (problem !== null) throw new RunRecordError('RUN_FILE_CORRUPTED', position, problem);
     record.epochs.push(metrics);
   }
   return record;
@@ -109,14 +109,14 @@ function parseFile(text: string, file: string): unknown {
 
 function asRecordError(error: unknown): unknown {
   if (!(error instanceof TextFileError)) return error;
-  const { file, problem, place } = error;
-  return new RunRecordError('RUN_FILE_CORRUPTED', { file, ...(place !== null && { line: place.line }) }, problem);
+  const { file, problem, position } = error;
+  return new RunRecordError('RUN_FILE_CORRUPTED', { file, ...(position !== null && { line: position.line }) }, problem);
 }
 
-function check<T>(schema: z.ZodType<T>, value: unknown, place: { file: string; line?: number }): T {
+function check<T>(schema: z.ZodType<T>, value: unknown, position: { file: string; line?: number }): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw new RunRecordError('RUN_FILE_CORRUPTED', place, describeIssue(parsed.error.issues[0]!, value));
+  throw new RunRecordError('RUN_FILE_CORRUPTED', position, describeIssue(parsed.error.issues[0]!, value));
 }
 
 function isJson(text: string): boolean {

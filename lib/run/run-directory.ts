@@ -232,14 +232,14 @@ async function removePartials(path: string): Promise<void> {
   for (const entry of entries.filter(isPartial)) await rm(join(path, entry), { force: true });
 }
 
-/** Reads a JSON file; throws RunDirectoryError, naming it and the place in it, when it is not there or not JSON. */
+/** Reads a JSON file; throws RunDirectoryError, naming it and the position in it, when it is not there or not JSON. */
 export async function readJson(file: string): Promise<unknown> {
   try {
     return await readJsonFile(file);
   } catch (error) {
     if (!(error instanceof TextFileError)) throw error;
-    const { problem, place } = error;
-    const where = place === null ? '' : `line ${place.line}, column ${place.column}: `;
+    const { problem, position } = error;
+    const where = position === null ? '' : `line ${position.line}, column ${position.column}: `;
     throw new RunDirectoryError(`${file}: ${where}${problem}`, { cause: error });
   }
 }

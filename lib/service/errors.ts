@@ -2,9 +2,9 @@ import { LayerwiseError } from '../errors.js';
 
 /**
  * A job that did not end well. `code` is that of the trainer's error, such as INTERRUPTED or LOSS_NOT_FINITE; INTERNAL where
- * it has none, and WORKER_FAILED where the worker thread itself ended, and
- * INVALID_ARGUMENT, thrown at once, for options that a job does not take. `cause` is the trainer's error, of its class, with its stack and
- * fields; `at`, where it has one, says where in the training it was.
+ * it has none; WORKER_FAILED where the worker thread itself ended; INVALID_ARGUMENT, thrown at once, for options that a job does
+ * not take. `cause` is the trainer's error, of its class, with its stack and fields; `at`, where it has one, says where in the
+ * training it was.
  */
 export class TrainingJobError extends LayerwiseError {
   override readonly name: string = 'TrainingJobError';

@@ -11,16 +11,16 @@ import type { JobInput, JobOptions, ResumeJobOptions } from './messages.js';
 export type TrainJobOptions = { recipe: Recipe; out?: string; startFrom?: StartFrom } & JobOptions;
 
 const OF_BOTH: readonly (keyof JobOptions)[] = ['cache', 'checkpointSeconds', 'cudaGraph', 'onBadImage'];
-const OF_TRAIN: ReadonlySet<string> = new Set([...OF_BOTH, 'recipe', 'out', 'startFrom']);
-const OF_RESUME: ReadonlySet<string> = new Set([
+const OF_TRAIN: readonly (keyof TrainJobOptions)[] = [...OF_BOTH, 'recipe', 'out', 'startFrom'];
+const OF_RESUME: readonly ('runDirectory' | keyof ResumeJobOptions)[] = [
   ...OF_BOTH,
-  ...['runDirectory', 'dataDir', 'device', 'acceptChangedData'],
-]);
+  ...(['runDirectory', 'dataDir', 'device', 'acceptChangedData'] as const),
+];
 
 /** The working directory may be another one when the worker comes to the paths. */
 export function trainInput(given: TrainJobOptions): JobInput {
   const user = 'TrainingJob.train';
-  requireKnown(user, given, OF_TRAIN);
+  requireObject(user, 'options', given, OF_TRAIN);
   const { recipe, out, startFrom, ...options } = given;
   requireObject(user, 'recipe', recipe);
   if (startFrom !== undefined) requireObject(user, 'startFrom', startFrom);
@@ -42,7 +42,7 @@ export function trainInput(given: TrainJobOptions): JobInput {
 /** As `trainInput`. */
 export function resumeInput(given: { runDirectory: string } & ResumeJobOptions): JobInput {
   const user = 'TrainingJob.resume';
-  requireKnown(user, given, OF_RESUME);
+  requireObject(user, 'options', given, OF_RESUME);
   const { runDirectory, dataDir, ...options } = given;
   return {
     kind: 'resume',
@@ -54,16 +54,9 @@ export function resumeInput(given: { runDirectory: string } & ResumeJobOptions):
 const refusal = (user: string, problem: string): TrainingJobError =>
   new TrainingJobError('INVALID_ARGUMENT', `${user}: ${problem}`);
 
-function requireObject(user: string, name: string, value: unknown): void {
-  requireOptions(value, name, (problem) => refusal(user, problem));
-}
-
-/** An option of `train` that a worker cannot be given, such as `onEvent`, would be without effect. */
-function requireKnown(user: string, options: object, known: ReadonlySet<string>): void {
-  requireObject(user, 'options', options);
-  const [unknown] = Object.entries(options).find(([name, value]) => value !== undefined && !known.has(name)) ?? [];
-  if (unknown === undefined) return;
-  throw refusal(user, `unknown option ${unknown}; expected ${[...known].join(', ')}`);
+/** With `known`, also for another option: one of `train` that a worker cannot be given, such as `onEvent`, would be without effect. */
+function requireObject(user: string, name: string, value: unknown, known?: readonly string[]): void {
+  requireOptions(value, name, (problem) => refusal(user, problem), known);
 }
 
 function pathOf(user: string, name: string, path: unknown): string {

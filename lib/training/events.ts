@@ -1,4 +1,4 @@
-import type { CachePlace } from '../features/index.js';
+import type { CacheTier } from '../features/index.js';
 import type { EpochRecord, LayerResult, RunConfig, RunResult } from '../run/index.js';
 import type { RunPlan } from './plan.js';
 
@@ -41,7 +41,7 @@ export type TrainingEvent =
       readonly layer: number;
       readonly view: number;
       readonly views: number;
-      readonly place: CachePlace;
+      readonly tier: CacheTier;
       readonly bytes: number;
     }
   | ({ readonly type: 'layer' } & LayerResult)

@@ -6,7 +6,7 @@ import { buildNetwork, checkRecipe, type Precision, type Recipe, RecipeError, re
 import { BadImageLog, loadRecipeDataset } from '../run/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
-import type { TrainOptions } from './run-options.js';
+import { requireRunOptions, type TrainOptions } from './run-options.js';
 import { type StartFrom, takeLayers } from './start-from.js';
 import { type LayerTime, measureStepTimes } from './step-times.js';
 import { Turn } from './turn.js';
@@ -35,6 +35,7 @@ export interface PlannedRecipe {
 
 /** Plans what `train` would do with a recipe, and throws as it would. */
 export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRecipe> {
+  requireRunOptions('planRecipe', options);
   if (!canRehearse()) throw new RecipeError('a plan needs LibTorch 2.4 or later; npm run doctor tells which there is');
   const { recipe: given, device, precision } = checkRecipe(options);
   const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog() });

@@ -1,6 +1,6 @@
 // What can be known of a run before its first step: found by rehearsing its stages on the meta device.
 import { availableMemory } from '#scripts/support/limits.mjs';
-import { type CacheBudget, type CachePlace, type CachePlan, planCache, rowBytes } from '../features/index.js';
+import { type CacheBudget, type CachePlan, type CacheTier, planCache, rowBytes } from '../features/index.js';
 import { gibibytes } from '../format.js';
 import { disposeNetwork, parametersOf, type Stage, trainedModules } from '../models/index.js';
 import {
@@ -46,7 +46,7 @@ export interface LayerPlan {
     readonly peak: number;
   } | null;
   /** Bytes of the features that it reads, of all kept views, and where they are; null where they are computed. */
-  readonly features: { readonly bytes: number; readonly places: readonly CachePlace[] } | null;
+  readonly features: { readonly bytes: number; readonly tiers: readonly CacheTier[] } | null;
   /** Bytes of its files: finished, and while it trains, with its momentum. */
   readonly checkpoint: { readonly finished: number; readonly training: number };
 }
@@ -152,7 +152,7 @@ function planLayer(
     features:
       kept === null
         ? null
-        : { bytes: rowBytes(kept.format) * recipe.dataset.trainCount! * kept.places.length, places: kept.places },
+        : { bytes: rowBytes(kept.format) * recipe.dataset.trainCount! * kept.tiers.length, tiers: kept.tiers },
     checkpoint: { finished, training: finished + momentum },
   };
 }
@@ -191,11 +191,11 @@ function summarise(layers: readonly LayerPlan[], { recipe, imagesInMemory }: Pla
   };
 }
 
-/** Of the features that a layer reads, those in one kind of place. */
-function featureBytes({ features }: LayerPlan, where: CachePlace): number {
+/** Of the features that a layer reads, those in one tier. */
+function featureBytes({ features }: LayerPlan, where: CacheTier): number {
   if (features === null) return 0;
-  const { bytes, places } = features;
-  return (bytes * places.filter((place) => place === where).length) / places.length;
+  const { bytes, tiers } = features;
+  return (bytes * tiers.filter((tier) => tier === where).length) / tiers.length;
 }
 
 const largestBatch = ({ training, dataset }: Recipe): number => Math.min(training.batchSize, dataset.trainCount!);

@@ -1,8 +1,11 @@
 // What `train` and `resume` are asked for, and what they give.
-import type { OnBadImage } from '../data/index.js';
+import { z } from 'zod';
+import { BAD_IMAGE_POLICIES, type OnBadImage } from '../data/index.js';
 import type { CacheBudget } from '../features/index.js';
 import type { Finished } from '../finished/index.js';
-import type { Recipe } from '../recipe/index.js';
+import { requireOptions } from '../options.js';
+import { type Recipe, RecipeError } from '../recipe/index.js';
+import { describeIssue } from '../schema.js';
 import type { TrainingEvent } from './events.js';
 import type { StartFrom } from './start-from.js';
 
@@ -57,3 +60,56 @@ export interface ResumeOptions extends RunOptions {
 
 /** A finished run. */
 export type TrainingOutcome = Finished;
+
+// Objects of another realm, as a test runner has, are no instances of this one's classes.
+const signal = z.custom<AbortSignal>(
+  (value) => typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value,
+  'expected an AbortSignal',
+);
+const handler = z.custom((value) => typeof value === 'function', 'expected a function');
+
+/** What values may be; what they mean is checked where they are used. */
+const ofBoth = {
+  signal: signal.optional(),
+  onEvent: handler.optional(),
+  cache: z.unknown().optional(),
+  cudaGraph: z.boolean().optional(),
+  onBadImage: z.enum(BAD_IMAGE_POLICIES).optional(),
+  checkpointSeconds: z.number().positive().optional(),
+};
+
+const startFrom = z.strictObject({
+  runDirectory: z.string(),
+  layers: z.int().min(1).optional(),
+  head: z.enum(['new', 'taken']).optional(),
+});
+
+const ofTrain = {
+  ...ofBoth,
+  recipe: z.unknown().optional(),
+  out: z.string().optional(),
+  startFrom: startFrom.optional(),
+};
+
+/** The options of each function that trains. */
+const SCHEMAS = {
+  train: z.strictObject(ofTrain),
+  resume: z.strictObject({
+    ...ofBoth,
+    dataDir: z.string().optional(),
+    device: z.string().optional(),
+    acceptChangedData: z.boolean().optional(),
+  }),
+  planRecipe: z
+    .strictObject({ ...ofTrain, measured: z.boolean().optional(), onRefused: handler.optional() })
+    .omit({ out: true, signal: true, onEvent: true, checkpointSeconds: true }),
+} as const;
+
+/** Throws RecipeError for an option that there is not, and for a value of the wrong kind. */
+export function requireRunOptions(user: keyof typeof SCHEMAS, options: object): void {
+  const schema = SCHEMAS[user];
+  const refuse = (problem: string): RecipeError => new RecipeError(`${user}: ${problem}`);
+  requireOptions(options, 'options', refuse, Object.keys(schema.shape));
+  const { success, error } = schema.safeParse(options);
+  if (!success) throw refuse(error.issues.map((issue) => describeIssue(issue, options)).join('; '));
+}

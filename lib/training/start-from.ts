@@ -6,7 +6,6 @@ import { loadInto, type Module } from '../nn/index.js';
 import { type Recipe, RecipeError } from '../recipe/index.js';
 import type { EpochRecord } from '../run/index.js';
 import { type CheckpointStore, describeClasses, RunDirectory, RunDirectoryError } from '../run/index.js';
-import { shown } from '../schema.js';
 
 /** The layers of a finished run that a new one begins with, instead of training them. */
 export interface StartFrom {
@@ -41,9 +40,6 @@ export async function takeLayers(
 ): Promise<TakenLayers> {
   if (recipe.training.schedule !== 'layerwise') {
     throw new RecipeError('training.schedule: expected layerwise for a run that starts from trained layers');
-  }
-  if (head !== 'new' && head !== 'taken') {
-    throw new RecipeError(`startFrom.head: expected 'new' or 'taken', got ${shown(head)}`);
   }
   using source = await TrainedRun.open(runDirectory, { device: 'cpu', precision: 'fp32' });
   const taken = layers ?? source.layers;

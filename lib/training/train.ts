@@ -32,7 +32,7 @@ import {
 import { TrainingInterrupted } from './errors.js';
 import { holdUnlessAborted, type Interruption, unlessAborted } from './interruption.js';
 import { prepareRun } from './prepare-run.js';
-import type { ResumeOptions, TrainingOutcome, TrainOptions } from './run-options.js';
+import { type ResumeOptions, requireRunOptions, type TrainingOutcome, type TrainOptions } from './run-options.js';
 import { runToEnd } from './run-to-end.js';
 import { Turn } from './turn.js';
 
@@ -43,6 +43,7 @@ import { Turn } from './turn.js';
  * LockLostError where another process has taken over the run.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
+  requireRunOptions('train', options);
   const { recipe: given, device, precision } = checkRecipe(options);
   const { signal, cache, startFrom, out } = options;
   const interruption: Interruption = { signal, error: () => new TrainingInterrupted(null) };
@@ -77,6 +78,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
  * data is no longer what the run was started with, or a file of the run is damaged, and what `train` throws.
  */
 export async function resume(runDirectory: string, options: ResumeOptions = {}): Promise<TrainingOutcome> {
+  requireRunOptions('resume', options);
   const directory = RunDirectory.open(runDirectory);
   const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
   const interruption: Interruption = {

@@ -129,7 +129,7 @@ export class Trainer {
       for await (const batch of trainFeatures.batches({ epoch, batchSize, firstStep })) {
         scope(() => {
           const { loss, correct, stepped } = this.#step(problem, batch);
-          this.#progress.requireFinite(meter.add(step, batch.places.length, loss, correct), problem, epoch);
+          this.#progress.requireFinite(meter.add(step, batch.indices.length, loss, correct), problem, epoch);
           if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
         });
         step++;
@@ -145,13 +145,13 @@ export class Trainer {
     return { meter, steps, imagesPerSecond: progress.imagesPerSecond(steps) };
   }
 
-  #step(problem: AuxiliaryProblem, { places, tensors }: FeatureBatch): StepResult {
+  #step(problem: AuxiliaryProblem, { indices, tensors }: FeatureBatch): StepResult {
     try {
-      return problem.step(places.length, tensors);
+      return problem.step(indices.length, tensors);
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
       const { device } = this.#options;
-      throw explainOutOfMemory(problem, { count: places.length, give: tensors, device, error });
+      throw explainOutOfMemory(problem, { count: indices.length, give: tensors, device, error });
     }
   }
 

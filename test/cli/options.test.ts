@@ -47,7 +47,7 @@ it('a device is auto, cpu, cuda or cuda:N', () => {
   }
 });
 
-it('a cache budget is GiB by place, or none', () => {
+it('a cache budget is GiB by tier, or none', () => {
   expect(cacheBudget('none')).toBe('none');
   expect(cacheBudget('host=1')).toEqual({ host: 2 ** 30 });
   expect(cacheBudget('device=0.5, host=16,disk=100')).toEqual({ device: 2 ** 29, host: 2 ** 34, disk: 100 * 2 ** 30 });

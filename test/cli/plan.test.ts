@@ -36,7 +36,7 @@ describe.skipIf(!libtorchAtLeast('2.4'))('layerwise plan', () => {
     // As `--views` of train tells it: 64 images of 2 x 16 x 16 floats, twice.
     expect((plan!.layers as { features: unknown }[]).map(({ features }) => features)).toEqual([
       null,
-      { bytes: 2 * 131_072, places: ['host', 'host'] },
+      { bytes: 2 * 131_072, tiers: ['host', 'host'] },
     ]);
   });
 

@@ -19,21 +19,21 @@ const tiny = (out: string, ...more: string[]): string[] => [
 it.each([
   ['host', 'host=0.5'],
   ['disk', 'host=0,disk=0.5'],
-])('--views keeps features in the %s and tells each view', async (place, budget) => {
-  const { code, stdout, stderr } = await layerwise(tiny(place, '--views', '2', '--cache', budget, '--json'));
+])('--views keeps features in the %s and tells each view', async (tier, budget) => {
+  const { code, stdout, stderr } = await layerwise(tiny(tier, '--views', '2', '--cache', budget, '--json'));
   expect([code, stderr]).toEqual([0, '']);
   const views = jsonLines(stdout).filter(({ type }) => type === 'view');
   // 64 images: layer 2 reads 2 x 16 x 16 floats of each, layer 3 4 x 8 x 8.
-  const view = { type: 'view', views: 2, place };
+  const view = { type: 'view', views: 2, tier };
   expect(views).toEqual([
     { ...view, layer: 1, view: 0, bytes: 131_072 },
     { ...view, layer: 1, view: 1, bytes: 131_072 },
     { ...view, layer: 2, view: 0, bytes: 65_536 },
     { ...view, layer: 2, view: 1, bytes: 65_536 },
   ]);
-  const { recipe } = JSON.parse(readFileSync(at(place, 'config.json'), 'utf8'));
+  const { recipe } = JSON.parse(readFileSync(at(tier, 'config.json'), 'utf8'));
   expect(recipe.augmentation.views).toBe(2);
-  expect(existsSync(at(place, 'features'))).toBe(false);
+  expect(existsSync(at(tier, 'features'))).toBe(false);
 });
 
 it("says for people where the features are, and that the recipe is not the paper's", async () => {

@@ -13,7 +13,7 @@ const source = (labels: Uint8Array | Int32Array) => ({
 });
 const image = (i: number): number[] => Array.from({ length: 12 }, (_, p) => 12 * i + p);
 
-it('gives the images and labels of the places asked for, in their order', () => {
+it('gives the images and labels of the indices asked for, in their order', () => {
   const images = new DeviceImages(source(Int32Array.of(7, 300, 2, 9)), 'cpu');
   scope(() => {
     const batch = images.batch(Int32Array.of(3, 1, 1));
@@ -46,7 +46,7 @@ it('does not share memory with what it was made of, and lives until it is dispos
   expect(memoryStats()).toEqual(before);
 });
 
-it('refuses a place that is not there', () => {
+it('refuses a index that is not there', () => {
   const images = new DeviceImages(source(Uint8Array.of(1, 2)), 'cpu');
   expect(() => scope(() => images.batch(Int32Array.of(2)))).toThrow(expect.objectContaining({ name: 'TensorError' }));
   images.dispose();
@@ -56,22 +56,22 @@ it('gives the batches of a pass from a step on, and all images in order', async 
   const images = new DeviceImages(source(Uint8Array.of(4, 5, 6, 7, 8)), 'cpu');
   const draws = new Draws({ seed: 0 });
   const order = Int32Array.of(4, 2, 0, 1, 3);
-  const seen: { places: number[]; labels: number[] }[] = [];
+  const seen: { indices: number[]; labels: number[] }[] = [];
   const note = (batch: ImageBatch): void =>
     scope(() => {
       const { images: pixels, labels } = batch.tensors();
-      expect([...pixels.toTypedArray()]).toEqual([...batch.places].flatMap(image));
-      seen.push({ places: [...batch.places], labels: Array.from(labels.toTypedArray(), Number) });
+      expect([...pixels.toTypedArray()]).toEqual([...batch.indices].flatMap(image));
+      seen.push({ indices: [...batch.indices], labels: Array.from(labels.toTypedArray(), Number) });
     });
   for await (const batch of images.trainingBatches({ epoch: 0, order, batchSize: 2, firstStep: 1, draws })) note(batch);
   expect(seen.splice(0)).toEqual([
-    { places: [0, 1], labels: [4, 5] },
-    { places: [3], labels: [7] },
+    { indices: [0, 1], labels: [4, 5] },
+    { indices: [3], labels: [7] },
   ]);
   for await (const batch of images.batches(3)) note(batch);
   expect(seen).toEqual([
-    { places: [0, 1, 2], labels: [4, 5, 6] },
-    { places: [3, 4], labels: [7, 8] },
+    { indices: [0, 1, 2], labels: [4, 5, 6] },
+    { indices: [3, 4], labels: [7, 8] },
   ]);
   images.dispose();
 });

@@ -13,27 +13,27 @@ afterEach(() => {
 /** Lets everything that is ready go on. */
 const settle = (): Promise<void> => wait(5);
 
-/** Images of one byte, their place, that are decoded when they are let go; of the places that are not told to be bad. */
+/** Images of one byte, their index, that are decoded when they are let go; of the indices that are not told to be bad. */
 class Files {
   readonly started: number[] = [];
   readonly #waiting = new Map<number, () => void>();
 
   constructor(readonly bad: readonly number[] = []) {}
 
-  readonly decode = async (place: number): Promise<Uint8Array> => {
-    this.started.push(place);
-    await new Promise<void>((go) => this.#waiting.set(place, go));
-    if (this.bad.includes(place)) throw new Error(`image ${place} is bad`);
-    return Uint8Array.of(place);
+  readonly decode = async (index: number): Promise<Uint8Array> => {
+    this.started.push(index);
+    await new Promise<void>((go) => this.#waiting.set(index, go));
+    if (this.bad.includes(index)) throw new Error(`image ${index} is bad`);
+    return Uint8Array.of(index);
   };
 
   get running(): number[] {
     return [...this.#waiting.keys()];
   }
 
-  async letGo(place: number): Promise<void> {
-    this.#waiting.get(place)!();
-    this.#waiting.delete(place);
+  async letGo(index: number): Promise<void> {
+    this.#waiting.get(index)!();
+    this.#waiting.delete(index);
     await settle();
   }
 
@@ -44,9 +44,9 @@ class Files {
 
 const ORDER = Int32Array.of(7, 3, 9, 1, 5, 8, 2, 6, 4, 0);
 
-const pass = (files: { decode: (place: number) => Promise<Uint8Array> }, options: Partial<DecodingPassOptions> = {}) =>
+const pass = (files: { decode: (index: number) => Promise<Uint8Array> }, options: Partial<DecodingPassOptions> = {}) =>
   new DecodingPass({
-    placesOf: (batch) => ORDER.subarray(3 * batch, 3 * batch + 3),
+    indicesOf: (batch) => ORDER.subarray(3 * batch, 3 * batch + 3),
     first: 0,
     decode: files.decode,
     imageLength: 1,
@@ -73,14 +73,14 @@ describe('decoding ahead', () => {
     await files.letAllGo();
     expect(files.started, 'one batch ahead').toEqual([7, 3, 9, 1, 5, 8]);
     const second = await decoding.next();
-    expect(Array.from(second!.places)).toEqual([1, 5, 8]);
+    expect(Array.from(second!.indices)).toEqual([1, 5, 8]);
     expect(files.running, 'the next one is begun when this one is given out').toEqual([2, 6, 4]);
     await files.letAllGo();
     await decoding.stop();
   });
 
   it('ends after the last batch, which may be smaller', async () => {
-    const decoding = pass({ decode: async (place) => Uint8Array.of(place) }, { first: 2 });
+    const decoding = pass({ decode: async (index) => Uint8Array.of(index) }, { first: 2 });
     expect(numbers((await decoding.next())?.pixels)).toEqual([2, 6, 4]);
     expect(numbers((await decoding.next())?.pixels)).toEqual([0]);
     expect(await decoding.next()).toBeNull();
@@ -94,10 +94,10 @@ describe('decoding ahead', () => {
     [5, 100],
   ])('%d ahead, %d at once, gives the same and fails at the same image', async (ahead, concurrency) => {
     // The later, the sooner: what is decoded first is not what comes first.
-    const decode = async (place: number): Promise<Uint8Array> => {
-      await wait(10 - place);
-      if (place === 2 || place === 6) throw new Error(`image ${place} is bad`);
-      return Uint8Array.of(place);
+    const decode = async (index: number): Promise<Uint8Array> => {
+      await wait(10 - index);
+      if (index === 2 || index === 6) throw new Error(`image ${index} is bad`);
+      return Uint8Array.of(index);
     };
     const decoding = pass({ decode }, { ahead, concurrency });
     expect(numbers((await decoding.next())?.pixels)).toEqual([7, 3, 9]);

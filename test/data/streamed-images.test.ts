@@ -72,7 +72,7 @@ const open = (options: Partial<StreamedImagesOptions> = {}, of: ImageFiles = fil
 
 /** Images by rows of pixels, as sharp gives them. */
 interface Seen {
-  places: number[];
+  indices: number[];
   labels: number[];
   images: Uint8Array[];
 }
@@ -80,14 +80,14 @@ interface Seen {
 function read(batch: ImageBatch): Seen {
   return scope(() => {
     const { images, labels } = batch.tensors();
-    const n = batch.places.length;
+    const n = batch.indices.length;
     expect(images.dtype).toBe('uint8');
     expect(images.shape).toEqual([n, 3, SIZE, SIZE]);
     expect(images.isContiguous('channelsLast')).toBe(true);
     expect(labels.dtype).toBe('int64');
     const pixels = images.permute([0, 2, 3, 1]).toTypedArray() as Uint8Array;
     return {
-      places: Array.from(batch.places),
+      indices: Array.from(batch.indices),
       labels: Array.from(labels.toTypedArray(), Number),
       images: Array.from({ length: n }, (_, i) => pixels.subarray(i * LENGTH, (i + 1) * LENGTH)),
     };
@@ -100,10 +100,10 @@ async function readAll(batches: AsyncIterable<ImageBatch>): Promise<Seen[]> {
   return seen;
 }
 
-const pathOf = (place: number): string => join(dir, files.folders[files.labels[place]!]!, files.names[place]!);
+const pathOf = (index: number): string => join(dir, files.folders[files.labels[index]!]!, files.names[index]!);
 
 /** Decoded whole first: what any program would make of the file. */
-const decoded = (place: number) => sharp(pathOf(place)).autoOrient().removeAlpha().toColourspace('srgb');
+const decoded = (index: number) => sharp(pathOf(index)).autoOrient().removeAlpha().toColourspace('srgb');
 
 function expectClose(got: Uint8Array, expected: Uint8Array, what: string, tolerance: number): void {
   expect(got.length, what).toBe(expected.length);
@@ -124,23 +124,23 @@ describe('in training', () => {
   it('each image is its crop of the epoch, scaled; in the order of the epoch, with its label', async () => {
     using images = open();
     const seen = await readAll(images.trainingBatches(pass()));
-    expect(seen.map(({ places }) => places)).toEqual([
+    expect(seen.map(({ indices }) => indices)).toEqual([
       [8, 3, 0, 10],
       [5, 1, 9, 7],
       [2, 6, 4],
     ]);
-    for (const { places, labels, images } of seen) {
-      expect(labels).toEqual(places.map((place) => files.labels[place]));
-      for (const [i, place] of places.entries()) {
-        const whole = await decoded(place).png().toBuffer();
+    for (const { indices, labels, images } of seen) {
+      expect(labels).toEqual(indices.map((index) => files.labels[index]));
+      for (const [i, index] of indices.entries()) {
+        const whole = await decoded(index).png().toBuffer();
         const { width, height } = await sharp(whole).metadata();
         const part = await sharp(whole)
-          .extract(drawResizedCrop(new Draws({ seed: 5 }), 2, place, width, height))
+          .extract(drawResizedCrop(new Draws({ seed: 5 }), 2, index, width, height))
           .png()
           .toBuffer();
         const expected = await sharp(part).resize(SIZE, SIZE, { fit: 'fill', kernel: 'linear' }).raw().toBuffer();
         // Rounded once less; and inks are scaled before they become RGB, as colours are before their alpha is dropped.
-        expectClose(images[i]!, expected, files.names[place]!, 2);
+        expectClose(images[i]!, expected, files.names[index]!, 2);
       }
     }
   });
@@ -180,7 +180,7 @@ describe('in training', () => {
     using images = open({ randomResizedCrop: false });
     const training = await readAll(images.trainingBatches(pass({ batchSize: 11 })));
     const evaluated = (await readAll(images.batches(11)))[0]!;
-    expect(training[0]!.images).toEqual(Array.from(ORDER, (place) => evaluated.images[place]));
+    expect(training[0]!.images).toEqual(Array.from(ORDER, (index) => evaluated.images[index]));
   });
 });
 
@@ -188,10 +188,10 @@ describe('in evaluation', () => {
   it('each image has its shorter side scaled and its centre cut out, in order', async () => {
     using images = open();
     const seen = await readAll(images.batches(5));
-    expect(seen.flatMap(({ places }) => places)).toEqual(Array.from(files.names, (_, place) => place));
+    expect(seen.flatMap(({ indices }) => indices)).toEqual(Array.from(files.names, (_, index) => index));
     const all = seen.flatMap((batch) => batch.images);
-    for (const [place, image] of all.entries()) {
-      const whole = await decoded(place).png().toBuffer();
+    for (const [index, image] of all.entries()) {
+      const whole = await decoded(index).png().toBuffer();
       const { width, height } = await sharp(whole).metadata();
       const [w, h] = [width, height].map((side) => Math.round((32 * side) / Math.min(width, height)));
       const scaled = await sharp(whole).resize(w, h, { fit: 'fill', kernel: 'linear' }).png().toBuffer();
@@ -203,7 +203,7 @@ describe('in evaluation', () => {
       const worst = (await Promise.all(candidates)).map((expected) =>
         image.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i]!)), 0),
       );
-      expect(Math.min(...worst), files.names[place]).toBeLessThanOrEqual(4);
+      expect(Math.min(...worst), files.names[index]).toBeLessThanOrEqual(4);
     }
   });
 
@@ -218,7 +218,7 @@ describe('in evaluation', () => {
 describe('a file that cannot be decoded', () => {
   const withBad = (file: string): ImageFiles => ({
     ...files,
-    names: files.names.map((name, place) => (place === 7 ? file : name)),
+    names: files.names.map((name, index) => (index === 7 ? file : name)),
   });
 
   it.each([
@@ -250,24 +250,24 @@ describe('a file that cannot be decoded', () => {
 
 describe('ending', () => {
   it('early stops decoding', async () => {
-    let places = 0;
+    let indices = 0;
     const labels = new Proxy(files.labels, {
       get: (target, key) => {
-        if (typeof key === 'string' && /^\d+$/.test(key)) places++;
+        if (typeof key === 'string' && /^\d+$/.test(key)) indices++;
         const value: unknown = Reflect.get(target, key);
         return typeof value === 'function' ? value.bind(target) : value;
       },
     });
     using images = open({ ahead: 1, concurrency: 2 }, { ...files, labels });
-    places = 0;
+    indices = 0;
     for await (const batch of images.batches(2)) {
       read(batch);
       break;
     }
-    const begun = places;
+    const begun = indices;
     expect(begun).toBeLessThanOrEqual(4);
     await wait(50);
-    expect(places).toBe(begun);
+    expect(indices).toBe(begun);
   });
 
   it('by disposing, in the middle of a pass, ends the pass', async () => {
@@ -371,14 +371,14 @@ describe('photographs', () => {
     for (const batches of passes) {
       let count = 0;
       for await (const batch of batches) {
-        count += batch.places.length;
+        count += batch.indices.length;
         const means = scope(() => {
           const pixels = batch.tensors().images.to({ dtype: 'float32' });
           return pixels.mean({ dims: [1, 2, 3] }).toFloat32Array();
         });
         for (const [i, mean] of means.entries()) {
-          expect(mean, photographs.names[batch.places[i]!]).toBeGreaterThan(1);
-          expect(mean, photographs.names[batch.places[i]!]).toBeLessThan(254.5);
+          expect(mean, photographs.names[batch.indices[i]!]).toBeGreaterThan(1);
+          expect(mean, photographs.names[batch.indices[i]!]).toBeLessThan(254.5);
         }
       }
       expect(count).toBe(all.length);

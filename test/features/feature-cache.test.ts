@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DeviceImages, loadDataset } from '../../lib/data/index.js';
 import {
+  assignTiers,
   type CacheBudget,
-  type CachePlace,
   type CachePlan,
-  placeViews,
+  type CacheTier,
   planCache,
   resolveCacheBudget,
 } from '../../lib/features/cache-plan.js';
@@ -71,15 +71,15 @@ async function withSetting(
 const withViews = (views: number | null, more: object = {}): Recipe =>
   smallRecipe({ model: { width: 4, layers: 4 }, augmentation: { views }, ...more });
 
-/** The values of each batch of an epoch, its labels and its places. */
+/** The values of each batch of an epoch, its labels and its indices. */
 async function readEpoch(features: TrainingFeatures, epoch: number, firstStep = 0) {
-  const batches: { places: number[]; labels: unknown; values: Float32Array; shape: readonly number[] }[] = [];
+  const batches: { indices: number[]; labels: unknown; values: Float32Array; shape: readonly number[] }[] = [];
   for await (const batch of features.batches({ epoch, batchSize: 16, firstStep })) {
     scope(() => {
-      const { features: read, labels } = batch.tensors(0, batch.places.length);
+      const { features: read, labels } = batch.tensors(0, batch.indices.length);
       expect(read.requiresGrad).toBe(false);
       batches.push({
-        places: [...batch.places],
+        indices: [...batch.indices],
         labels: labels.toArray(),
         values: read.toFloat32Array(),
         shape: read.shape,
@@ -89,7 +89,7 @@ async function readEpoch(features: TrainingFeatures, epoch: number, firstStep = 
   return batches;
 }
 
-const cached = ({ training }: Setting, plan: CachePlan, onView?: (view: { place: CachePlace }) => void) =>
+const cached = ({ training }: Setting, plan: CachePlan, onView?: (view: { tier: CacheTier }) => void) =>
   new CachedFeatures({
     ...training,
     device: 'cpu',
@@ -142,10 +142,10 @@ describe.each([
       await kept.begin(stage, go);
       await computed.begin(stage);
       for (const features of [kept, computed]) {
-        for await (const { places, tensors } of features.batches({ epoch: 1, batchSize: 16, firstStep: 2 })) {
+        for await (const { indices, tensors } of features.batches({ epoch: 1, batchSize: 16, firstStep: 2 })) {
           scope(() => {
-            const whole = tensors(0, places.length);
-            const parts = [tensors(0, 5), tensors(5, places.length - 5)];
+            const whole = tensors(0, indices.length);
+            const parts = [tensors(0, 5), tensors(5, indices.length - 5)];
             expect(parts.flatMap(({ labels }) => labels.toArray())).toEqual(whole.labels.toArray());
             const values = parts.flatMap((part) => [...part.features.toFloat32Array()]);
             const expected = whole.features.toFloat32Array();
@@ -175,12 +175,12 @@ describe.each([
 
   it(`lie in ${where} and leave nothing behind`, async () => {
     await withSetting(withViews(2), 'fp32', async (setting) => {
-      const places: CachePlace[] = [];
-      const kept = cached(setting, setting.plan(budget), ({ place }) => places.push(place));
+      const tiers: CacheTier[] = [];
+      const kept = cached(setting, setting.plan(budget), ({ tier }) => tiers.push(tier));
       await kept.begin(setting.stages[0]!, go);
-      expect(places).toEqual([]);
+      expect(tiers).toEqual([]);
       for (const stage of setting.stages.slice(1, 3)) await kept.begin(stage, go);
-      expect(places).toEqual(Array(4).fill(where === 'memory' ? 'host' : 'disk'));
+      expect(tiers).toEqual(Array(4).fill(where === 'memory' ? 'host' : 'disk'));
       if (where === 'a file') expect(readdirSync(at('features'))).toHaveLength(2);
       await kept.dispose();
       expect(existsSync(at('features'))).toBe(false);
@@ -249,19 +249,19 @@ describe('features of the test images', () => {
 });
 
 describe('the plan of a cache', () => {
-  it('goes from one place to the next when the first is full, and over the old features where they are as large', () => {
+  it('goes from one tier to the next when the first is full, and over the old features where they are as large', () => {
     const budget = { device: 100, host: 100, disk: 1000 };
-    expect(placeViews([60, 60], 3, budget)).toEqual([
+    expect(assignTiers([60, 60], 3, budget)).toEqual([
       ['device', 'host', 'disk'],
       ['device', 'host', 'disk'],
     ]);
     // The smaller ones of the second stage go in beside the old ones; the third stage finds the room these left.
-    expect(placeViews([60, 30, 60], 2, { device: 100, host: 100, disk: 0 })).toEqual([
+    expect(assignTiers([60, 30, 60], 2, { device: 100, host: 100, disk: 0 })).toEqual([
       ['device', 'host'],
       ['device', 'device'],
       ['host', 'device'],
     ]);
-    expect(placeViews([60], 2, { device: 100, host: 0, disk: 0 })).toBeNull();
+    expect(assignTiers([60], 2, { device: 100, host: 0, disk: 0 })).toBeNull();
   });
 
   it('refuses more views than there is room for, with what is needed, what is allowed and what would fit', async () => {
@@ -275,7 +275,7 @@ describe('the plan of a cache', () => {
         /that layer 2 reads need .* for each view of 60 images, .* for 5 views; allowed: .* host, .* disk\. .*--views 2.*--cache none/,
       );
       expect(
-        [...plan({ device: 0, host: 6 * 245_760, disk: 0 }).views!.values()].map(({ places }) => places.length),
+        [...plan({ device: 0, host: 6 * 245_760, disk: 0 }).views!.values()].map(({ tiers }) => tiers.length),
       ).toEqual([5, 5, 5]);
     });
   });
@@ -324,13 +324,13 @@ describe('a run with views', () => {
     await train({ recipe, out: at('computed'), cache: 'none' });
     const expected = productOf(at('computed'));
     for (const [name, cache] of Object.entries({ host: ROOM, disk: { ...ROOM, host: 0 } })) {
-      const places = new Set<string>();
+      const tiers = new Set<string>();
       await train({
         ...{ recipe, out: at(name), cache },
-        onEvent: (event) => void (event.type === 'view' && places.add(event.place)),
+        onEvent: (event) => void (event.type === 'view' && tiers.add(event.tier)),
       });
       expect(productOf(at(name))).toEqual(expected);
-      expect([...places]).toEqual([name]);
+      expect([...tiers]).toEqual([name]);
       expect(existsSync(join(at(name), 'features'))).toBe(false);
     }
     // Stopped while the features of the third layer are made, and in the middle of that layer's second epoch.

@@ -65,10 +65,10 @@ describe('keepFilters', () => {
     );
   });
 
-  it.each([[[]], [[2, 1]], [[1, 1]], [[4]], [[-1]], [[0.5]]])('refuses the places %j', (places) => {
+  it.each([[[]], [[2, 1]], [[1, 1]], [[4]], [[-1]], [[0.5]]])('refuses the indices %j', (indices) => {
     withNetworks({}, 2, (full) => {
-      expect(() => scope(() => keepFilters(full, places))).toThrow(
-        `keepFilters: expected rising places from 0 to 3, got ${places.join(', ')}`,
+      expect(() => scope(() => keepFilters(full, indices))).toThrow(
+        `keepFilters: expected rising indices from 0 to 3, got ${indices.join(', ')}`,
       );
     });
   });

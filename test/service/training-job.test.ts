@@ -288,7 +288,7 @@ describe('what a job is asked for', () => {
     ['TrainingJob.train: out: expected a path, got ""', { recipe, out: '' }],
     ['TrainingJob.train: expected an object for startFrom, got string', { recipe, startFrom: 'x' }],
     ['TrainingJob.train: startFrom.runDirectory: expected a path, got nothing', { recipe, startFrom: {} }],
-    ['TrainingJob.train: unknown option onEvent; expected cache, ', { recipe, onEvent: 'x' }],
+    ['TrainingJob.train: unknown option onEvent, expected cache, ', { recipe, onEvent: 'x' }],
     ['expected options that can be cloned: ', { recipe, cache: { host: () => 1 } }],
   ])('is checked at once: %s', (message, options) => {
     expect(() => TrainingJob.train(options as never)).toThrow(
@@ -304,7 +304,7 @@ describe('what a job is asked for', () => {
     ['TrainingJob.resume: expected an object for options, got undefined', undefined],
     ['TrainingJob.resume: runDirectory: expected a path, got nothing', {}],
     ['TrainingJob.resume: dataDir: expected a path, got 5', { runDirectory: 'x', dataDir: 5 }],
-    ['TrainingJob.resume: unknown option out; expected cache, ', { runDirectory: 'x', out: 'y' }],
+    ['TrainingJob.resume: unknown option out, expected cache, ', { runDirectory: 'x', out: 'y' }],
   ])('is checked at once: %s', (message, options) => {
     expect(() => TrainingJob.resume(options as never)).toThrow(
       expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) }),

@@ -68,7 +68,7 @@ async function withStages(
       prefix.dispose();
       return features.shape.slice(1) as [number, number, number];
     });
-    return { format: { shape, dtype }, places: Array.from({ length: views! }, () => 'device' as const) };
+    return { format: { shape, dtype }, tiers: Array.from({ length: views! }, () => 'device' as const) };
   };
   const features: TrainingFeatures =
     views === null
@@ -101,10 +101,10 @@ async function train(recipe: Recipe, place: Place, stage: Stage, features: Train
     problem.beginEpoch(0, { inItsMiddle: false });
     for await (const batch of features.batches({ epoch: 0, batchSize: BATCH, firstStep: 0 })) {
       scope(() => {
-        const { loss, correct } = problem.step(batch.places.length, batch.tensors);
+        const { loss, correct } = problem.step(batch.indices.length, batch.tensors);
         expect([loss.shape, correct.shape]).toEqual([[], []]);
       });
-      images.push(batch.places.length);
+      images.push(batch.indices.length);
     }
     problem.endEpoch();
   } finally {

@@ -69,9 +69,9 @@ describe('a stage in training', () => {
     return problem;
   }
 
-  const places = Int32Array.from({ length: 16 }, (_, i) => i);
+  const indices = Int32Array.from({ length: 16 }, (_, i) => i);
   const step = (of: AuxiliaryProblem, epoch = 0): number => scope(() => of.step(16, () => batch(epoch)).loss.item());
-  const batch = (epoch: number, of = places) => {
+  const batch = (epoch: number, of = indices) => {
     const { images: pixels, labels } = images.batch(of);
     const draws = batchDraws(new Draws({ seed: 1, layer: 0 }), epoch, of);
     return { features: prefix!.forward(pixels, draws), labels };
@@ -355,7 +355,7 @@ describe('a run', () => {
     for (const record of metricsOf(out)) expect(record).toMatchObject({ layer: 1, ensembleTop1: null });
     expect(existsSync(join(out, 'auxiliary-heads.safetensors'))).toBe(false);
     const names = [...(await bytesOf(join(out, 'model.safetensors'))).keys()];
-    // torchvision's places: dropout stands at 2 and 5.
+    // torchvision's positions: dropout stands at 2 and 5.
     expect(names.filter((name) => name.startsWith('classifier'))).toEqual(
       ['0', '3', '6'].flatMap((place) => [`classifier.${place}.weight`, `classifier.${place}.bias`]),
     );
