@@ -13,7 +13,7 @@ import { root } from './support/paths.mjs';
 
 /** The data sets whose values are shown. */
 const COLUMNS = /** @type {const} */ (['shapes', 'cifar10', 'imagenet']);
-const FILLED_IN = ['dataset.title', 'dataset.trainCount', 'dataset.testCount'];
+const FILLED_IN = ['dataset.title', 'dataset.inputShape', 'dataset.trainCount', 'dataset.testCount'];
 /** These are in a preset's name. */
 const WITHOUT_DEFAULT = ['preset', 'training.schedule'];
 

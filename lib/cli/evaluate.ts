@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { DATASET_NAMES, type DatasetName } from '../data/index.js';
+import { type DatasetName, LOADABLE_DATASETS } from '../data/index.js';
 import type { ClassFigures } from '../evaluation/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
@@ -26,7 +26,7 @@ export function evaluateCommand(): Command {
     .requiredOption('--run <dir>', 'run directory')
     .option('--layer <n>', 'the head of layer n, from 1 (default: the last)', integer(1))
     .option('--ensemble', 'the ensemble of all layers')
-    .addOption(new Option('--dataset <name>', "another data set than the run's").choices(DATASET_NAMES))
+    .addOption(new Option('--dataset <name>', "another data set than the run's").choices(LOADABLE_DATASETS))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--test-limit <n>', 'use the first n test images', integer(1))
     .addOption(deviceOption())

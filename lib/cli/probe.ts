@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { DATASET_NAMES, type DatasetName } from '../data/index.js';
+import { type DatasetName, LOADABLE_DATASETS } from '../data/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
@@ -25,7 +25,9 @@ export function probeCommand(): Command {
     )
     .requiredOption('--run <dir>', 'run directory')
     .option('--layer <n>', 'layer n alone, from 1 (default: every layer)', integer(1))
-    .addOption(new Option('--dataset <name>', "another data set than the run's, of any classes").choices(DATASET_NAMES))
+    .addOption(
+      new Option('--dataset <name>', "another data set than the run's, of any classes").choices(LOADABLE_DATASETS),
+    )
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--train-limit <n>', 'fit to the first n training images', integer(1))
     .option('--test-limit <n>', 'use the first n test images', integer(1))

@@ -14,9 +14,11 @@ interface RecipeFlag {
 function recipeFlags(): RecipeFlag[] {
   const flags = new Map<string, RecipeFlag>();
   const visit = (schema: z.core.$ZodType, path: readonly string[]): void => {
-    const { flag, description } = z.globalRegistry.get(schema) ?? {};
+    const { flag, description, choices } = z.globalRegistry.get(schema) ?? {};
     if (typeof flag === 'string') {
-      if (!flags.has(flag)) flags.set(flag, { path, option: optionOf(flag, description ?? '', valueSchema(schema)) });
+      if (flags.has(flag)) return;
+      const option = optionOf(flag, description ?? '', valueSchema(schema));
+      flags.set(flag, { path, option: Array.isArray(choices) ? option.choices(choices.map(String)) : option });
     } else if (schema instanceof z.ZodObject) {
       for (const [name, part] of Object.entries(schema.shape)) visit(part, [...path, name]);
     } else if (schema instanceof z.ZodUnion) {

@@ -34,8 +34,9 @@ export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
           schedule: asked<Recipe['training']['schedule']>('training', 'schedule'),
         });
   const { name } = recipe.dataset;
-  if (!datasetOf(name).hasDirectory && valueAt(given, ['dataset', 'dataDir']) !== undefined) {
-    throw new UsageError(`--data-dir: ${name} is drawn by the program and takes no directory; is a --dataset missing?`);
+  if (datasetOf(name).source !== 'directory' && valueAt(given, ['dataset', 'dataDir']) !== undefined) {
+    const by = datasetOf(name).source === 'program' ? 'drawn by the program' : 'given in code';
+    throw new UsageError(`--data-dir: ${name} is ${by} and takes no directory; is a --dataset missing?`);
   }
   return overrideRecipe(overrideRecipe(recipe, { ...file, preset: recipe.preset }), given);
 }

@@ -5,9 +5,10 @@ import type { DatasetDeclaration } from './declaration.js';
 import { DataError } from './errors.js';
 import { folder } from './folder.js';
 import { imagenet } from './imagenet.js';
+import { inMemory } from './in-memory.js';
 import { shapes } from './shapes.js';
 
-const DATASETS = [shapes, cifar10, folder, imagenet] as const;
+const DATASETS = [shapes, cifar10, folder, imagenet, inMemory] as const;
 
 type Declared = (typeof DATASETS)[number];
 
@@ -18,6 +19,11 @@ export type DatasetName = Declared['name'];
 export type DatasetOf<Name extends DatasetName> = Awaited<ReturnType<Extract<Declared, { name: Name }>['load']>>;
 
 export const DATASET_NAMES = DATASETS.map(({ name }) => name) as [DatasetName, ...DatasetName[]];
+
+/** Those that can be loaded by name: not images that the caller gives in code. */
+export const LOADABLE_DATASETS: readonly DatasetName[] = DATASETS.filter(({ source }) => source !== 'caller').map(
+  ({ name }) => name,
+);
 
 /** Throws `DataError` (DATA_ARGUMENT) for a name that is none. */
 export function datasetOf(name: string): DatasetDeclaration<DatasetName> {

@@ -2,11 +2,12 @@ import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readRegion } from '../files.js';
 import { type CheckedFiles, checkedInMemory } from './check-files.js';
-import { declareDataset, requireDataDir, requireImages32, type TrainingProtocol } from './declaration.js';
+import { declareDataset, requireDataDir, requireImages32 } from './declaration.js';
 import { DataError, throwIfCancelled } from './errors.js';
 import { fileSystemError } from './file-errors.js';
 import type { Dataset, LabelledImages } from './labelled-images.js';
 import { type PickleValue, unpickle } from './pickle.js';
+import { SMALL_IMAGE_PROTOCOL } from './protocols.js';
 import type { SelectionOptions } from './reading-options.js';
 
 const CIFAR10_CLASSES: readonly string[] = [
@@ -269,26 +270,6 @@ async function givenBySystem<T>(file: string, work: () => Promise<T>): Promise<T
   }
 }
 
-/**
- * Paper, section 4.1 and appendix: zero-pad 4 and crop, mirror; 0.1, times 0.2 at 15, 30, 45; 50 epochs a layer; batch 128;
- * weight decay 5e-4. Of all small images.
- */
-export const SMALL_IMAGE_PROTOCOL: TrainingProtocol = {
-  imageSize: SIDE,
-  testResize: null,
-  augmentation: { cropPadding: 4, randomResizedCrop: false, horizontalFlip: true },
-  training: {
-    epochs: 50,
-    batchSize: 128,
-    learningRate: 0.1,
-    milestones: [15, 30, 45],
-    decay: 0.2,
-    momentum: 0.9,
-    weightDecay: 5e-4,
-  },
-  evaluation: { batchSize: 500, ensemble: 'logits' },
-};
-
 const COUNT = {
   train: TRAIN_BATCHES.length * RECORDS_PER_BATCH,
   test: TEST_BATCHES.length * RECORDS_PER_BATCH,
@@ -297,7 +278,7 @@ const COUNT = {
 export const cifar10 = declareDataset({
   name: 'cifar10',
   title: 'CIFAR-10',
-  hasDirectory: true,
+  source: 'directory',
   hasImageFiles: false,
   protocol: SMALL_IMAGE_PROTOCOL,
   load: async (options) => {

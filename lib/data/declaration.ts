@@ -40,8 +40,8 @@ export interface DatasetDeclaration<Name extends string = string, Loaded extends
   readonly name: Name;
   /** As the literature writes it. */
   readonly title: string;
-  /** Whether it is read from a directory; else the program draws it. */
-  readonly hasDirectory: boolean;
+  /** Where its images come from: the program draws them, they lie in a directory, or the caller gives them in code. */
+  readonly source: 'program' | 'directory' | 'caller';
   /** Whether its images are JPEG and PNG files, each of its own size. */
   readonly hasImageFiles: boolean;
   readonly protocol: TrainingProtocol;
@@ -73,16 +73,19 @@ export function requireDataDir(name: string, { dataDir }: DatasetOptions): strin
 
 /** Throws `DataError` (DATA_ARGUMENT) for options that the data set does not have, whatever their values. */
 export function requireOptionsOf(
-  { name, hasDirectory, hasImageFiles }: Pick<DatasetDeclaration, 'name' | 'hasDirectory' | 'hasImageFiles'>,
+  { name, source, hasImageFiles }: Pick<DatasetDeclaration, 'name' | 'source' | 'hasImageFiles'>,
   { dataDir, seed, maxPixels, onBadImage }: DatasetOptions,
 ): void {
   const refuse = (problem: string): never => {
     throw new DataError('DATA_ARGUMENT', `${name} ${problem}`);
   };
-  if (!hasDirectory && dataDir !== undefined) {
-    refuse(`is drawn by the program and takes no directory: expected no dataDir (--data-dir), got ${shown(dataDir)}`);
+  if (source !== 'directory' && dataDir !== undefined) {
+    const by = source === 'program' ? 'drawn by the program' : 'given in code';
+    refuse(`is ${by} and takes no directory: expected no dataDir (--data-dir), got ${shown(dataDir)}`);
   }
-  if (hasDirectory && seed !== undefined) refuse(`is read from files: expected no seed, got ${seed}`);
+  if (source !== 'program' && seed !== undefined) {
+    refuse(`is ${source === 'directory' ? 'read from files' : 'given in code'}: expected no seed, got ${seed}`);
+  }
   if (hasImageFiles) return;
   if (maxPixels !== undefined) refuse(`has no image files: expected no maxPixels (--max-pixels), got ${maxPixels}`);
   // Recipes always say what is done about bad images.

@@ -1,6 +1,5 @@
 import { ReadableImages } from './bad-images.js';
 import { checkFiles } from './check-files.js';
-import { SMALL_IMAGE_PROTOCOL } from './cifar10.js';
 import { type ListedImages, listClassFolders, surveyClassFolders } from './class-folders.js';
 import { declareDataset, requireDataDir } from './declaration.js';
 import { decodeCentre, planar, requireMaxPixels, requireResize, requireSide } from './image-file.js';
@@ -8,6 +7,7 @@ import { IMAGENET_NORMALIZATION } from './imagenet.js';
 import type { BadImageOptions, Dataset, LabelledImages } from './labelled-images.js';
 import { requireMemory } from './memory.js';
 import { forEachIndex } from './parallel.js';
+import { SMALL_IMAGE_PROTOCOL } from './protocols.js';
 import type { ImageFileOptions } from './reading-options.js';
 
 const DEFAULT_SIDE = 32;
@@ -81,7 +81,7 @@ async function readImages(
 export const folder = declareDataset({
   name: 'folder',
   title: 'a folder of images',
-  hasDirectory: true,
+  source: 'directory',
   hasImageFiles: true,
   protocol: SMALL_IMAGE_PROTOCOL,
   load: async (options) => readImageFolder({ ...options, dataDir: requireDataDir('folder', options) }),

@@ -81,7 +81,7 @@ const exists = (path: string): Promise<boolean> =>
 export const imagenet = declareDataset({
   name: 'imagenet',
   title: 'ImageNet',
-  hasDirectory: true,
+  source: 'directory',
   hasImageFiles: true,
   protocol: {
     imageSize: DEFAULT_SIDE,

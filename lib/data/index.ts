@@ -9,8 +9,15 @@ export {
   type Transform,
 } from './augmentation.js';
 export { DeviceImages } from './batches.js';
-export { DATASET_NAMES, type DatasetName, type DatasetOf, datasetOf, datasetTitle } from './catalogue.js';
-export { type LoadDatasetOptions, loadDataset } from './dataset.js';
+export {
+  DATASET_NAMES,
+  type DatasetName,
+  type DatasetOf,
+  datasetOf,
+  datasetTitle,
+  LOADABLE_DATASETS,
+} from './catalogue.js';
+export { type LoadDatasetOptions, loadDataset, take } from './dataset.js';
 export type { DatasetDeclaration, DatasetOptions, TrainingProtocol } from './declaration.js';
 export { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
 export { Draws, type DrawsOptions } from './draws.js';
@@ -25,6 +32,7 @@ export {
 } from './identity.js';
 export { type DecodeOptions, type ReadImageOptions, readImage } from './image-file.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
+export { type InMemoryData, type InMemoryImages, inMemoryDataset } from './in-memory.js';
 export {
   BAD_IMAGE_POLICIES,
   type BadImage,

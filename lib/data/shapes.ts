@@ -228,7 +228,7 @@ async function load(options: DatasetOptions): Promise<Dataset<LabelledImages>> {
 export const shapes = declareDataset({
   name: 'shapes',
   title: 'shapes',
-  hasDirectory: false,
+  source: 'program',
   hasImageFiles: false,
   protocol: {
     imageSize: 32,

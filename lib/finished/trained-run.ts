@@ -17,7 +17,7 @@ import {
   scoreLogits,
   scoreRanking,
 } from '../evaluation/index.js';
-import { disposeNetwork, type Network } from '../models/index.js';
+import { disposeNetwork, type Network, type NetworkBuilder } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { requireOptions } from '../options.js';
 import {
@@ -82,11 +82,17 @@ export class TrainedRun {
    */
   static async open(
     path: string,
-    options: { device?: Recipe['device'] | undefined; precision?: Recipe['precision'] | undefined } = {},
+    options: {
+      device?: Recipe['device'] | undefined;
+      precision?: Recipe['precision'] | undefined;
+      /** The builder that the run was trained with, where its network is one's own. */
+      network?: NetworkBuilder | undefined;
+    } = {},
   ): Promise<TrainedRun> {
     requireOptions(options, 'options', (problem) => new RecipeError(`TrainedRun.open: ${problem}`), [
       'device',
       'precision',
+      'network',
     ]);
     const directory = RunDirectory.open(path);
     const config = await directory.readConfig();
@@ -97,7 +103,7 @@ export class TrainedRun {
     const recipe = recordedRecipe(directory, config);
     const device = options.device === undefined ? deviceOfRecord(config.device) : resolveDevice(options.device);
     const precision = resolvePrecision(options.precision ?? config.precision, device);
-    const network = recordedNetwork(directory, recipe, classes.length, device);
+    const network = recordedNetwork(directory, recipe, classes.length, device, options.network);
     for (const module of [...network.blocks, ...network.heads]) module.eval();
     const run = new TrainedRun(
       path,

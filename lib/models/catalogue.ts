@@ -1,12 +1,13 @@
 // All models. A new one is a file with its declaration, and a line here.
 
 import { z } from 'zod';
-import type { ModelDeclaration, ModelPreset } from './declaration.js';
+import type { ModelDeclaration, ModelPreset, NetworkRequest } from './declaration.js';
 import type { Network } from './network.js';
+import { own } from './own.js';
 import { simcnn } from './simcnn.js';
 import { vgg } from './vgg.js';
 
-const MODELS = [vgg, simcnn] as const;
+const MODELS = [vgg, simcnn, own] as const;
 
 type SchemasOf<Models extends readonly { readonly schema: z.ZodObject }[]> = {
   -readonly [I in keyof Models]: Models[I]['schema'];
@@ -41,9 +42,6 @@ const declarationOf = (name: string): ModelDeclaration | undefined =>
 export const modelTitle = (name: string): string => declarationOf(name)?.titleOf(name) ?? name;
 
 /** The network of a recipe's `model`. Throws ModelError for values that do not go together. */
-export function buildModel(
-  options: ModelOptions,
-  given: { readonly classes: number; readonly imageSize: number; readonly seed: number },
-): Network {
-  return declarationOf(options.name)!.build(options, given);
+export function buildModel(options: ModelOptions, request: NetworkRequest): Network {
+  return declarationOf(options.name)!.build(options, request);
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { upTo } from '../schema.js';
+import { ModelError } from './errors.js';
 import type { Network } from './network.js';
 
 /** How the layers of a network are trained: one after the other by Algorithm 1, or all as one network. */
@@ -11,6 +12,15 @@ export interface ModelContext {
   readonly dataset: string;
   /** Whether the network is to be narrower than the literature's, so that a run takes minutes on a CPU. */
   readonly isNarrow: boolean;
+}
+
+/** What a network is to be built for. */
+export interface NetworkRequest {
+  readonly classes: number;
+  /** [channels, height, width] of an image. */
+  readonly inputShape: readonly [number, number, number];
+  /** Of the initial weights. */
+  readonly seed: number;
 }
 
 /** A recipe's model and schedule under a name. */
@@ -35,16 +45,21 @@ export interface ModelDeclaration<Schema extends z.ZodObject = z.ZodObject> {
   /** Those of the same model and another variant or schedule stand in for each other. */
   readonly presets: readonly ModelPreset<z.output<Schema>>[];
   /** Throws ModelError for values that do not go together. */
-  readonly build: (
-    options: z.output<Schema>,
-    given: { readonly classes: number; readonly imageSize: number; readonly seed: number },
-  ) => Network;
+  readonly build: (options: z.output<Schema>, request: NetworkRequest) => Network;
 }
 
 /** Keeps the type of each option. */
 export const declareModel = <Schema extends z.ZodObject>(
   declaration: ModelDeclaration<Schema>,
 ): ModelDeclaration<Schema> => declaration;
+
+/** Height and width of images of three channels and equal sides. Throws ModelError for others. */
+export function sideOf(name: string, [channels, height, width]: NetworkRequest['inputShape']): number {
+  if (channels === 3 && height === width) return height;
+  throw new ModelError(
+    `${name}: expected images of 3 channels and equal sides, got ${channels} x ${height} x ${width}`,
+  );
+}
 
 // What options of several models are. No machine has use for more: a mistyped number is refused here, and not by what it does
 // to the machine.

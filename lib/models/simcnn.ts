@@ -17,7 +17,7 @@ import {
   type StateDict,
 } from '../nn/index.js';
 import { Generator, noGrad } from '../tensor/index.js';
-import { channels, convolutions, declareModel, layerCount, type ModelContext } from './declaration.js';
+import { channels, convolutions, declareModel, layerCount, type ModelContext, sideOf } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
@@ -331,5 +331,6 @@ export const simcnn = declareModel({
     dataset: 'cifar10',
     options: (context) => optionsFor(k, context),
   })),
-  build: (options, given) => new SimCnn({ ...given, ...options }),
+  build: (options, { inputShape, ...request }) =>
+    new SimCnn({ ...request, imageSize: sideOf(options.name, inputShape), ...options }),
 });

@@ -17,7 +17,7 @@ import {
   type StateDict,
 } from '../nn/index.js';
 import { Generator } from '../tensor/index.js';
-import { channels, declareModel, layerCount, type TrainingSchedule } from './declaration.js';
+import { channels, declareModel, layerCount, sideOf, type TrainingSchedule } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
@@ -283,5 +283,6 @@ export const vgg = declareModel({
       }),
     })),
   ),
-  build: (options, given) => new Vgg({ ...given, ...options }),
+  build: (options, { inputShape, ...request }) =>
+    new Vgg({ ...request, imageSize: sideOf(options.name, inputShape), ...options }),
 });

@@ -1,4 +1,16 @@
-import { chain, type DType, elementSize, empty, isCuda, keep, noGrad, scope, type Tensor } from '../tensor/index.js';
+import {
+  autocast,
+  chain,
+  type DType,
+  elementSize,
+  empty,
+  isCuda,
+  keep,
+  noGrad,
+  scope,
+  type Tensor,
+} from '../tensor/index.js';
+import { InvertibleDownsampling } from './downsampling.js';
 import { ModuleError } from './errors.js';
 import { foldBatchNorm } from './folding.js';
 import {
@@ -6,6 +18,8 @@ import {
   AvgPool2d,
   BatchNorm2d,
   Conv2d,
+  Dropout,
+  Flatten,
   isExactly,
   Linear,
   MaxPool2d,
@@ -24,6 +38,11 @@ const DTYPES: readonly DType[] = ['float32', 'bfloat16', 'float16'];
  */
 const CPU_PART_BYTES = 8 * 2 ** 20;
 const CUDA_PART_BYTES = 2 ** 30;
+
+/** Modules that take an input of any dtype, whatever that of their own tensors is. */
+const ANY_DTYPE: ReadonlySet<unknown> = new Set([
+  ...[BatchNorm2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Dropout, Flatten, InvertibleDownsampling],
+]);
 
 /**
  * The modules whose output is always memory of its own. Others, and subclasses, may give back their input or a view of it, as
@@ -146,11 +165,19 @@ export class FrozenBlocks {
         // Not the module's own `inPlace`: that is a promise about the network, not about what a caller gives in its middle.
         steps.push(isOwn ? (x) => x.relu_() : (x) => x.relu());
       } else {
-        steps.push((x) => inEvaluation(module, () => module.forward(x)));
+        const forward: Step = (x) => inEvaluation(module, () => module.forward(x));
+        steps.push(ANY_DTYPE.has(module.constructor) ? forward : this.#inDtype(forward));
       }
       isOwn = ALLOCATING.has(module.constructor);
     }
     return steps;
+  }
+
+  /** A module whose forward pass is its own has weights of its own dtype: autocast brings them and its input together. */
+  #inDtype(forward: Step): Step {
+    const dtype = this.#dtype;
+    if (dtype !== 'bfloat16' && dtype !== 'float16') return forward;
+    return (x) => autocast({ device: x.device, dtype }, () => forward(x)).to({ dtype });
   }
 
   /** The parameter itself where it is of the dtype of computation already: those of large heads are not held twice. */

@@ -2,24 +2,55 @@
 import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
 import {
   buildModel,
+  disposeNetwork,
   endToEndStages,
   headStage,
   layerwiseStages,
+  ModelError,
   type Network,
+  type NetworkBuilder,
   placeNetwork,
+  requireTrainable,
   type Stage,
 } from '../models/index.js';
 import { BatchNorm2d, type Module } from '../nn/index.js';
 import type { Device } from '../tensor/index.js';
 import type { Recipe } from './recipe.js';
 
+/** [channels, height, width] of what a recipe's network sees. */
+export function inputShapeOf({ dataset }: Recipe): readonly [number, number, number] {
+  return dataset.inputShape ?? [3, dataset.imageSize, dataset.imageSize];
+}
+
+/** Bytes of an image, one a value. */
+export const imageBytesOf = (recipe: Recipe): number => inputShapeOf(recipe).reduce((product, size) => product * size);
+
+/** Of as many channels as the images have, where the values do not matter. */
+export function anyNormalization(recipe: Recipe): Dataset['normalization'] {
+  const [channels] = inputShapeOf(recipe);
+  return { mean: Array(channels).fill(0.5), std: Array(channels).fill(0.25) };
+}
+
 /**
- * The network of a recipe, with the initial weights of its seed, on the device. Throws ModelError for values that do not go
- * together.
+ * The network of a recipe, with the initial weights of its seed, on the device; by the caller's own `builder` where the recipe's
+ * model is one's own. Throws ModelError for values that do not go together, and for a network of one's own that cannot be trained.
  */
-export function buildNetwork(recipe: Recipe, classes: number, device: Device): Network {
-  const shared = { classes, imageSize: recipe.dataset.imageSize, seed: recipe.seed };
-  const network = buildModel(recipe.model, shared);
+export function buildNetwork(recipe: Recipe, classes: number, device: Device, builder?: NetworkBuilder): Network {
+  const request = { classes, inputShape: inputShapeOf(recipe), seed: recipe.seed };
+  if (builder === undefined) return placed(buildModel(recipe.model, request), device);
+  const { name } = recipe.model;
+  if (name !== 'own') throw new ModelError(`model.name: expected own for a network of one's own, got ${name}`);
+  const network = builder(request);
+  try {
+    requireTrainable(network, request);
+    return placed(network, device);
+  } catch (error) {
+    disposeNetwork(network);
+    throw error;
+  }
+}
+
+function placed(network: Network, device: Device): Network {
   placeNetwork(network, { device, memoryFormat: 'channelsLast' });
   return network;
 }

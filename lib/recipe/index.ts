@@ -1,4 +1,12 @@
-export { buildNetwork, buildStages, buildTransforms, notesOf } from './build.js';
+export {
+  anyNormalization,
+  buildNetwork,
+  buildStages,
+  buildTransforms,
+  imageBytesOf,
+  inputShapeOf,
+  notesOf,
+} from './build.js';
 export { deviceOfRecord, resolveDevice } from './device.js';
 export { RecipeError } from './errors.js';
 export { frozenDtype, inPrecision, type Precision, resolvePrecision } from './precision.js';

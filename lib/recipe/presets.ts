@@ -41,7 +41,7 @@ export function presetRecipe(preset: string, options: PresetOptions): Recipe {
     return refuse('model.name', names, model, ` for the preset ${preset}`);
   const { preset: found } = siblingOf(named, { model, schedule }) ?? named;
   // On images that the program draws and the CPU the networks are narrower, so that a run takes minutes.
-  const isNarrow = !datasetOf(dataset).hasDirectory && !onCuda;
+  const isNarrow = datasetOf(dataset).source === 'program' && !onCuda;
   const recipe = protocolOf(dataset);
   return {
     preset: found.name,

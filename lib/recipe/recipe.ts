@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { BAD_IMAGE_POLICIES, DATASET_NAMES } from '../data/index.js';
+import { BAD_IMAGE_POLICIES, DATASET_NAMES, LOADABLE_DATASETS } from '../data/index.js';
 import { modelSchema } from '../models/index.js';
 import { describeIssue, shown, upTo } from '../schema.js';
 import { RecipeError } from './errors.js';
@@ -20,7 +20,11 @@ export const recipeSchema = z
     preset: z.string().meta({ values: "a preset's name", description: 'the recipe that the others replace values of' }),
     model: modelSchema,
     dataset: z.strictObject({
-      name: z.enum(DATASET_NAMES).meta({ flag: 'dataset', description: 'data set; its preset recipe goes with it' }),
+      name: z.enum(DATASET_NAMES).meta({
+        flag: 'dataset',
+        choices: LOADABLE_DATASETS,
+        description: 'data set; its preset recipe goes with it; `own`: images that are given in code',
+      }),
       dataDir: z
         .string()
         .nullable()
@@ -45,6 +49,8 @@ export const recipeSchema = z
       }),
       // Filled in when the data is loaded.
       title: z.string().optional(),
+      /** [channels, height, width], where images are given in code. */
+      inputShape: z.tuple([side, side, side]).optional(),
       trainCount: images.optional(),
       testCount: images.optional(),
     }),

@@ -53,5 +53,13 @@ export function resolveRecipe(recipe: Recipe, loaded: Dataset, precision: Precis
 
 /** The recipe with what is known once its data are loaded; the record of an older version may lack it. */
 export function withCounts(recipe: Recipe, { title, train, test }: Dataset): Recipe {
-  return { ...recipe, dataset: { ...recipe.dataset, title, trainCount: train.count, testCount: test.count } };
+  const counts = { title, trainCount: train.count, testCount: test.count };
+  return { ...recipe, dataset: { ...recipe.dataset, ...shapeOf(recipe, train), ...counts } };
+}
+
+/** Of images that are given in code: a recipe cannot know their shape before. */
+function shapeOf({ dataset }: Recipe, images: Dataset['train']): Partial<Recipe['dataset']> {
+  if (dataset.name !== 'own' || !('images' in images)) return {};
+  const { channels, height, width } = images;
+  return { inputShape: [channels, height, width], imageSize: Math.min(height, width) };
 }

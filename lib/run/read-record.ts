@@ -192,7 +192,8 @@ const configSchema: z.ZodType<RunConfig> = z.looseObject({
   recipe: recipeSchema,
   classes: z.array(text).min(1).optional(),
   normalization: z
-    .object({ mean: z.array(z.number()).length(3), std: z.array(z.number().positive()).length(3) })
+    .object({ mean: z.array(z.number()).min(1), std: z.array(z.number().positive()).min(1) })
+    .refine(({ mean, std }) => mean.length === std.length, 'expected as many means as standard deviations')
     .optional(),
   data: z.object({ train: partSchema, test: partSchema }).optional(),
   seed: index,

@@ -1,6 +1,6 @@
 import { cpus } from 'node:os';
 import { type DataIdentity, datasetOf, type Normalization } from '../data/index.js';
-import { ModelError, type Network } from '../models/index.js';
+import { ModelError, type Network, type NetworkBuilder } from '../models/index.js';
 import { buildNetwork, type Precision, parseRecipe, type Recipe, RecipeError } from '../recipe/index.js';
 import { buildInfo, type Device, getThreads, isCuda } from '../tensor/index.js';
 import { packageVersion } from '../version.js';
@@ -26,16 +26,22 @@ export function recordedRecipe(directory: RunDirectory, config: RunConfig): Reci
 
 /** Once options that a data set does not have were recorded and had no effect; now they are refused where they are given. */
 function withoutIdleOptions(recipe: Recipe): Recipe {
-  const { hasDirectory, hasImageFiles } = datasetOf(recipe.dataset.name);
+  const { source, hasImageFiles } = datasetOf(recipe.dataset.name);
   const { dataDir, maxPixels } = recipe.dataset;
-  const dataset = { dataDir: hasDirectory ? dataDir : null, maxPixels: hasImageFiles ? maxPixels : null };
+  const dataset = { dataDir: source === 'directory' ? dataDir : null, maxPixels: hasImageFiles ? maxPixels : null };
   return { ...recipe, dataset: { ...recipe.dataset, ...dataset } };
 }
 
 /** The network of the recipe in the record of a run. Throws RunDirectoryError for values that do not go together. */
-export function recordedNetwork(directory: RunDirectory, recipe: Recipe, classes: number, device: Device): Network {
+export function recordedNetwork(
+  directory: RunDirectory,
+  recipe: Recipe,
+  classes: number,
+  device: Device,
+  builder?: NetworkBuilder,
+): Network {
   try {
-    return buildNetwork(recipe, classes, device);
+    return buildNetwork(recipe, classes, device, builder);
   } catch (error) {
     if (!(error instanceof ModelError)) throw error;
     throw new RunDirectoryError(`${directory.path}/config.json: recipe.model: ${error.message}`, { cause: error });

@@ -1,6 +1,16 @@
 // The data that a recipe names.
-import { DataError, type Dataset, type LoadDatasetOptions, loadDataset, requireImageFiles } from '../data/index.js';
-import type { Recipe } from '../recipe/index.js';
+import {
+  DataError,
+  type Dataset,
+  type InMemoryData,
+  inMemoryDataset,
+  type LabelledImages,
+  type LoadDatasetOptions,
+  loadDataset,
+  requireImageFiles,
+  take,
+} from '../data/index.js';
+import { type Recipe, RecipeError } from '../recipe/index.js';
 import type { BadImageLog } from './bad-image-log.js';
 
 /** What a recipe says of its data, as `loadDataset` takes it. */
@@ -21,13 +31,16 @@ export interface RecipeDataOptions {
   readonly badImages: BadImageLog;
   /** Of a run that goes on: where it is. */
   readonly runDirectory?: string;
+  /** The images of a recipe whose data set is one's own. */
+  readonly data?: InMemoryData | undefined;
 }
 
 /** Throws DataError, also where the recipe's augmentation needs image files and there are none. */
 export async function loadRecipeDataset(
   { dataset, augmentation }: Recipe,
-  { signal, badImages, runDirectory }: RecipeDataOptions,
+  { signal, badImages, runDirectory, data }: RecipeDataOptions,
 ): Promise<Dataset> {
+  if (data !== undefined) return limited(ownDataset(dataset, data), dataset);
   const options = {
     ...datasetOptions(dataset),
     reportBadImage: badImages.add,
@@ -39,6 +52,19 @@ export async function loadRecipeDataset(
   // Before the run directory is made, too.
   if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
   return loaded;
+}
+
+function ownDataset({ name }: Recipe['dataset'], data: InMemoryData): Dataset<LabelledImages> {
+  if (name === 'own') return inMemoryDataset(data);
+  throw new RecipeError(`dataset.name: expected own for images that are given as data, got ${name}`);
+}
+
+/** The first images of each part, as of any data set. */
+function limited(
+  { train, test, ...others }: Dataset<LabelledImages>,
+  { trainLimit, testLimit }: Recipe['dataset'],
+): Dataset<LabelledImages> {
+  return { ...others, train: take(train, trainLimit ?? train.count), test: take(test, testLimit ?? test.count) };
 }
 
 /** `loadDataset` of a run's own data: where it is not found, the error says how to tell where it has gone. */

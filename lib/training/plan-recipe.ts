@@ -1,7 +1,7 @@
 // The plan of a recipe that nobody has begun to train.
 import type { Dataset } from '../data/index.js';
 import { resolveCacheBudget } from '../features/index.js';
-import { disposeNetwork } from '../models/index.js';
+import { disposeNetwork, type NetworkBuilder } from '../models/index.js';
 import { buildNetwork, checkRecipe, type Precision, type Recipe, RecipeError, resolveRecipe } from '../recipe/index.js';
 import { BadImageLog, loadRecipeDataset } from '../run/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
@@ -13,7 +13,7 @@ import { Turn } from './turn.js';
 
 /** As for `train`. */
 export interface PlanRecipeOptions
-  extends Pick<TrainOptions, 'recipe' | 'startFrom' | 'cache' | 'cudaGraph' | 'onBadImage'> {
+  extends Pick<TrainOptions, 'recipe' | 'startFrom' | 'network' | 'data' | 'cache' | 'cudaGraph' | 'onBadImage'> {
   /** Whether a few steps of each layer are timed, too. */
   readonly measured: boolean;
   /** Called with the plan of a run that is then refused for its memory. */
@@ -38,12 +38,13 @@ export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRec
   requireRunOptions('planRecipe', options);
   if (!canRehearse()) throw new RecipeError('a plan needs LibTorch 2.4 or later; npm run doctor tells which there is');
   const { recipe: given, device, precision } = checkRecipe(options);
-  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog() });
+  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog(), data: options.data });
   const recipe = resolveRecipe(given, dataset, precision);
   return Turn.during(recipe.threads, async () => {
     const classes = dataset.classes.length;
-    const taken = await takenOf(recipe, dataset, options.startFrom);
-    const shared = { recipe, classes, device, precision, ...taken };
+    const builder = options.network;
+    const taken = await takenOf(recipe, dataset, options.startFrom, builder);
+    const shared = { recipe, classes, builder, device, precision, ...taken };
     const plan = planRun({
       ...shared,
       budget: resolveCacheBudget(options.cache, device),
@@ -63,11 +64,12 @@ async function takenOf(
   recipe: Recipe,
   dataset: Dataset,
   start: StartFrom | undefined,
+  builder: NetworkBuilder | undefined,
 ): Promise<{ takenLayers: number | undefined; firstStage: number }> {
   if (start === undefined) return { takenLayers: undefined, firstStage: 0 };
-  const network = buildNetwork(recipe, dataset.classes.length, 'cpu');
+  const network = buildNetwork(recipe, dataset.classes.length, 'cpu', builder);
   try {
-    const { from, stageSeconds } = await takeLayers(start, { recipe, network, classes: dataset.classes });
+    const { from, stageSeconds } = await takeLayers(start, { recipe, network, classes: dataset.classes, builder });
     return { takenLayers: from.layers, firstStage: stageSeconds.length };
   } finally {
     disposeNetwork(network);

@@ -2,11 +2,13 @@
 import { availableMemory } from '#scripts/support/limits.mjs';
 import { type CacheBudget, type CachePlan, type CacheTier, planCache, rowBytes } from '../features/index.js';
 import { gibibytes } from '../format.js';
-import { disposeNetwork, parametersOf, type Stage, trainedModules } from '../models/index.js';
+import { disposeNetwork, type NetworkBuilder, parametersOf, type Stage, trainedModules } from '../models/index.js';
 import {
+  anyNormalization,
   buildNetwork,
   buildStages,
   buildTransforms,
+  imageBytesOf,
   type Precision,
   type Recipe,
   RecipeError,
@@ -77,6 +79,8 @@ export interface PlanOptions {
   /** With the counts of its images. */
   readonly recipe: Recipe;
   readonly classes: number;
+  /** Of a network of one's own. */
+  readonly builder?: NetworkBuilder | undefined;
   readonly device: Device;
   readonly precision: Precision;
   /** Bytes that kept features may take. */
@@ -103,13 +107,13 @@ export interface PlanOptions {
  */
 export function planRun(options: PlanOptions): RunPlan {
   const { recipe, classes, device, precision, budget, takenLayers, firstStage = 0 } = options;
-  const network = onDevice('meta', () => buildNetwork(recipe, classes, 'meta'));
+  const network = onDevice('meta', () => buildNetwork(recipe, classes, 'meta', options.builder));
   try {
     const stages = buildStages(recipe, network, takenLayers);
     const { trainCount, testCount } = recipe.dataset;
     const images = { trainCount: trainCount!, testCount: testCount! };
     const cache = planCache({ recipe, network, stages, device, precision, budget, ...images });
-    const { trainTransforms, testTransforms } = buildTransforms(recipe, { mean: [0, 0, 0], std: [1, 1, 1] });
+    const { trainTransforms, testTransforms } = buildTransforms(recipe, anyNormalization(recipe));
     const context: RehearsalContext = {
       ...{ recipe, network, precision },
       transforms: { train: trainTransforms, test: testTransforms },
@@ -185,7 +189,7 @@ function summarise(layers: readonly LayerPlan[], { recipe, imagesInMemory }: Pla
     multiplyAdds: last.multiplyAdds.frozen + last.multiplyAdds.block + last.multiplyAdds.head,
     steps: trained.length * training.epochs * Math.ceil(dataset.trainCount! / training.batchSize),
     largest: largest === null ? null : { layer: largest.layer, bytes: largest.memory!.peak },
-    imageBytes: imagesInMemory ? images * 3 * dataset.imageSize ** 2 : 0,
+    imageBytes: imagesInMemory ? images * imageBytesOf(recipe) : 0,
     featureBytesOnDisk: Math.max(...layers.map((layer) => featureBytes(layer, 'disk'))),
     checkpointBytes: Math.max(...checkpoints),
   };

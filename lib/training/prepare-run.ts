@@ -1,7 +1,7 @@
 // All of a run that is made before its first step, whether it begins or goes on.
 import type { Dataset } from '../data/index.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from '../features/index.js';
-import { disposeNetwork, type Network, type Stage } from '../models/index.js';
+import { disposeNetwork, type Network, type NetworkBuilder, type Stage } from '../models/index.js';
 import { buildStages, type Precision, type Recipe } from '../recipe/index.js';
 import type { CheckpointLimits, CheckpointStore } from '../run/index.js';
 import type { Device } from '../tensor/index.js';
@@ -19,6 +19,8 @@ export interface RunSetting {
 }
 
 export interface PrepareOptions {
+  /** Of a recipe with a network of one's own. */
+  readonly network: NetworkBuilder | undefined;
   /** Makes the network on the device, with its initial weights. */
   readonly build: () => Network;
   readonly cache: Partial<CacheBudget> | 'none' | undefined;
@@ -47,7 +49,8 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
   const { build, startFrom, checkpoints, interruption } = options;
   const classes = dataset.classes.length;
   const budget = resolveCacheBudget(options.cache, device);
-  const planned = { recipe, classes, device, precision, budget, imagesInMemory: 'images' in dataset.train };
+  const imagesInMemory = 'images' in dataset.train;
+  const planned = { recipe, classes, device, precision, budget, imagesInMemory, builder: options.network };
   // Before the memory of a network is taken. What was trained before must be known first.
   const isNew = startFrom === undefined && checkpoints === undefined;
   const early = isNew ? planStart(planned) : null;
@@ -55,7 +58,9 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
   try {
     const isTaken = startFrom !== undefined && checkpoints?.exists !== true;
     const taken = isTaken
-      ? await unlessAborted(interruption, () => takeLayers(startFrom, { recipe, network, classes: dataset.classes }))
+      ? await unlessAborted(interruption, () =>
+          takeLayers(startFrom, { recipe, network, classes: dataset.classes, builder: options.network }),
+        )
       : null;
     const takenLayers = taken?.from.layers ?? startFrom?.layers;
     const stages = buildStages(recipe, network, takenLayers);

@@ -1,8 +1,9 @@
 // What `train` and `resume` are asked for, and what they give.
 import { z } from 'zod';
-import { BAD_IMAGE_POLICIES, type OnBadImage } from '../data/index.js';
+import { BAD_IMAGE_POLICIES, type InMemoryData, type OnBadImage } from '../data/index.js';
 import type { CacheBudget } from '../features/index.js';
 import type { Finished } from '../finished/index.js';
+import type { NetworkBuilder } from '../models/index.js';
 import { requireOptions } from '../options.js';
 import { type Recipe, RecipeError } from '../recipe/index.js';
 import { describeIssue } from '../schema.js';
@@ -46,6 +47,10 @@ export interface TrainOptions extends RunOptions {
   readonly out?: string;
   /** Layers to take from a finished run instead of training them. */
   readonly startFrom?: StartFrom;
+  /** Builds the network of a recipe whose `model.name` is own, as that of `presetRecipe('own', ...)` is. */
+  readonly network?: NetworkBuilder;
+  /** The images of a recipe whose `dataset.name` is own. */
+  readonly data?: InMemoryData;
 }
 
 /** Options of `resume`. */
@@ -54,6 +59,9 @@ export interface ResumeOptions extends RunOptions {
   readonly dataDir?: string;
   /** Another device than the run's own; it is recorded. */
   readonly device?: Recipe['device'];
+  /** The builder and the images that the run was started with, where they were given in code. */
+  readonly network?: NetworkBuilder;
+  readonly data?: InMemoryData;
   /** Goes on, with a note, where images were replaced in place, as a damaged file is; default: false. */
   readonly acceptChangedData?: boolean;
 }
@@ -84,8 +92,11 @@ const startFrom = z.strictObject({
   head: z.enum(['new', 'taken']).optional(),
 });
 
+const given = { network: handler.optional(), data: z.looseObject({}).optional() };
+
 const ofTrain = {
   ...ofBoth,
+  ...given,
   recipe: z.unknown().optional(),
   out: z.string().optional(),
   startFrom: startFrom.optional(),
@@ -96,6 +107,7 @@ const SCHEMAS = {
   train: z.strictObject(ofTrain),
   resume: z.strictObject({
     ...ofBoth,
+    ...given,
     dataDir: z.string().optional(),
     device: z.string().optional(),
     acceptChangedData: z.boolean().optional(),

@@ -1,7 +1,7 @@
 // Training that starts from the layers of a finished run instead of from the first layer.
 import { resolve } from 'node:path';
 import { TrainedRun } from '../finished/index.js';
-import type { Network, Stage } from '../models/index.js';
+import type { Network, NetworkBuilder, Stage } from '../models/index.js';
 import { loadInto, type Module } from '../nn/index.js';
 import { type Recipe, RecipeError } from '../recipe/index.js';
 import type { EpochRecord } from '../run/index.js';
@@ -36,12 +36,17 @@ export interface TakenLayers {
  */
 export async function takeLayers(
   { runDirectory, layers, head = 'new' }: StartFrom,
-  { recipe, network, classes }: { recipe: Recipe; network: Network; classes: readonly string[] },
+  {
+    recipe,
+    network,
+    classes,
+    builder,
+  }: { recipe: Recipe; network: Network; classes: readonly string[]; builder: NetworkBuilder | undefined },
 ): Promise<TakenLayers> {
   if (recipe.training.schedule !== 'layerwise') {
     throw new RecipeError('training.schedule: expected layerwise for a run that starts from trained layers');
   }
-  using source = await TrainedRun.open(runDirectory, { device: 'cpu', precision: 'fp32' });
+  using source = await TrainedRun.open(runDirectory, { device: 'cpu', precision: 'fp32', network: builder });
   const taken = layers ?? source.layers;
   const refuse = (problem: string): never => {
     throw new RunDirectoryError(`${runDirectory}: cannot start from this run: ${problem}`);

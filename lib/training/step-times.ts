@@ -1,8 +1,17 @@
 // How long a run will take, from a few real steps of each stage.
 import { type BatchDraws, batchDraws, Draws } from '../data/index.js';
 import { FrozenPrefix } from '../features/index.js';
-import { disposeNetwork, type Stage } from '../models/index.js';
-import { buildNetwork, buildStages, buildTransforms, type Precision, type Recipe } from '../recipe/index.js';
+import { disposeNetwork, type NetworkBuilder, type Stage } from '../models/index.js';
+import {
+  anyNormalization,
+  buildNetwork,
+  buildStages,
+  buildTransforms,
+  imageBytesOf,
+  inputShapeOf,
+  type Precision,
+  type Recipe,
+} from '../recipe/index.js';
 import { type Device, isCuda, keep, scope, synchronize, type Tensor, tensor } from '../tensor/index.js';
 import { AuxiliaryProblem } from './auxiliary-problem.js';
 
@@ -22,6 +31,8 @@ export interface TimesOptions {
   /** With the counts of its images. */
   readonly recipe: Recipe;
   readonly classes: number;
+  /** Of a network of one's own. */
+  readonly builder?: NetworkBuilder | undefined;
   readonly device: Device;
   readonly precision: Precision;
   /** Layers that come from another run, and the index of the first stage that is trained. */
@@ -42,7 +53,7 @@ const FIRST_IMAGES = 2;
  */
 export function measureStepTimes(options: TimesOptions): LayerTime[] {
   const { recipe, classes, device, takenLayers, firstStage = 0 } = options;
-  const network = buildNetwork(recipe, classes, device);
+  const network = buildNetwork(recipe, classes, device, options.builder);
   try {
     const stages = buildStages(recipe, network, takenLayers);
     const times: LayerTime[] = [];
@@ -89,9 +100,9 @@ function scale(
 
 function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): ImageSeconds {
   const { recipe, device, precision, seconds } = options;
-  const { imageSize, trainCount } = recipe.dataset;
+  const { trainCount } = recipe.dataset;
   const batch = Math.min(recipe.training.batchSize, trainCount!);
-  const { trainTransforms: transforms } = buildTransforms(recipe, { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] });
+  const { trainTransforms: transforms } = buildTransforms(recipe, anyNormalization(recipe));
   const problem = new AuxiliaryProblem(stage, { recipe, device, precision });
   const prefix = new FrozenPrefix(stage, { precision, transforms });
   const draws = new Draws({ seed: recipe.seed });
@@ -119,9 +130,9 @@ function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): I
     return Array.from({ length: rounds }, () => clock(work)).sort((a, b) => a - b)[Math.floor(rounds / 2)]!;
   };
   const make = (count: number): Tensor => {
-    const { integers } = drawsOf(count * 3 * imageSize ** 2);
+    const { integers } = drawsOf(count * imageBytesOf(recipe));
     const pixels = Uint8Array.from(integers(1, 256));
-    return scope(() => keep(tensor(pixels, { shape: [count, 3, imageSize, imageSize], device })));
+    return scope(() => keep(tensor(pixels, { shape: [count, ...inputShapeOf(recipe)], device })));
   };
   const timed = <T>(count: number, measure: (images: Tensor, features: Tensor) => T): T => {
     using images = make(count);

@@ -49,7 +49,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const interruption: Interruption = { signal, error: () => new TrainingInterrupted(null) };
   const badImages = new BadImageLog();
   const { dataset, data } = await unlessAborted(interruption, async () => {
-    const loaded = await loadRecipeDataset(given, { signal, badImages });
+    const loaded = await loadRecipeDataset(given, { signal, badImages, data: options.data });
     return { dataset: loaded, data: await identifyDataset(loaded, options) };
   });
   const recipe = resolveRecipe(given, dataset, precision);
@@ -58,7 +58,11 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     // Whatever cannot be trained leaves no run directory behind.
     using run = await prepareRun(
       { recipe, dataset, device, precision },
-      { build: () => buildNetwork(recipe, classes.length, device), cache, startFrom, interruption },
+      {
+        network: options.network,
+        build: () => buildNetwork(recipe, classes.length, device, options.network),
+        ...{ cache, startFrom, interruption },
+      },
     );
     const directory =
       out === undefined ? await RunDirectory.createNumbered(defaultName(recipe)) : await RunDirectory.create(out);
@@ -117,7 +121,8 @@ async function goOn(
     using run = await prepareRun(
       { recipe, dataset, device, precision },
       {
-        build: () => recordedNetwork(directory, recipe, dataset.classes.length, device),
+        network: options.network,
+        build: () => recordedNetwork(directory, recipe, dataset.classes.length, device, options.network),
         ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption },
       },
     );
@@ -153,8 +158,10 @@ async function reopenData(
 
 function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {
   if (dataDir === undefined) return recipe;
-  if (!datasetOf(recipe.dataset.name).hasDirectory) {
-    throw new RecipeError(`dataset.dataDir: expected none for shapes, which is drawn by the program, got ${dataDir}`);
+  if (datasetOf(recipe.dataset.name).source !== 'directory') {
+    throw new RecipeError(
+      `dataset.dataDir: expected none for ${recipe.dataset.name}, which lies in no directory, got ${dataDir}`,
+    );
   }
   return { ...recipe, dataset: { ...recipe.dataset, dataDir: resolve(dataDir) } };
 }
