@@ -29,7 +29,7 @@ export const LOADABLE_DATASETS: readonly DatasetName[] = DATASETS.filter(({ sour
 export function datasetOf(name: string): DatasetDeclaration<DatasetName> {
   const found = DATASETS.find((one) => one.name === name);
   if (found !== undefined) return found;
-  throw new DataError('DATA_ARGUMENT', `unknown data set '${name}': expected ${DATASET_NAMES.join(', ')}`);
+  throw new DataError('DATA_ARGUMENT', `unknown data set '${name}': expected ${LOADABLE_DATASETS.join(', ')}`);
 }
 
 /** A data set's name as the literature writes it, such as CIFAR-10; any other as it is. */

@@ -83,7 +83,7 @@ const ofBoth = {
   cache: z.unknown().optional(),
   cudaGraph: z.boolean().optional(),
   onBadImage: z.enum(BAD_IMAGE_POLICIES).optional(),
-  checkpointSeconds: z.number().positive().optional(),
+  checkpointSeconds: z.number().min(0).optional(),
 };
 
 const startFrom = z.strictObject({

@@ -3,7 +3,16 @@ import { describe, expect, it } from 'vitest';
 import { disposeNetwork, type Network, placeNetwork, SimCnn, Vgg } from '../../lib/models/index.js';
 import * as nn from '../../lib/nn/index.js';
 import { AvgPool2d, BatchNorm2d, Conv2d, FrozenBlocks, foldBatchNorm, ReLU, Sequential } from '../../lib/nn/index.js';
-import { manualSeed, measurePeak, memoryStats, noGrad, randn, scope, type Tensor } from '../../lib/tensor/index.js';
+import {
+  canRehearse,
+  manualSeed,
+  measurePeak,
+  memoryStats,
+  noGrad,
+  randn,
+  scope,
+  type Tensor,
+} from '../../lib/tensor/index.js';
 import { hashed } from '../support/fixtures.js';
 
 /** Statistics and gains that are not those of a new network. */
@@ -402,7 +411,8 @@ it('a linear layer in a shorter type has its weights converted, once', () => {
   linear.dispose();
 });
 
-it('a batch without images is one without features', () => {
+// A convolution of LibTorch 1.13 takes no empty batch that lies channels-last.
+it.runIf(canRehearse())('a batch without images is one without features', () => {
   const network = new SimCnn({ classes: 5, k: 2, layers: 2, width: 8, auxWidth: 4, downsampleAt: [1], seed: 1 });
   const frozen = new FrozenBlocks([...network.blocks, network.heads[1]!], 'float32');
   scope(() => {

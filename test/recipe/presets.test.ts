@@ -158,7 +158,7 @@ it.each([
 it('refuses a preset that there is not, with the names of those that there are', () => {
   const names = [
     ...['vgg11', 'vgg13', 'vgg16', 'vgg19'].flatMap((model) => [`${model}-layerwise`, `${model}-end-to-end`]),
-    ...['simcnn-k1', 'simcnn-k2', 'simcnn-k3'],
+    ...['simcnn-k1', 'simcnn-k2', 'simcnn-k3', 'own'],
   ];
   expect(presetNames).toEqual(names);
   for (const name of ['vgg16', '', 'toString', '__proto__', 'constructor']) {
@@ -175,7 +175,7 @@ it('refuses a data set that there is not', () => {
   expect(() => presetRecipe('vgg11-layerwise', { dataset: 'mnist' as 'shapes', onCuda: false })).toThrow(
     expect.objectContaining({
       code: 'INVALID_RECIPE',
-      message: 'dataset.name: expected one of shapes, cifar10, folder, imagenet, got "mnist"',
+      message: 'dataset.name: expected one of shapes, cifar10, folder, imagenet, own, got "mnist"',
     }),
   );
 });
