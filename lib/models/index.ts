@@ -10,7 +10,13 @@ export {
 export type { ModelContext, ModelPreset, NetworkRequest, TrainingSchedule } from './declaration.js';
 export { ModelError } from './errors.js';
 export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
-export { type LayeredNetworkOptions, layeredNetwork, type NetworkBuilder, requireTrainable } from './own.js';
+export {
+  type LayeredNetworkOptions,
+  layeredNetwork,
+  type NetworkBuilder,
+  requireNetwork,
+  requireTrainable,
+} from './own.js';
 export { keepFilters } from './pruning.js';
 export { type Downsampling, type LastHead, SimCnn, type SimCnnOptions } from './simcnn.js';
 export { endToEndStages, headStage, layerwiseStages, parametersOf, type Stage, trainedModules } from './stage.js';

@@ -1,6 +1,6 @@
 // A network of the caller's own: what a recipe says of it is that it is one.
 import { z } from 'zod';
-import type { Module } from '../nn/index.js';
+import { Module } from '../nn/index.js';
 import { noGrad, scope, zeros } from '../tensor/index.js';
 import { declareModel, type NetworkRequest } from './declaration.js';
 import { ModelError } from './errors.js';
@@ -37,6 +37,34 @@ export function layeredNetwork(options: LayeredNetworkOptions): Network {
     auxiliaryStateDict: () =>
       joinStateDicts(heads.slice(0, -1).map((head, layer) => [`auxiliary.${layer}.`, head] as const)),
   };
+}
+
+/** Throws ModelError for what a builder gave that is no network, such as a promise of one. */
+export function requireNetwork(built: unknown): asserts built is Network {
+  const refuse = (expected: string, got: unknown): never => {
+    throw new ModelError(`network: expected ${expected}, got ${got}`);
+  };
+  if (typeof built !== 'object' || built === null) return refuse('a function that gives a Network', built);
+  if (built instanceof Promise) refuse('a function that gives a Network', 'a promise');
+  for (const name of ['blocks', 'heads']) {
+    const modules: unknown = Reflect.get(built, name);
+    if (!Array.isArray(modules) || !modules.every((module) => module instanceof Module)) {
+      refuse(
+        `a Network with a list of modules for ${name}`,
+        Array.isArray(modules) ? 'other values in it' : typeof modules,
+      );
+    }
+  }
+  for (const name of ['stateDict', 'auxiliaryStateDict']) {
+    const method: unknown = Reflect.get(built, name);
+    if (typeof method !== 'function') refuse(`a Network with ${name}(), as layeredNetwork gives one`, typeof method);
+  }
+  for (const name of ['notes', 'auxiliaryNotes']) {
+    if (!Array.isArray(Reflect.get(built, name)))
+      refuse(`a Network with a list of ${name}`, typeof Reflect.get(built, name));
+  }
+  const { name } = built as Network;
+  if (typeof name !== 'string' || name === '') refuse('a Network with a name', typeof name);
 }
 
 /**

@@ -10,6 +10,7 @@ import {
   type Network,
   type NetworkBuilder,
   placeNetwork,
+  requireNetwork,
   requireTrainable,
   type Stage,
 } from '../models/index.js';
@@ -40,7 +41,8 @@ export function buildNetwork(recipe: Recipe, classes: number, device: Device, bu
   if (builder === undefined) return placed(buildModel(recipe.model, request), device);
   const { name } = recipe.model;
   if (name !== 'own') throw new ModelError(`model.name: expected own for a network of one's own, got ${name}`);
-  const network = builder(request);
+  const network: unknown = builder(request);
+  requireNetwork(network);
   try {
     requireTrainable(network, request);
     return placed(network, device);

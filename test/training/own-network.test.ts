@@ -210,6 +210,18 @@ describe('is refused before anything is written', () => {
       (request) => ({ ...network({ ...request, classes: 5 }), classes: 3 }),
       'layer 1: expected [2, 3] from its head, got [2, 5]',
     ],
+    ['no network', () => null as never, 'network: expected a function that gives a Network, got null'],
+    ['a promise', (async () => network) as never, 'expected a function that gives a Network, got a promise'],
+    [
+      'others than modules',
+      () => ({ blocks: [1], heads: [] }) as never,
+      'a list of modules for blocks, got other values in it',
+    ],
+    [
+      'no state dicts',
+      () => ({ blocks: [], heads: [] }) as never,
+      'expected a Network with stateDict(), as layeredNetwork gives one, got undefined',
+    ],
     [
       'other images',
       (request) => network({ ...request, inputShape: [3, 12, 20] }),
