@@ -5,6 +5,7 @@ import { applyTransforms, type Dataset, noDraws, openImages } from '../data/inde
 import { type Accuracy, filterImportance } from '../evaluation/index.js';
 import { disposeNetwork, keepFilters, type Network, SimCnn } from '../models/index.js';
 import { loadInto } from '../nn/index.js';
+import { requireOptions } from '../options.js';
 import { buildNetwork, overrideRecipe, type Recipe, RecipeError } from '../recipe/index.js';
 import { NO_FIGURES, RunDirectory, type RunResult, saveNetwork } from '../run/index.js';
 import { noGrad, scope } from '../tensor/index.js';
@@ -35,17 +36,16 @@ export interface CompressionOutcome {
   readonly after: Accuracy;
 }
 
+const OPTIONS: readonly (keyof CompressOptions)[] = ['runDirectory', 'filters', 'out', 'device'];
+
 /**
  * Removes the filters of a finished run's last layer that matter least to the loss of its head on the training images
  * (see `filterImportance`), and leaves a finished run of the smaller network, its head not yet fine-tuned. Throws
  * RunDirectoryError, or RecipeError for another network than SimCNN or a number of filters that it does not have.
  */
-export async function compressRun({
-  runDirectory,
-  filters,
-  out,
-  device,
-}: CompressOptions): Promise<CompressionOutcome> {
+export async function compressRun(options: CompressOptions): Promise<CompressionOutcome> {
+  requireOptions(options, 'options', (problem) => new RecipeError(`compressRun: ${problem}`), OPTIONS);
+  const { runDirectory, filters, out, device } = options;
   using source = await TrainedRun.open(runDirectory, { device });
   const { network, recipe } = source;
   const { model } = recipe;

@@ -15,6 +15,7 @@ import {
   vggLayerCount,
 } from '../models/index.js';
 import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn/index.js';
+import { requireOptions } from '../options.js';
 import { buildNetwork, notesOf, overrideRecipe, presetRecipe, type Recipe, resolveDevice } from '../recipe/index.js';
 import {
   describeRun,
@@ -68,6 +69,8 @@ const FIRST_LAYER = 'features.0.weight';
 const FIRST_LINEAR = 'classifier.0.weight';
 const LAST_LINEAR = 'classifier.6.weight';
 
+const OPTIONS: readonly (keyof ImportOptions)[] = ['from', 'model', 'out', 'imageSize', 'classes'];
+
 /**
  * Makes the run directory of a network that was trained elsewhere, as one network, on ImageNet's normalisation and crop.
  * Weights of float16, bfloat16 and float64 become float32; a missing `num_batches_tracked`, which the oldest files lack,
@@ -77,6 +80,7 @@ const LAST_LINEAR = 'classifier.6.weight';
  * RunDirectoryError for an `out` that is not empty. Nothing is written before all fits.
  */
 export async function importWeights(options: ImportOptions): Promise<ImportOutcome> {
+  requireOptions(options, 'options', (problem) => new WeightsError(`importWeights: ${problem}`), OPTIONS);
   const { from, out } = options;
   if (!existsSync(from)) throw new WeightsError(`${from}: not found`);
   const { tensors: stored } = await readSafetensors(from);

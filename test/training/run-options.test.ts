@@ -1,7 +1,7 @@
 // Options of what trains: a misspelled one is refused, instead of being silently its default.
 import { expect, it } from 'vitest';
 import { loadDataset } from '../../lib/data/index.js';
-import { TrainedRun } from '../../lib/finished/index.js';
+import { compressRun, importWeights, TrainedRun } from '../../lib/finished/index.js';
 import { presetRecipe } from '../../lib/recipe/index.js';
 import { canRehearse } from '../../lib/tensor/index.js';
 import { planRecipe, resume, train } from '../../lib/training/index.js';
@@ -36,6 +36,8 @@ it('so do the others', async () => {
   await expect(resume('anywhere', options({ datadir: '/' }))).rejects.toMatchObject(refused);
   await expect(planRecipe(options({ recipe, measured: false, out: 'a' }))).rejects.toMatchObject(refused);
   await expect(TrainedRun.open('anywhere', options({ presicion: 'fp32' }))).rejects.toMatchObject(refused);
+  await expect(compressRun(options({ runDirectory: 'a', filter: 2, out: 'b' }))).rejects.toMatchObject(refused);
+  await expect(importWeights(options({ form: 'a' }))).rejects.toMatchObject({ name: 'WeightsError' });
   expect(() => presetRecipe('vgg11-layerwise', options({ onCuda: false, datset: 'cifar10' }))).toThrow(
     'unknown option datset',
   );
