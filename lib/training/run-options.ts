@@ -88,7 +88,7 @@ const ofBoth = {
 
 const startFrom = z.strictObject({
   runDirectory: z.string(),
-  layers: z.int().min(1).optional(),
+  layers: z.number().optional(),
   head: z.enum(['new', 'taken']).optional(),
 });
 

@@ -404,7 +404,12 @@ describe('a run directory', () => {
     ['without classes', { classes: [] }, 'classes: '],
     ['with a class without a name', { classes: ['circle', ''] }, 'classes.1: '],
     ['with a deviation of 0', { normalization: { mean: [0, 0, 0], std: [1, 0, 1] } }, 'normalization.std.1: '],
-    ['with two channels', { normalization: { mean: [0, 0], std: [1, 1] } }, 'normalization.mean: '],
+    [
+      'with fewer deviations than means',
+      { normalization: { mean: [0, 0], std: [1] } },
+      'normalization: expected as many means as standard deviations',
+    ],
+    ['with no channel', { normalization: { mean: [], std: [] } }, 'normalization.mean: '],
     ['that began at no time', { startedAt: 'yesterday' }, 'startedAt: expected a date and time, got "yesterday"'],
     ['that took no layers', { startedFrom: { runDirectory: 'x', layers: 0, head: 'new' } }, 'startedFrom.layers: '],
     ['with a recipe that is none', { recipe: [] }, 'recipe: expected an object, got []'],

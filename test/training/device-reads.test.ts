@@ -30,7 +30,8 @@ function recipeOf(preset: string, overrides: unknown = {}): Recipe {
 }
 
 const RECIPES: Record<string, Recipe> = {
-  ...Object.fromEntries(presetNames.map((preset) => [preset, recipeOf(preset)])),
+  // But for networks of one's own, of which there is none here.
+  ...Object.fromEntries(presetNames.filter((name) => name !== 'own').map((preset) => [preset, recipeOf(preset)])),
   ...Object.fromEntries(
     ['stride', 'average', 'max'].map((downsampling) => [
       `simcnn-k2, ${downsampling}`,
