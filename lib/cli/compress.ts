@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { compressRun } from '../finished/index.js';
 import { device, integer } from './options.js';
 
 interface CompressFlags {
@@ -16,7 +17,6 @@ export function compressCommand(): Command {
     .requiredOption('--out <dir>', 'run directory to make')
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', device)
     .action(async ({ run, filters, out, device }: CompressFlags) => {
-      const { compressRun } = await import('../finished/index.js');
       const { importance, before, after } = await compressRun({
         runDirectory: run,
         filters,

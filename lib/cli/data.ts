@@ -1,4 +1,5 @@
 import { Argument, Command, Option } from 'commander';
+import { transferProgress } from '#scripts/support/progress.mjs';
 import { type CheckDatasetOptions, checkDataset, type DatasetCheck } from '../data/check.js';
 import type { DataErrorCode } from '../data/errors.js';
 import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
@@ -18,7 +19,6 @@ export function dataCommand(): Command {
     .action(async (name: DatasetName, { dataDir }: { dataDir: string }) => {
       const interrupt = abortOnInterrupt();
       const { title, download } = datasetOf(name);
-      const { transferProgress } = await import('#scripts/support/progress.mjs');
       const progress = transferProgress(title);
       try {
         const path = await download!({ dataDir, signal: interrupt.signal, onProgress: progress.update });

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { collect, render } from '#scripts/doctor.mjs';
 import { EXIT } from './exit.js';
 
 export function doctorCommand(): Command {
@@ -6,7 +7,6 @@ export function doctorCommand(): Command {
     .description('what this machine offers for training, and what is wrong')
     .option('--json', 'one JSON object on standard output')
     .action(async ({ json }: { json?: boolean }) => {
-      const { collect, render } = await import('#scripts/doctor.mjs');
       const facts = await collect();
       process.stdout.write(json ? `${JSON.stringify(facts)}\n` : `${render(facts)}\n`);
       if (!facts.ok) process.exitCode = EXIT.failed;

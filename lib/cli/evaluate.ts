@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { type DatasetName, LOADABLE_DATASETS } from '../data/index.js';
-import type { ClassFigures } from '../evaluation/index.js';
+import { type ClassFigures, classFigures } from '../evaluation/index.js';
+import { TrainedRun } from '../finished/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
@@ -40,8 +41,6 @@ async function run(flags: EvaluateFlags): Promise<void> {
   if (flags.layer !== undefined && flags.ensemble) {
     throw new UsageError('--layer and --ensemble exclude each other: give one of them');
   }
-  const { TrainedRun } = await import('../finished/index.js');
-  const { classFigures } = await import('../evaluation/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);

@@ -1,5 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { Command } from 'commander';
+import { TrainedRun } from '../finished/index.js';
+import { torchvisionStateDict } from '../models/index.js';
+import { checkSafetensors, SafetensorsError, writeSafetensors } from '../nn/index.js';
+import { runThatOwns } from '../run/index.js';
 import { UsageError } from './exit.js';
 
 interface ExportFlags {
@@ -18,9 +22,6 @@ export function exportCommand(): Command {
 }
 
 async function run({ run, to, torchvision }: ExportFlags): Promise<void> {
-  const { TrainedRun } = await import('../finished/index.js');
-  const { torchvisionStateDict } = await import('../models/index.js');
-  const { writeSafetensors } = await import('../nn/index.js');
   await requireReplaceable(to);
   using trained = await TrainedRun.open(run, { device: 'cpu' });
   using converted = torchvision ? torchvisionStateDict(trained.network) : null;
@@ -31,16 +32,13 @@ async function run({ run, to, torchvision }: ExportFlags): Promise<void> {
 
 /** Throws UsageError for a run's own file, and for anything that is there and no older export. */
 async function requireReplaceable(file: string): Promise<void> {
-  const { runThatOwns } = await import('../run/index.js');
   const owner = await runThatOwns(file);
   if (owner !== null) {
     throw new UsageError(`--to: expected another place, got ${file}, which is a file of the run in ${owner}`);
   }
   if (!(await isThere(file))) return;
-  const { readSafetensors, SafetensorsError } = await import('../nn/index.js');
   try {
-    const { tensors } = await readSafetensors(file);
-    for (const tensor of tensors.values()) tensor.dispose();
+    await checkSafetensors(file);
   } catch (error) {
     if (!(error instanceof SafetensorsError)) throw error;
     // Of the format all the same.

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { importWeights } from '../finished/index.js';
 import { shownLines } from '../format.js';
 import { VGG_NAMES, type VggName } from '../models/index.js';
 import { readLines } from '../text-file.js';
@@ -28,7 +29,6 @@ export function importCommand(): Command {
 }
 
 async function run({ from, model, imageSize, classes, out }: ImportFlags): Promise<void> {
-  const { importWeights } = await import('../finished/index.js');
   const names = classes === undefined ? undefined : await readClasses(classes);
   const outcome = await importWeights({ from, model, out, imageSize, classes: names });
   process.stdout.write(`${outcome.runDirectory}: ${model}, ${outcome.classes.length} classes\n`);

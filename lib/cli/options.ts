@@ -1,7 +1,8 @@
 // Values of flags: each parser refuses what it cannot be, with what was expected.
 import { InvalidArgumentError, Option } from 'commander';
-import type { CacheBudget, CacheTier } from '../features/index.js';
-import type { Recipe } from '../recipe/index.js';
+import type { z } from 'zod';
+import { CACHE_TIERS, type CacheBudget, type CacheTier } from '../features/index.js';
+import { recipeSchema } from '../recipe/index.js';
 import { TextFileError } from '../text-file.js';
 import { UsageError } from './exit.js';
 
@@ -43,14 +44,17 @@ export function refuseMissingValue(option: Option): void {
   });
 }
 
-export function device(text: string): string {
-  if (!/^(auto|cpu|cuda(:\d+)?)$/.test(text)) {
-    throw new InvalidArgumentError(`Expected auto, cpu, cuda or cuda:N, got "${text}".`);
-  }
-  return text;
+/** A text that a schema checks, such as a value of a recipe. */
+export function textOf(schema: z.ZodString): (text: string) => string {
+  return (text) => {
+    const { success, error } = schema.safeParse(text);
+    if (success) return text;
+    const expected = error.issues[0]!.message;
+    throw new InvalidArgumentError(`${expected[0]!.toUpperCase()}${expected.slice(1)}, got "${text}".`);
+  };
 }
 
-export const PRECISIONS: readonly Recipe['precision'][] = ['auto', 'fp32', 'bf16', 'fp16'];
+export const device = textOf(recipeSchema.shape.device);
 
 /** Of the commands that open a finished run, as is `precisionOption`. */
 export const deviceOption = (): Option =>
@@ -59,9 +63,9 @@ export const deviceOption = (): Option =>
   );
 
 export const precisionOption = (): Option =>
-  new Option('--precision <name>', "auto, fp32, bf16 or fp16 (default: the run's own)").choices(PRECISIONS);
-
-const CACHE_TIERS: readonly CacheTier[] = ['device', 'host', 'disk'];
+  new Option('--precision <name>', "auto, fp32, bf16 or fp16 (default: the run's own)").choices(
+    recipeSchema.shape.precision.options,
+  );
 
 /** A million: a pebibyte. Beyond it bytes are no exact number. */
 const MAX_GIB = 2 ** 20;

@@ -1,6 +1,9 @@
 import { Command } from 'commander';
+import { readImage } from '../data/index.js';
+import { TrainedRun } from '../finished/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
+import { scope, tensor } from '../tensor/index.js';
 import { EXIT, messageOf } from './exit.js';
 import { deviceOption, integer, precisionOption } from './options.js';
 
@@ -25,9 +28,6 @@ export function predictCommand(): Command {
 }
 
 async function run(files: string[], flags: PredictFlags): Promise<void> {
-  const { TrainedRun } = await import('../finished/index.js');
-  const { readImage } = await import('../data/index.js');
-  const { scope, tensor } = await import('../tensor/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   const { imageSize: size, testResize, maxPixels } = trained.recipe.dataset;
   const top = Math.min(flags.top, trained.classes.length);

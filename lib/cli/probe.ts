@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { type DatasetName, LOADABLE_DATASETS } from '../data/index.js';
+import { probeLayer, TrainedRun } from '../finished/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
 import { UsageError } from './exit.js';
@@ -38,7 +39,6 @@ export function probeCommand(): Command {
 }
 
 async function run(flags: ProbeFlags): Promise<void> {
-  const { probeLayer, TrainedRun } = await import('../finished/index.js');
   using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);

@@ -1,5 +1,5 @@
-// The command line: parse, call, print. Commands load what they need when they run, so that `--help` and `doctor` work
-// where the addon is not built.
+// The command line: parse, call, print. The addon is loaded at its first use, so that `--help` and `doctor` work where it is
+// not built.
 import { isMainThread, parentPort } from 'node:worker_threads';
 import { Command, CommanderError } from 'commander';
 import { onLibTorchMessage } from '../tensor/messages.js';

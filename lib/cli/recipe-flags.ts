@@ -1,8 +1,8 @@
 // The flags of a recipe's values, from its schema: those whose `meta` has a `flag`.
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { z } from 'zod';
 import { recipeSchema } from '../recipe/index.js';
-import { integer, positiveNumber } from './options.js';
+import { integer, positiveNumber, textOf } from './options.js';
 
 interface RecipeFlag {
   /** Where a recipe has the value, such as ['training', 'epochs']. */
@@ -49,15 +49,6 @@ function optionOf(flag: string, description: string, schema: z.core.$ZodType): O
   throw new Error(
     `--${flag}: expected a number, a text or a choice for the value of a flag, got ${schema._zod.def.type}`,
   );
-}
-
-function textOf(schema: z.ZodString): (text: string) => string {
-  return (text) => {
-    const { success, error } = schema.safeParse(text);
-    if (success) return text;
-    const expected = error.issues[0]!.message;
-    throw new InvalidArgumentError(`${expected[0]!.toUpperCase()}${expected.slice(1)}, got "${text}".`);
-  };
 }
 
 /** Gives a command the flags of all values that have one. */

@@ -49,11 +49,11 @@ async function readConfig(file: string): Promise<RecipeValues> {
   if (!isObject(value))
     throw new UsageError(`--config: expected a JSON object in ${file}, got ${JSON.stringify(value)}`);
   if (value.package !== 'layerwise') return value;
-  // The record of a run: its recipe, less what was counted when its data was loaded.
+  // The record of a run: its recipe, less what became known when its data was loaded.
   if (!isObject(value.recipe) || !isObject(value.recipe.dataset)) {
     throw new UsageError(`--config: expected the recipe of a run in ${file}, which is a run's config.json without one`);
   }
-  const { title, trainCount, testCount, ...dataset } = value.recipe.dataset;
+  const { title, inputShape, trainCount, testCount, ...dataset } = value.recipe.dataset;
   return { ...value.recipe, dataset };
 }
 

@@ -9,9 +9,9 @@ import { FeatureCacheError } from './errors.js';
 import { type RowFormat, rowBytes } from './feature-storage.js';
 
 /** Memory of the training GPU, memory of the host, files in the run directory. The first with room is taken. */
-export type CacheTier = 'device' | 'host' | 'disk';
+export const CACHE_TIERS = ['device', 'host', 'disk'] as const;
 
-const TIERS: readonly CacheTier[] = ['device', 'host', 'disk'];
+export type CacheTier = (typeof CACHE_TIERS)[number];
 
 /** Bytes that features may take in each tier. */
 export type CacheBudget = Readonly<Record<CacheTier, number>>;
@@ -36,8 +36,8 @@ const DEFAULT_HOST_SHARE = 1 / 4;
 export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undefined, device: Device): CacheBudget {
   if (stated === 'none') return { device: 0, host: 0, disk: 0 };
   for (const [tier, bytes] of Object.entries(stated ?? {})) {
-    if (!TIERS.includes(tier as CacheTier)) {
-      throw new FeatureCacheError('CACHE_BUDGET', `cache: expected one of ${TIERS.join(', ')}, got ${tier}`);
+    if (!CACHE_TIERS.includes(tier as CacheTier)) {
+      throw new FeatureCacheError('CACHE_BUDGET', `cache: expected one of ${CACHE_TIERS.join(', ')}, got ${tier}`);
     }
     if (!(typeof bytes === 'number' && bytes >= 0 && Number.isFinite(bytes))) {
       throw new FeatureCacheError('CACHE_BUDGET', `cache.${tier}: expected a number of bytes from 0, got ${bytes}`);
@@ -102,7 +102,7 @@ export function planCache(options: CachePlanOptions): CachePlan {
   let fitting = Math.min(views - 1, most);
   while (fitting > 0 && assign(fitting, budget) === null) fitting--;
   const stage = stages.find(({ frozen }) => frozen.length === depths[viewBytes.indexOf(largest)])!;
-  const allowed = TIERS.filter((tier) => tier !== 'device' || isCuda(device))
+  const allowed = CACHE_TIERS.filter((tier) => tier !== 'device' || isCuda(device))
     .map((tier) => `${gibibytes(budget[tier])} ${tier}`)
     .join(', ');
   throw new FeatureCacheError(
@@ -114,10 +114,10 @@ export function planCache(options: CachePlanOptions): CachePlan {
   );
 }
 
-const budgetOf = (budget: CacheBudget): number => TIERS.reduce((sum, tier) => sum + budget[tier], 0);
+const budgetOf = (budget: CacheBudget): number => CACHE_TIERS.reduce((sum, tier) => sum + budget[tier], 0);
 
 /**
- * Places for `views` views at each stage, `viewBytes` each there, or null where they do not fit. One view after another
+ * Tiers for `views` views at each stage, `viewBytes` each there, or null where they do not fit. One view after another
  * goes from stage to stage: into the same tier over its old self where the bytes are as many, else into the first
  * tier with room, while the old is still there.
  */
@@ -133,7 +133,7 @@ export function assignTiers(viewBytes: readonly number[], views: number, budget:
         tiers.push(oldTier);
         continue;
       }
-      const tier = TIERS.find((candidate) => free[candidate] >= bytes);
+      const tier = CACHE_TIERS.find((candidate) => free[candidate] >= bytes);
       if (tier === undefined) return null;
       free[tier] -= bytes;
       if (oldTier !== undefined) free[oldTier] += oldBytes!;
@@ -147,7 +147,7 @@ export function assignTiers(viewBytes: readonly number[], views: number, budget:
 /** What each number of frozen parts, from 0, makes of an image. */
 function featureFormats({ network, stages, precision }: CachePlanOptions): RowFormat[] {
   // Where the network is: on the training device, or on meta.
-  const { device } = network.blocks[0]!.parameters()[0]!;
+  const { device } = [...network.blocks, ...network.heads].flatMap((module) => module.parameters())[0]!;
   const dtype = frozenDtype(precision);
   return scope(() => {
     const image = zeros([1, ...network.inputShape], { device }).contiguous({ memoryFormat: 'channelsLast' });

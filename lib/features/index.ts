@@ -1,4 +1,11 @@
-export { type CacheBudget, type CachePlan, type CacheTier, planCache, resolveCacheBudget } from './cache-plan.js';
+export {
+  CACHE_TIERS,
+  type CacheBudget,
+  type CachePlan,
+  type CacheTier,
+  planCache,
+  resolveCacheBudget,
+} from './cache-plan.js';
 export { FeatureCacheError } from './errors.js';
 export { CachedFeatures } from './feature-cache.js';
 export { rowBytes } from './feature-storage.js';

@@ -4,7 +4,9 @@ import { ModelError } from './errors.js';
 import type { Network } from './network.js';
 
 /** How the layers of a network are trained: one after the other by Algorithm 1, or all as one network. */
-export type TrainingSchedule = 'layerwise' | 'end-to-end';
+export const SCHEDULES = ['layerwise', 'end-to-end'] as const;
+
+export type TrainingSchedule = (typeof SCHEDULES)[number];
 
 /** What a model's options may follow from. */
 export interface ModelContext {

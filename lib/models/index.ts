@@ -7,7 +7,13 @@ export {
   modelSchema,
   modelTitle,
 } from './catalogue.js';
-export type { ModelContext, ModelPreset, NetworkRequest, TrainingSchedule } from './declaration.js';
+export {
+  type ModelContext,
+  type ModelPreset,
+  type NetworkRequest,
+  SCHEDULES,
+  type TrainingSchedule,
+} from './declaration.js';
 export { ModelError } from './errors.js';
 export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
 export {

@@ -1,7 +1,7 @@
 // A network of the caller's own: what a recipe says of it is that it is one.
 import { z } from 'zod';
-import { Module } from '../nn/index.js';
-import { noGrad, scope, zeros } from '../tensor/index.js';
+import { inEvaluation, Module, modulesIn } from '../nn/index.js';
+import { noGrad, scope, type Tensor, zeros } from '../tensor/index.js';
 import { declareModel, type NetworkRequest } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, type Network } from './network.js';
@@ -83,36 +83,24 @@ export function requireTrainable(network: Network, { classes, inputShape }: Netw
   if (network.inputShape.join() !== inputShape.join()) {
     refuse(`expected images of ${inputShape.join(' x ')}, got ${network.inputShape.join(' x ')}`);
   }
-  const modules = [...blocks, ...heads];
-  const modes = modules.map((module) => module.training);
-  for (const module of modules) module.eval();
-  try {
-    scope(() =>
-      noGrad(() => {
-        let features = zeros([2, ...inputShape]);
-        for (const [layer, block] of blocks.entries()) {
-          const pass = (what: string, module: Module) => {
-            try {
-              return module.forward(features);
-            } catch (error) {
-              const { message } = error as Error;
-              return refuse(
-                `layer ${layer + 1}: its ${what} does not take [${features.shape.join(', ')}]: ${message}`,
-                error,
-              );
-            }
-          };
-          features = pass('block', block);
-          const logits = pass('head', heads[layer]!);
-          if (logits.shape.join() !== `2,${classes}`) {
-            refuse(`layer ${layer + 1}: expected [2, ${classes}] from its head, got [${logits.shape.join(', ')}]`);
-          }
-        }
-      }),
-    );
-  } finally {
-    for (const [i, module] of modules.entries()) module.train(modes[i]);
-  }
+  const pass = (layer: number, what: string, module: Module, input: Tensor): Tensor => {
+    try {
+      return module.forward(input);
+    } catch (error) {
+      const { message } = error as Error;
+      return refuse(`layer ${layer + 1}: its ${what} does not take [${input.shape.join(', ')}]: ${message}`, error);
+    }
+  };
+  const sendThrough = (): void => {
+    let features = zeros([2, ...inputShape]);
+    for (const [layer, block] of blocks.entries()) {
+      features = pass(layer, 'block', block, features);
+      const logits = pass(layer, 'head', heads[layer]!, features);
+      if (logits.shape.join() === `2,${classes}`) continue;
+      refuse(`layer ${layer + 1}: expected [2, ${classes}] from its head, got [${logits.shape.join(', ')}]`);
+    }
+  };
+  inEvaluation([...blocks, ...heads].flatMap(modulesIn), () => scope(() => noGrad(sendThrough)));
 }
 
 export const own = declareModel({

@@ -17,7 +17,7 @@ import {
   type StateDict,
 } from '../nn/index.js';
 import { Generator } from '../tensor/index.js';
-import { channels, declareModel, layerCount, sideOf, type TrainingSchedule } from './declaration.js';
+import { channels, declareModel, layerCount, SCHEDULES, sideOf } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
@@ -253,8 +253,6 @@ export class Vgg implements Network {
     return joinStateDicts(this.heads.slice(0, -1).map((head, j) => [`auxiliary.${j}.`, head] as const));
   }
 }
-
-const SCHEDULES: readonly TrainingSchedule[] = ['layerwise', 'end-to-end'];
 
 /** Paper, section 4.3; end to end, the same blocks with torchvision's classifier and dropout 0.5, trained as one network. */
 export const vgg = declareModel({

@@ -12,6 +12,7 @@ import {
 } from '../tensor/index.js';
 import { InvertibleDownsampling } from './downsampling.js';
 import { ModuleError } from './errors.js';
+import { inEvaluation, modulesIn } from './evaluation-mode.js';
 import { foldBatchNorm } from './folding.js';
 import {
   AdaptiveAvgPool2d,
@@ -165,7 +166,8 @@ export class FrozenBlocks {
         // Not the module's own `inPlace`: that is a promise about the network, not about what a caller gives in its middle.
         steps.push(isOwn ? (x) => x.relu_() : (x) => x.relu());
       } else {
-        const forward: Step = (x) => inEvaluation(module, () => module.forward(x));
+        const all = modulesIn(module);
+        const forward: Step = (x) => inEvaluation(all, () => module.forward(x));
         steps.push(ANY_DTYPE.has(module.constructor) ? forward : this.#inDtype(forward));
       }
       isOwn = ALLOCATING.has(module.constructor);
@@ -204,21 +206,6 @@ export class FrozenBlocks {
 /** A module, or the modules of a Sequential and of those in it, one after another. */
 const flatten = (module: Module): Module[] =>
   isExactly(module, Sequential) ? [...module.children.values()].flatMap(flatten) : [module];
-
-/** Runs `body` with a module and all in it in evaluation mode, and puts each back into its own. */
-function inEvaluation<T>(module: Module, body: () => T): T {
-  const modes = modulesIn(module).map((each) => [each, each.training] as const);
-  if (!modes.some(([, isTraining]) => isTraining)) return body();
-  module.eval();
-  try {
-    return body();
-  } finally {
-    // A module comes before those in it, whose mode it sets with its own.
-    for (const [each, isTraining] of modes) each.train(isTraining);
-  }
-}
-
-const modulesIn = (module: Module): Module[] => [module, ...[...module.children.values()].flatMap(modulesIn)];
 
 /** Without values, on the device of `like`; [batch, channels, height, width] lies channels-last. */
 function emptyChannelsLast(shape: readonly number[], dtype: DType, { device }: Tensor): Tensor {

@@ -1,5 +1,6 @@
 export { InvertibleDownsampling, invertibleDownsample, invertibleUpsample } from './downsampling.js';
 export { ModuleError, SafetensorsError, StateDictError, type StateDictMismatch } from './errors.js';
+export { inEvaluation, modulesIn } from './evaluation-mode.js';
 export { foldBatchNorm } from './folding.js';
 export { FrozenBlocks } from './frozen.js';
 export { defaultInit, type Initializer, kaimingNormalFanOut, type LayerParameters, normalInit } from './init.js';
@@ -18,4 +19,4 @@ export {
   Sequential,
 } from './layers.js';
 export { loadInto, Module, type Placement, type StateDict } from './module.js';
-export { readSafetensors, type SafetensorsFile, writeSafetensors } from './safetensors.js';
+export { checkSafetensors, readSafetensors, type SafetensorsFile, writeSafetensors } from './safetensors.js';

@@ -8,6 +8,7 @@ import { SafetensorsError } from './errors.js';
 import { describeOtherFormat } from './foreign-weights.js';
 import type { StateDict } from './module.js';
 import {
+  type Header,
   isMetadata,
   METADATA,
   parseHeader,
@@ -125,23 +126,33 @@ export async function readSafetensors(file: string): Promise<SafetensorsFile> {
 
 /** @internal `readSafetensors` with parts of a size that a test can reach. */
 export async function readInParts(file: string, partBytes: number): Promise<SafetensorsFile> {
+  return withHeader(file, async (opened, header) => {
+    const tensors: StateDict = new Map();
+    try {
+      const source = { ...opened, partBytes };
+      for (const group of groupsOf(header.tensors, partBytes)) await readGroup(source, group, tensors);
+      return { tensors, metadata: header.metadata };
+    } catch (error) {
+      for (const value of tensors.values()) value.dispose();
+      throw error;
+    }
+  });
+}
+
+/** Throws as `readSafetensors` does for a file whose header is not that of a safetensors file of its size. No tensor is read. */
+export const checkSafetensors = (file: string): Promise<void> => withHeader(file, async () => {});
+
+async function withHeader<T>(file: string, read: (opened: TensorFile, header: Header) => Promise<T>): Promise<T> {
   const found = await stat(file);
   if (!found.isFile()) {
     const kind = found.isDirectory() ? 'a directory' : 'something that is no regular file';
     throw new SafetensorsError(file, `expected a safetensors file, got ${kind}`, 'NOT_SAFETENSORS');
   }
   const handle = await open(file, 'r');
-  const tensors: StateDict = new Map();
   try {
     const headerBytes = await readHeader({ file, handle }, found.size);
     const dataStart = 8 + headerBytes.length;
-    const header = parseHeader(file, headerBytes, found.size - dataStart);
-    const source = { file, handle, dataStart, partBytes };
-    for (const group of groupsOf(header.tensors, partBytes)) await readGroup(source, group, tensors);
-    return { tensors, metadata: header.metadata };
-  } catch (error) {
-    for (const value of tensors.values()) value.dispose();
-    throw error;
+    return await read({ file, handle, dataStart }, parseHeader(file, headerBytes, found.size - dataStart));
   } finally {
     await handle.close();
   }
@@ -154,9 +165,12 @@ interface OpenFile {
   readonly handle: FileHandle;
 }
 
-interface TensorSource extends OpenFile {
+interface TensorFile extends OpenFile {
   /** Where the bytes of tensors begin. */
   readonly dataStart: number;
+}
+
+interface TensorSource extends TensorFile {
   readonly partBytes: number;
 }
 

@@ -1,5 +1,5 @@
 import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
-import { MODEL_PRESETS, type ModelPresetOf } from '../models/index.js';
+import { MODEL_PRESETS, type ModelPresetOf, SCHEDULES } from '../models/index.js';
 import { requireOptions } from '../options.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
@@ -20,8 +20,6 @@ const OPTIONS: readonly (keyof PresetOptions)[] = ['dataset', 'model', 'schedule
 
 /** The names that `presetRecipe` takes. */
 export const presetNames: readonly string[] = MODEL_PRESETS.map(({ preset }) => preset.name);
-
-const SCHEDULES: readonly Recipe['training']['schedule'][] = ['layerwise', 'end-to-end'];
 
 const isOneOf = <T>(known: readonly T[], value: unknown): value is T => known.includes(value as T);
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { BAD_IMAGE_POLICIES, DATASET_NAMES, LOADABLE_DATASETS } from '../data/index.js';
-import { modelSchema } from '../models/index.js';
+import { modelSchema, SCHEDULES } from '../models/index.js';
 import { describeIssue, shown, upTo } from '../schema.js';
 import { RecipeError } from './errors.js';
 
@@ -74,7 +74,7 @@ export const recipeSchema = z
     }),
     training: z.strictObject({
       schedule: z
-        .enum(['layerwise', 'end-to-end'])
+        .enum(SCHEDULES)
         .meta({ flag: 'schedule', description: 'layer by layer (Algorithm 1), or all layers as one network' }),
       epochs: epochs.meta({ flag: 'epochs', description: 'epochs of each layer' }),
       batchSize: batch.meta({ flag: 'batch-size', description: 'images in a step' }),

@@ -43,18 +43,23 @@ export function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadIm
   return { ...recipe, dataset: { ...recipe.dataset, onBadImage } };
 }
 
-/** A recipe as it is recorded: with what `auto` stands for, the whole path of its data, and the counts of its images. */
+/**
+ * A recipe as it is recorded: with what `auto` stands for, the whole path of its data, and the counts of its images. Throws
+ * RecipeError where images that are given in code do not go with it: what is recorded must be readable again.
+ */
 export function resolveRecipe(recipe: Recipe, loaded: Dataset, precision: Precision): Recipe {
   const { dataDir } = recipe.dataset;
   // Whoever opens the run does so from another working directory.
   const dataset = { ...recipe.dataset, dataDir: dataDir === null ? null : resolve(dataDir) };
-  return withCounts({ ...recipe, precision, dataset }, loaded);
+  return parseRecipe(withCounts({ ...recipe, precision, dataset }, loaded));
 }
 
 /** The recipe with what is known once its data are loaded; the record of an older version may lack it. */
 export function withCounts(recipe: Recipe, { title, train, test }: Dataset): Recipe {
   const counts = { title, trainCount: train.count, testCount: test.count };
-  return { ...recipe, dataset: { ...recipe.dataset, ...shapeOf(recipe, train), ...counts } };
+  // The shape is that of these images, also where the recipe was one for others.
+  const { inputShape, ...dataset } = recipe.dataset;
+  return { ...recipe, dataset: { ...dataset, ...shapeOf(recipe, train), ...counts } };
 }
 
 /** Of images that are given in code: a recipe cannot know their shape before. */

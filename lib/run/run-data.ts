@@ -38,20 +38,24 @@ export interface RecipeDataOptions {
 /** Throws DataError, also where the recipe's augmentation needs image files and there are none. */
 export async function loadRecipeDataset(
   { dataset, augmentation }: Recipe,
-  { signal, badImages, runDirectory, data }: RecipeDataOptions,
+  { data, ...options }: RecipeDataOptions,
 ): Promise<Dataset> {
-  if (data !== undefined) return limited(ownDataset(dataset, data), dataset);
+  const loaded = await (data === undefined ? loadNamed(dataset, options) : limited(ownDataset(dataset, data), dataset));
+  // Before the run directory is made, too.
+  if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
+  return loaded;
+}
+
+function loadNamed(
+  dataset: Recipe['dataset'],
+  { signal, badImages, runDirectory }: Omit<RecipeDataOptions, 'data'>,
+): Promise<Dataset> {
   const options = {
     ...datasetOptions(dataset),
     reportBadImage: badImages.add,
     ...(signal === undefined ? {} : { signal }),
   };
-  const loaded = await (runDirectory === undefined
-    ? loadDataset(options)
-    : loadRunData(runDirectory, dataset.dataDir, options));
-  // Before the run directory is made, too.
-  if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
-  return loaded;
+  return runDirectory === undefined ? loadDataset(options) : loadRunData(runDirectory, dataset.dataDir, options);
 }
 
 function ownDataset({ name }: Recipe['dataset'], data: InMemoryData): Dataset<LabelledImages> {

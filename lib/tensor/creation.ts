@@ -34,6 +34,7 @@ export function onDevice<T>(device: Device, body: () => T): T {
 }
 
 const CREATION = ['dtype', 'device'] as const;
+const RANDOM = [...CREATION, 'generator'] as const;
 
 /** The codes of dtype and device. */
 function at(options: CreationOptions, operator: string, defaultDType: DType = 'float32'): [number, number] {
@@ -79,8 +80,9 @@ export function rand(shape: readonly number[], options: RandomOptions = {}): Ten
 type RandomOptions = CreationOptions & { generator?: Generator };
 
 function emptyFor(operator: string, shape: readonly number[], options: RandomOptions): Tensor {
-  checkOptions(options, operator, [...CREATION, 'generator']);
-  return empty(shape, { dtype: options.dtype ?? 'float32', device: options.device ?? defaultDevice });
+  checkOptions(options, operator, RANDOM);
+  const { generator, ...creation } = options;
+  return empty(shape, creation);
 }
 
 /** Typed arrays whose elements lie as the tensor's do, by the name that the language gives their kind. */

@@ -4,11 +4,11 @@ import { CachedFeatures, RecomputedFeatures, TestFeatures } from '../features/in
 import { finishRun } from '../finished/index.js';
 import { drawNetworkFrom, type Stage } from '../models/index.js';
 import { buildTransforms, notesOf, type Recipe } from '../recipe/index.js';
-import type { EpochRecord } from '../run/index.js';
 import {
   type BadImageLog,
   type CheckpointState,
   type CheckpointStore,
+  type EpochRecord,
   type RunConfig,
   type RunDirectory,
   RunDirectoryError,

@@ -1,9 +1,10 @@
 // A network and images of the caller's own, given in code.
+import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { InMemoryData } from '../../lib/data/index.js';
 import { inMemoryDataset } from '../../lib/data/index.js';
 import { TrainedRun } from '../../lib/finished/index.js';
-import { layeredNetwork, type NetworkBuilder } from '../../lib/models/index.js';
+import { disposeNetwork, layeredNetwork, type NetworkBuilder, requireTrainable } from '../../lib/models/index.js';
 import {
   AdaptiveAvgPool2d,
   Conv2d,
@@ -167,6 +168,36 @@ describe('a network and images of ones own', () => {
     });
   });
 
+  it('leave no shape behind in a recipe that goes on to other images', async () => {
+    const dataset = { trainLimit: 16, testLimit: 8, inputShape: [1, 12, 20], imageSize: 32 };
+    const recipe = overrideRecipe(presetRecipe('vgg11-layerwise', { onCuda: false }), {
+      ...{ dataset, precision: 'fp32', threads: 1 },
+      model: { width: 2, layers: 1 },
+      training: { epochs: 1, batchSize: 8, milestones: [] },
+    });
+    await train({ recipe, out: at('other-images') });
+    using run = await TrainedRun.open(at('other-images'));
+    expect(run.recipe.dataset.inputShape).toBeUndefined();
+    expect(run.network.inputShape).toEqual([3, 32, 32]);
+  });
+
+  it('have their features kept where the first block has no weights', async () => {
+    const pooled: NetworkBuilder = (request) => {
+      const { blocks, heads } = network(request);
+      const { inputShape, classes } = request;
+      const linear = new Linear({ inFeatures: 4, outFeatures: classes });
+      const first = new Sequential([
+        ['pool', new AdaptiveAvgPool2d({ outputSize: 2 })],
+        ['flatten', new Flatten()],
+        ['linear', linear],
+      ]);
+      return layeredNetwork({ classes, inputShape, blocks: [new ReLU(), ...blocks], heads: [first, ...heads] });
+    };
+    const recipe = recipeOf({ augmentation: { views: 2 }, training: { epochs: 2, milestones: [] } });
+    const { result } = await train({ recipe, network: pooled, data, out: at('no-weights') });
+    expect(result.layers.length).toBe(3);
+  });
+
   it('are normalised by the training images, channel by channel', () => {
     const images = Uint8Array.of(0, 255, 51, 51, 255, 0, 51, 51);
     const two = { images, labels: [0, 1] };
@@ -266,6 +297,31 @@ describe('is refused before anything is written', () => {
     await expect(run).rejects.toMatchObject({ code: 'DATA_ARGUMENT', message: expect.stringContaining(message) });
   });
 
+  it.each<[string, object, readonly [number, number, number], string]>([
+    [
+      'smaller than the padding that is cropped',
+      { augmentation: { cropPadding: 4 } },
+      [1, 4, 4],
+      'augmentation.cropPadding: expected less than dataset.imageSize, got 4',
+    ],
+    ['of longer sides than any', {}, [1, 1, 5_000], 'dataset.inputShape.2: expected at most 4096, got 5000'],
+    [
+      'of which random parts are to be cut out',
+      { augmentation: { randomResizedCrop: true } },
+      [1, 12, 20],
+      'augmentation.randomResizedCrop: expected false',
+    ],
+  ])('images %s', async (_, changes, imageShape, message) => {
+    const length = imageShape.reduce((product, size) => product * size);
+    const part = { images: new Uint8Array(8 * length), labels: Array.from({ length: 8 }, (_, i) => i % 3) };
+    const given = { ...data, imageShape, train: part, test: part };
+    const out = at('refused-images');
+    await expect(train({ recipe: recipeOf(changes), network, data: given, out })).rejects.toMatchObject({
+      message: expect.stringContaining(message),
+    });
+    expect(existsSync(out)).toBe(false);
+  });
+
   it('what is not given, or does not go with the recipe', async () => {
     const onShapes = presetRecipe('own', { onCuda: false });
     const vgg = presetRecipe('vgg11-layerwise', { onCuda: false });
@@ -285,4 +341,14 @@ describe('is refused before anything is written', () => {
     const other = { ...data, train: { ...data.train, images: data.train.images.map((value) => value + 1) } };
     await expect(resume(at('goes-on'), { network, data: other })).rejects.toMatchObject({ name: 'RunDirectoryError' });
   });
+});
+
+it('looking whether a network can be trained leaves each module in its mode', () => {
+  const request = { classes: 3, inputShape: [1, 12, 20], seed: 1 } as const;
+  const built = network(request);
+  const inner = built.blocks[0]!.children.get('body')!;
+  inner.eval();
+  requireTrainable(built, request);
+  expect([built.blocks[0]!.training, inner.training]).toEqual([true, false]);
+  disposeNetwork(built);
 });
