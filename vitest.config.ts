@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -9,6 +10,7 @@ export default defineConfig({
     // thread each, in as many files at a time as there are cores.
     env: { OMP_NUM_THREADS: '1' },
     pool: 'forks',
+    maxWorkers: availableParallelism(),
     setupFiles: ['test/support/leak-check.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,

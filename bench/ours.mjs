@@ -43,7 +43,7 @@ import { EpochMeter } from '../dist/training/meter.js';
  * @typedef {{ kind: 'add' | 'add_' | 'backward', repetitions: number, device: Device }} DispatchRequest
  */
 
-const NORMALIZATION = { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] };
+export const NORMALIZATION = { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] };
 
 /**
  * Images and labels without meaning: only their number and size matter.
@@ -59,7 +59,7 @@ function randomImages(count, size, device) {
 }
 
 /** @param {Problem} problem */
-function recipeOf({ network, size, batch, precision, device, end_to_end: endToEnd, width }) {
+export function recipeOf({ network, size, batch, precision, device, end_to_end: endToEnd, width }) {
   const preset = network === 'simcnn-k3' ? 'simcnn-k3' : endToEnd ? 'vgg11-end-to-end' : 'vgg11-layerwise';
   const recipe = presetRecipe(preset, { dataset: size === 32 ? 'cifar10' : 'folder', onCuda: true });
   return overrideRecipe(recipe, {
@@ -75,7 +75,7 @@ function recipeOf({ network, size, batch, precision, device, end_to_end: endToEn
  * A network and one of its stages, which `start` makes ready to train.
  * @param {LayerRequest} request
  */
-function stagedNetwork(request) {
+export function stagedNetwork(request) {
   const { layer, device, precision, cudaGraph = false, end_to_end: endToEnd = false } = request;
   manualSeed(0);
   const recipe = recipeOf(request);

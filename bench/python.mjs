@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-/** @import { DispatchRequest, EpochRequest, LayerRequest, RateRequest } from './ours.mjs' */
+/** @import { DispatchRequest, EpochRequest, LayerRequest, Problem, RateRequest } from './ours.mjs' */
 
 /**
  * What reference/serve.py measures, by name, with what it reads of a request.
@@ -14,7 +14,11 @@ import { fileURLToPath } from 'node:url';
  *   | LayerRequest & OfVariant & { measure: 'step' }
  *   | EpochRequest & OfVariant & { measure: 'epoch' }
  *   | LayerRequest & { measure: 'operations' }
- *   | LayerRequest & { measure: 'memory', end_to_end: boolean }} ReferenceRequest
+ *   | LayerRequest & { measure: 'memory', end_to_end: boolean }
+ *   | Pick<Problem, 'network' | 'size'> & { measure: 'export_onnx', file: string }} ReferenceRequest
+ * @typedef {Pick<Problem, 'network' | 'size'>
+ *   & { measure: 'serve', concurrent: number, seconds: number, most_at_once: number }} ServeRequest
+ * @typedef {{ rate: number, p50: number, p99: number }} Served images a second, milliseconds
  */
 
 const SERVER = fileURLToPath(new URL('./reference/serve.py', import.meta.url));
@@ -63,9 +67,27 @@ export class Reference {
    * @param {ReferenceRequest} request
    * @returns {Promise<number>}
    */
-  async measure(request) {
+  measure(request) {
+    return this.#ask(request);
+  }
+
+  /**
+   * Calls of a trained network, as `measure`.
+   * @param {ServeRequest} request
+   * @returns {Promise<Served>}
+   */
+  serve(request) {
+    return this.#ask(request);
+  }
+
+  /**
+   * @template Value
+   * @param {object} request
+   * @returns {Promise<Value>}
+   */
+  async #ask(request) {
     this.#process.stdin.write(`${JSON.stringify(request)}\n`);
-    /** @type {{ value: number, error?: undefined } | { error: string }} */
+    /** @type {{ value: Value, error?: undefined } | { error: string }} */
     const answer = await this.#answer();
     if (answer.error !== undefined) throw new Error(`reference: ${answer.error}`);
     return answer.value;

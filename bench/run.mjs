@@ -1,5 +1,5 @@
-// npm run bench [-- --cases dispatch,load,step,epoch,memory,share] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
-//                  [--rounds N] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
+// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
+//                  [--rounds N] [--minutes N] [--photographs DIR] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
 //
 // Each case measures this project and a PyTorch reference (reference/, the same LibTorch release) alternately, in one call,
 // and prints the medians, the range of the middle half, and the median of the ratios of neighbouring measurements. Beside the
@@ -10,17 +10,34 @@ import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { resolvePrecision } from '../dist/recipe/precision.js';
 import { buildInfo, getThreads, setThreads } from '../dist/tensor/index.js';
+import { benchClients } from './clients.mjs';
 import { whileSampling } from './gpu-busy.mjs';
+import { benchImages } from './images.mjs';
 import { benchLoad } from './load.mjs';
 import { measures } from './ours.mjs';
+import { benchPredictor } from './predictor.mjs';
 import { Reference } from './python.mjs';
+import { benchService } from './service.mjs';
+import { benchSoak } from './soak.mjs';
 import { pairedRatio, summarize, verdictOf } from './statistics.mjs';
 
 /** @import { Device } from '../dist/tensor/index.js' */
 /** @import { DispatchRequest, EpochRequest, LayerRequest } from './ours.mjs' */
 /** @import { Bar, Range } from './statistics.mjs' */
 
-const CASES = ['dispatch', 'load', 'step', 'epoch', 'memory', 'share'];
+const CASES = [
+  'dispatch',
+  'load',
+  'service',
+  'soak',
+  'clients',
+  'step',
+  'epoch',
+  'memory',
+  'share',
+  'predictor',
+  'images',
+];
 
 const { values: flags } = parseArgs({
   options: {
@@ -28,6 +45,10 @@ const { values: flags } = parseArgs({
     networks: { type: 'string', default: 'simcnn-k3@32,vgg11@32,vgg11@224' },
     layers: { type: 'string' },
     rounds: { type: 'string', default: '3' },
+    // Of clients.
+    minutes: { type: 'string', default: '2' },
+    // Of images: a folder of JPEG files for each class.
+    photographs: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
     'cuda-graph': { type: 'boolean', default: false },
     threads: { type: 'string' },
@@ -81,14 +102,20 @@ if (unknownNetwork !== undefined) {
 }
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
-const { reference, versions } = await Reference.start(python, threads).catch((error) => {
-  console.error(`bench: ${error.message}`);
-  process.exit(1);
-});
+const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images'];
+const started = cases.every((name) => WITHOUT_REFERENCE.includes(name))
+  ? null
+  : await Reference.start(python, threads).catch((error) => {
+      console.error(`bench: ${error.message}`);
+      process.exit(1);
+    });
+/** There wherever a case wants it. */
+const reference = /** @type {Reference} */ (started?.reference);
 const info = buildInfo();
 console.log(
   `${cpus()[0].model}, ${threads} threads, ${device}, ${precision}; LibTorch ${info.libtorchLoaded || info.libtorchBuilt}, ` +
-    `Node ${process.version}; PyTorch ${versions.torch}, Python ${versions.python}; ${new Date().toISOString().slice(0, 10)}`,
+    `Node ${process.version}; ${started === null ? '' : `PyTorch ${started.versions.torch}, Python ${started.versions.python}; `}` +
+    new Date().toISOString().slice(0, 10),
 );
 
 /**
@@ -380,11 +407,22 @@ async function benchShare() {
 
 if (cases.includes('dispatch')) await benchDispatch();
 if (cases.includes('load')) await benchLoad({ python, threads, rounds, bar, results, request: { precision, device } });
+if (cases.includes('service')) await benchService({ rounds, bar, results });
+if (cases.includes('soak')) await benchSoak({ bar, results });
+if (cases.includes('clients')) await benchClients({ minutes: Number(flags.minutes), bar, results });
+if (cases.includes('images')) {
+  if (flags.photographs === undefined) console.log('images: left out, since there is no --photographs DIR');
+  else await benchImages({ folder: flags.photographs, python, rounds, bar, results });
+}
 if (cases.includes('share')) await benchShare();
+if (cases.includes('predictor')) {
+  const chosen = Object.fromEntries(networks.map((name) => [name, NETWORKS[name]]));
+  await benchPredictor({ reference, networks: chosen, rounds, threads, results });
+}
 if (cases.includes('step')) await benchPerLayer('step');
 if (cases.includes('epoch')) await benchPerLayer('epoch');
 if (cases.includes('memory')) await benchMemory();
-reference.stop();
+started?.reference.stop();
 if (bars.length > 0) {
   console.log('\nbars');
   for (const { name, median, low, high, most, least, verdict } of bars) {

@@ -13,13 +13,18 @@
  */
 export function summarize(values) {
   const sorted = [...values].sort((a, b) => a - b);
-  /** @param {number} part */
-  const at = (part) => {
-    const place = part * (sorted.length - 1);
-    const low = Math.floor(place);
-    return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
-  };
-  return { median: at(0.5), low: at(0.25), high: at(0.75), values };
+  return { median: quantile(sorted, 0.5), low: quantile(sorted, 0.25), high: quantile(sorted, 0.75), values };
+}
+
+/**
+ * As `numpy.percentile` has it: between two numbers their weighted mean.
+ * @param {readonly number[]} sorted
+ * @param {number} part
+ */
+export function quantile(sorted, part) {
+  const position = part * (sorted.length - 1);
+  const low = Math.floor(position);
+  return sorted[low] + (position - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
 }
 
 /**

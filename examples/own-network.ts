@@ -1,7 +1,29 @@
-// A residual network of one's own, trained layer by layer on images that this program makes: npm run example -- own-network
-import { parseArgs } from 'node:util';
+// A residual network of one's own, grown layer by layer on images that this program makes: npm run example -- own-network
 import * as lw from 'layerwise';
+import { isProgram, trainModule } from './support/own-module.js';
 
+/** Layers relu(x + BN(conv(relu(BN(conv(x)))))), each with a linear classifier of its averaged output. */
+export const network: lw.NetworkBuilder = ({ classes, inputShape, seed, options: { depth = 3, width = 12 } }) => {
+  const channels = Number(width);
+  const layers = Array.from({ length: Number(depth) }, (_, layer) => {
+    // A layer's weights follow from the seed and its index alone: the network is built again where a run is resumed.
+    using generator = lw.Generator.create({ seed: 1000 * seed + layer });
+    const init = lw.defaultInit(generator);
+    const conv = (inChannels: number) =>
+      new lw.Conv2d({ inChannels, outChannels: channels, kernelSize: 3, padding: 1, bias: false, init });
+    const norm = () => new lw.BatchNorm2d({ features: channels });
+    const body = { conv0: conv(channels), bn0: norm(), relu: new lw.ReLU(), conv1: conv(channels), bn1: norm() };
+    const enter: Record<string, lw.Module> = layer === 0 ? { enter: conv(inputShape[0]) } : {};
+    const block = { ...enter, residual: new lw.Residual({ body: sequence(body) }), relu: new lw.ReLU() };
+    const linear = new lw.Linear({ inFeatures: 4 * channels, outFeatures: classes, init });
+    const head = { average: new lw.AdaptiveAvgPool2d({ outputSize: 2 }), flatten: new lw.Flatten(), linear };
+    return { block: sequence(block), head: sequence(head) };
+  });
+  const [blocks, heads] = [layers.map(({ block }) => block), layers.map(({ head }) => head)];
+  return lw.layeredNetwork({ name: 'residual network', classes, inputShape, blocks, heads });
+};
+
+const sequence = (modules: Record<string, lw.Module>) => new lw.Sequential(Object.entries(modules));
 const SIDE = 16;
 
 /** Grey images of stripes across, down or both ways, of any width and phase, under noise. */
@@ -23,68 +45,16 @@ function stripes(count: number, seed: number): lw.InMemoryImages {
   return { images: Uint8Array.from(images), labels };
 }
 
-/** relu(x + BN(conv(relu(BN(conv(x)))))), where the input has as many channels; else without x. */
-class ResidualBlock extends lw.Module {
-  readonly #body: lw.Module;
-  readonly #hasShortcut: boolean;
+const classes = ['across', 'down', 'both'];
 
-  constructor(inChannels: number, outChannels: number, init: lw.Initializer) {
-    super();
-    const conv = (from: number) =>
-      new lw.Conv2d({ inChannels: from, outChannels, kernelSize: 3, padding: 1, bias: false, init });
-    const norm = () => new lw.BatchNorm2d({ features: outChannels });
-    const parts = { conv0: conv(inChannels), bn0: norm(), relu: new lw.ReLU(), conv1: conv(outChannels), bn1: norm() };
-    this.#body = this.child('body', new lw.Sequential(Object.entries(parts)));
-    this.#hasShortcut = inChannels === outChannels;
-  }
-
-  forward(x: lw.Tensor): lw.Tensor {
-    const y = this.#body.forward(x);
-    return (this.#hasShortcut ? y.add(x) : y).relu();
-  }
-}
-
-/** Three residual layers, each with a linear classifier of its averaged output. */
-const network: lw.NetworkBuilder = ({ classes, inputShape, seed }) => {
-  const channels = [12, 12, 12];
-  const layers = channels.map((width, layer) => {
-    // The weights of a layer follow from the seed and its index alone: the network is built again where a run is resumed.
-    using generator = lw.Generator.create({ seed: 1000 * seed + layer });
-    const init = lw.defaultInit(generator);
-    const head = {
-      average: new lw.AdaptiveAvgPool2d({ outputSize: 2 }),
-      flatten: new lw.Flatten(),
-      linear: new lw.Linear({ inFeatures: 4 * width, outFeatures: classes, init }),
-    };
-    const block = new ResidualBlock(channels[layer - 1] ?? inputShape[0], width, init);
-    return { block, head: new lw.Sequential(Object.entries(head)) };
-  });
-  const [blocks, heads] = [layers.map(({ block }) => block), layers.map(({ head }) => head)];
-  return lw.layeredNetwork({ name: 'residual network', classes, inputShape, blocks, heads });
+export const data: lw.DataBuilder = () => {
+  return { title: 'stripes', classes, imageShape: [1, SIDE, SIDE], train: stripes(900, 1), test: stripes(300, 2) };
 };
 
-const classes = ['across', 'down', 'both'];
-const test = stripes(300, 2);
-const data: lw.InMemoryData = { title: 'stripes', classes, imageShape: [1, SIDE, SIDE], train: stripes(900, 1), test };
-const recipe = lw.overrideRecipe(lw.presetRecipe('own', { dataset: 'own', onCuda: lw.buildInfo().cudaAvailable }), {
-  training: { epochs: 3, batchSize: 32, milestones: [2] },
-  augmentation: { cropPadding: 2, horizontalFlip: true },
-});
-const { out } = parseArgs({ options: { out: { type: 'string' } } }).values;
-const { runDirectory, result } = await lw.train({ recipe, network, data, ...(out === undefined ? {} : { out }) });
-for (const { layer, testTop1, ensembleTop1 } of result.layers) {
-  console.log(
-    `layer ${layer + 1}: ${testTop1?.toFixed(1)} % of the test images, ensemble ${ensembleTop1?.toFixed(1)} %`,
-  );
+// As a module this file gives network and data, and does no more.
+if (isProgram(import.meta.url)) {
+  const preset = lw.presetRecipe('own', { dataset: 'own', onCuda: false });
+  const training = { epochs: 3, batchSize: 32, milestones: [2] };
+  const augmentation = { cropPadding: 2, horizontalFlip: true };
+  await trainModule(import.meta.url, lw.overrideRecipe(preset, { training, augmentation }), { leastTop1: 90 });
 }
-
-using run = await lw.TrainedRun.open(runDirectory, { network });
-lw.scope(() => {
-  const image = lw.tensor(test.images.subarray(0, SIDE * SIDE), { shape: [1, 1, SIDE, SIDE], device: run.device });
-  console.log(
-    `the first test image, ${classes[test.labels[0]!]}: ${classes[run.logits(image).argmax({ dim: 1 }).item()]}`,
-  );
-});
-console.log(`report: ${runDirectory}/report.html`);
-const last = result.layers.at(-1)!.testTop1 ?? 0;
-if (last < 90) throw new Error(`expected 90 % of the test images at least, got ${last.toFixed(1)} %`);

@@ -1,9 +1,9 @@
 // Options objects, as public calls take them.
 
 /**
- * Throws the error that `refuse` makes where `options` is no object: any other value in its place, such as a number, would
- * silently be no options. With `known`, the names that there are, also for another name: a misspelled option would silently be its
- * default. That holds for a name whose value is undefined, too; an option of `known` that is undefined is one that is left out.
+ * Throws the error that `refuse` makes where `options` is no object: another value, such as a number, would silently mean no
+ * options. With `known`, the names of all options, it throws for any other name too, even where its value is undefined: a
+ * misspelled option would silently have its default. A known option that is undefined is left out.
  */
 export function requireOptions(
   options: unknown,

@@ -1,4 +1,4 @@
-// What the schemas of all that is read share.
+// Parts that the schemas of all files and options share.
 import { inspect } from 'node:util';
 import { z } from 'zod';
 
@@ -13,7 +13,7 @@ export function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
     value,
   );
   if (issue.code === 'unrecognized_keys') {
-    // Of the keys that are known, those that are there.
+    // Only the known keys that are there.
     const known = Object.keys(got as object).filter((key) => !issue.keys.includes(key));
     const unknown = issue.keys.map((key) => at([...issue.path, key])).join(', ');
     return `unknown key ${unknown}: expected one of ${known.join(', ')}`;

@@ -55,7 +55,7 @@ NAPI_MODULE_INIT() {
   const std::string loaded = layerwise::loadedLibTorchVersion();
   if (!loaded.empty() && release(loaded) != release(TORCH_VERSION)) {
     const std::string message = "the addon was built against LibTorch " TORCH_VERSION ", but LibTorch " + loaded +
-                                " is loaded; build it again with: npm run build";
+                                " is loaded; it has to be built again";
     napi_throw_error(env, "LIBTORCH_VERSION", message.c_str());
     return nullptr;
   }
@@ -80,6 +80,7 @@ NAPI_MODULE_INIT() {
   layerwise::exportMemory(env, exports, environment);
   layerwise::exportMessages(env, exports, environment);
   layerwise::exportWaiting(env, exports, environment);
+  layerwise::exportDecoding(env, exports, environment);
   layerwise::exportRuntime(env, exports, environment);
   return exports;
 }

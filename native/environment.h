@@ -111,6 +111,8 @@ struct Environment {
   HandleTable<at::Generator> generators;
   HandleTable<GraphSlot> graphs;
   WatchedStorages watched;
+  /** Batches of images that are being decoded; null before the first (decoding.cpp). */
+  std::shared_ptr<void> decoding;
   /** createError({code, operator, message, tensors}) -> Error; set once from JavaScript. */
   napi_ref createError = nullptr;
 };

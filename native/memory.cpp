@@ -91,7 +91,7 @@ void tell(const Call& call, int64_t change) {
   if (change != 0) napi_adjust_external_memory(call.env, change, &total);
 }
 
-/** Gives memory that was freed between what is in use back to the system; glibc does so only at the end of its heap. */
+/** Gives freed memory back to the system, also between blocks in use; glibc by itself does so only at the end of its heap. */
 napi_value releaseFreedMemory(napi_env env, napi_callback_info info) {
   return guarded<0>(env, info, "releaseFreedMemory", [](Call& call) {
 #ifdef __GLIBC__
@@ -111,7 +111,9 @@ napi_value measurePeak(napi_env env, napi_callback_info info) {
   });
 }
 
-/** Runs a function over tensors on meta; returns what its tensors would take at one time at most, and its multiply-adds. */
+/**
+ * Runs a function over tensors on meta; returns the most bytes that its tensors would take at one time, and its multiply-adds.
+ */
 napi_value rehearse(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "rehearse", [](Call& call) -> napi_value {
 #if LAYERWISE_CAN_REHEARSE
@@ -166,7 +168,7 @@ napi_value watch(napi_env env, napi_callback_info info) {
   });
 }
 
-/** Takes a tensor back that `watch` was given; one that it was not given is nothing. */
+/** Ends the watch of a tensor; ignores one that is not watched. */
 napi_value unwatch(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "unwatch", [](Call& call) {
     tell(call, -call.environment->watched.remove(call.handle(0, "self", "a tensor")));

@@ -16,6 +16,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/native/ConvUtils.h>
+#include <c10/util/accumulate.h>
 #include <torch/library.h>
 
 #include <ATen/ops/empty.h>
@@ -89,10 +90,41 @@ at::Tensor transposedMaps(const at::Tensor& input, const at::Tensor& outputGradi
   return at::empty({std::min<int64_t>(at::get_num_threads(), input.size(0)) * ofImage}, input.options());
 }
 
+/** Whether oneDNN computes in bfloat16 here, as LibTorch asks for it (mkldnn_bf16_device_check): with AVX-512 on x86. */
+bool oneDnnTakesBfloat16() {
+#if defined(__x86_64__)
+  static const bool takes = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq");
+  return takes;
+#else
+  return true;
+#endif
+}
+
+/**
+ * Where oneDNN does not compute in bfloat16, LibTorch's own convolution unfolds the windows of all images and multiplies
+ * matrices.
+ */
+bool unfolds(const at::Tensor& input) { return input.scalar_type() == at::kBFloat16 && !oneDnnTakesBfloat16(); }
+
+at::Tensor windows(const at::Tensor& input, const at::Tensor& weight, int64_t images, int64_t positions) {
+  if (!unfolds(input) || weight.size(2) * weight.size(3) == 1) return at::Tensor();
+  return at::empty({images, weight.numel() / weight.size(0), positions}, input.options());
+}
+
+/** Of the parts that threads work on at once. */
+at::Tensor windowsOfParts(const at::Tensor& outputGradient, const at::Tensor& input, const at::Tensor& weight,
+                          int64_t groups) {
+  const WeightGradientParts parts = weightGradientParts(outputGradient, input, weight, groups);
+  const int64_t atOnce = std::min<int64_t>(at::get_num_threads(), parts.count());
+  const int64_t images = input.size(0) * atOnce / parts.ofBatch;
+  return windows(input, weight, images, outputGradient.size(2) * outputGradient.size(3));
+}
+
 /** What native/convolution.cpp holds for a gradient of weights in parts: each thread's own, in both orders, and their float32 sum. */
 std::vector<at::Tensor> gradientsOfParts(const at::Tensor& outputGradient, const at::Tensor& input,
-                                         const at::Tensor& weight) {
-  const WeightGradientParts parts = weightGradientParts(outputGradient, input, weight, /*groups=*/1);
+                                         const at::Tensor& weight, int64_t groups) {
+  const WeightGradientParts parts = weightGradientParts(outputGradient, input, weight, groups);
   if (parts.ofBatch == 1) return weightsInOwnOrder(weight, 2);
   std::vector<at::Tensor> held = weightsInOwnOrder(weight, 3 * at::get_num_threads());
   held.push_back(at::empty(weight.sizes(), weight.options().dtype(at::kFloat)));
@@ -108,21 +140,25 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
   const at::Tensor x = input.contiguous(format), w = weight.contiguous(format);
   const std::vector<int64_t> sizes = at::native::conv_output_size(x.sizes(), w.sizes(), padding, stride, dilation);
   const auto held = weightsInOwnOrder(w, 1);
-  return at::empty(sizes, x.options(), format);
+  const at::Tensor output = at::empty(sizes, x.options(), format);
+  const auto unfolded = windows(x, w, x.size(0), sizes[2] * sizes[3]);
+  return output;
 }
 
 Three convolutionBackward(const at::Tensor& outputGradient, const at::Tensor& input, const at::Tensor& weight,
-                          at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, bool, at::IntArrayRef, int64_t, Mask mask) {
+                          at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, bool, at::IntArrayRef, int64_t groups,
+                          Mask mask) {
   const at::MemoryFormat format = formatOfConvolution(input, weight);
   const at::Tensor g = outputGradient.contiguous(format), x = input.contiguous(format), w = weight.contiguous(format);
   at::Tensor ofInput, ofWeight, ofBias;
   if (mask[0]) {
     const auto held = weightsInOwnOrder(w, 1);
     ofInput = at::empty(x.sizes(), x.options(), format);
+    const auto unfolded = windows(x, w, x.size(0), g.size(2) * g.size(3));
   }
   if (mask[1] || mask[2]) {
-    const auto held = gradientsOfParts(g, x, w);
-    const auto transposed = transposedMaps(x, g);
+    const auto held = gradientsOfParts(g, x, w, groups);
+    const auto transposed = unfolds(x) ? windowsOfParts(g, x, w, groups) : transposedMaps(x, g);
     ofWeight = at::empty(w.sizes(), w.options(), format);
     if (mask[2]) ofBias = at::empty({g.size(1)}, g.options());
   }
@@ -152,6 +188,55 @@ Three batchNormBackward(const at::Tensor&, const at::Tensor& input, const Option
   const auto perChannel = [&](bool wanted) { return wanted ? at::empty({input.size(1)}, options) : at::Tensor(); };
   return {mask[0] ? at::empty_like(input, input.suggest_memory_format()) : at::Tensor(), perChannel(mask[1]),
           perChannel(mask[2])};
+}
+
+/** Of a group or a layer: float32 where 16-bit input meets float32 weights. */
+at::TensorOptions optionsOfMoments(const at::Tensor& input, const Optional<at::Tensor>& weight) {
+  return weight.has_value() && weight->defined() ? input.options().dtype(weight->scalar_type()) : input.options();
+}
+
+/** The gradients of weight and bias, where they are wanted. */
+std::array<at::Tensor, 2> affineGradients(const Optional<at::Tensor>& weight, int64_t size, const at::Tensor& input,
+                                          Mask mask) {
+  const auto like = [&](bool wanted) {
+    if (!wanted) return at::Tensor();
+    return weight.has_value() && weight->defined() ? at::empty_like(*weight) : at::empty({size}, input.options());
+  };
+  return {like(mask[1]), like(mask[2])};
+}
+
+Three groupNorm(const at::Tensor& input, const Optional<at::Tensor>& weight, const Optional<at::Tensor>&, int64_t batch,
+                int64_t, int64_t, int64_t groups, double) {
+  const at::TensorOptions options = optionsOfMoments(input, weight);
+  return {at::empty_like(input, input.suggest_memory_format()), at::empty({batch, groups}, options),
+          at::empty({batch, groups}, options)};
+}
+
+Three groupNormBackward(const at::Tensor&, const at::Tensor& input, const at::Tensor&, const at::Tensor&,
+                        const Optional<at::Tensor>& weight, int64_t, int64_t channels, int64_t, int64_t, Mask mask) {
+  const auto [ofWeight, ofBias] = affineGradients(weight, channels, input, mask);
+  return {mask[0] ? at::empty_like(input, input.suggest_memory_format()) : at::Tensor(), ofWeight, ofBias};
+}
+
+Three layerNorm(const at::Tensor& input, at::IntArrayRef normalizedShape, const Optional<at::Tensor>& weight,
+                const Optional<at::Tensor>&, double) {
+  TORCH_CHECK(!normalizedShape.empty() && input.dim() >= static_cast<int64_t>(normalizedShape.size()) &&
+                  input.sizes().slice(static_cast<size_t>(input.dim()) - normalizedShape.size()) == normalizedShape,
+              "expected an input of [*, ", normalizedShape, "], got ", input.sizes());
+  const auto rows = static_cast<size_t>(input.dim()) - normalizedShape.size();
+  std::vector<int64_t> sizes(static_cast<size_t>(input.dim()), 1);
+  std::copy_n(input.sizes().begin(), rows, sizes.begin());
+  const at::TensorOptions options = optionsOfMoments(input, weight);
+  // The copy that the CPU's kernel reads, while it computes.
+  const at::Tensor held = input.contiguous();
+  return {at::empty_like(held), at::empty(sizes, options), at::empty(sizes, options)};
+}
+
+Three layerNormBackward(const at::Tensor&, const at::Tensor& input, at::IntArrayRef normalizedShape, const at::Tensor&,
+                        const at::Tensor&, const Optional<at::Tensor>& weight, const Optional<at::Tensor>&, Mask mask) {
+  const at::Tensor held = input.contiguous();
+  const auto [ofWeight, ofBias] = affineGradients(weight, c10::multiply_integers(normalizedShape), input, mask);
+  return {mask[0] ? at::empty_like(held) : at::Tensor(), ofWeight, ofBias};
 }
 
 at::Tensor adaptiveAverage(const at::Tensor& self, at::IntArrayRef outputSize) {
@@ -207,7 +292,7 @@ at::Tensor dot(const at::Tensor& self, const at::Tensor& other) {
 
 bool hasMetaKernel(const char* name, const char* overload) {
   const auto schema = c10::Dispatcher::singleton().findSchema({std::string("aten::") + name, overload});
-  // An operator that this release does not have is not missed either.
+  // An operator that this release does not have needs no kernel.
   return !schema.has_value() || schema->hasKernelForDispatchKey(c10::DispatchKey::Meta);
 }
 
@@ -225,6 +310,10 @@ TORCH_LIBRARY_IMPL(aten, Meta, library) {
   registerIfMissing(library, "relu_", itself);
   registerIfMissing(library, "native_batch_norm", batchNorm);
   registerIfMissing(library, "native_batch_norm_backward", batchNormBackward);
+  registerIfMissing(library, "native_group_norm", groupNorm);
+  registerIfMissing(library, "native_group_norm_backward", groupNormBackward);
+  registerIfMissing(library, "native_layer_norm", layerNorm);
+  registerIfMissing(library, "native_layer_norm_backward", layerNormBackward);
   registerIfMissing(library, "_adaptive_avg_pool2d", adaptiveAverage);
   registerIfMissing(library, "_adaptive_avg_pool2d_backward", adaptiveAverageBackward);
   registerIfMissing(library, "index_select", indexSelect);

@@ -102,7 +102,7 @@ LAYERWISE_VECTORISED void blockMoments(const T* __restrict input, int64_t rows, 
   }
 }
 
-/** What batch norm makes of a value. The mean comes off first: large means must not cost the digits of small deviations. */
+/** Batch norm of one value. The mean is subtracted first, so that a large mean does not cost the digits of small deviations. */
 inline float normalized(float value, float mean, float gain, float offset) { return (value - mean) * gain + offset; }
 
 /** max(normalized, 0). */
@@ -120,7 +120,7 @@ LAYERWISE_VECTORISED void blockForward(const T* __restrict input, T* __restrict 
   }
 }
 
-/** What of the gradient at the output passes the ReLU. */
+/** The gradient at the output where the ReLU passes it, else 0. */
 inline float passed(float gradient, float value, float mean, float gain, float offset) {
   return normalized(value, mean, gain, offset) <= 0.f ? 0.f : gradient;
 }

@@ -8,6 +8,7 @@
 #include <ATen/core/List.h>
 #include <ATen/core/Reduction.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
 #include <algorithm>
@@ -108,6 +109,70 @@ at::Tensor dropoutFrom(const at::Tensor& input, double p, bool training, const O
   return input.mul(at::empty_like(input).bernoulli_(1 - p, generator).div_(1 - p));
 }
 
+/** As `dropoutFrom`, a draw for each map. */
+at::Tensor dropoutMapsFrom(const at::Tensor& input, double p, bool training, const Optional<at::Generator>& generator) {
+  if (!generator.has_value() || !training || !(p > 0 && p < 1) || input.numel() == 0 || input.dim() < 2) {
+    return at::feature_dropout(input, p, training);
+  }
+  std::vector<int64_t> maps(static_cast<size_t>(input.dim()), 1);
+  std::copy_n(input.sizes().begin(), 2, maps.begin());
+  return input.mul(at::empty(maps, input.options()).bernoulli_(1 - p, generator).div_(1 - p));
+}
+
+/** Before 2.1 LibTorch's kernels take weights of the input's dtype alone: others are computed in that of the weights. */
+template <typename Normalize>
+at::Tensor inDtypeOfWeights(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                            const Normalize& normalize) {
+#if !LAYERWISE_TORCH_AT_LEAST(2, 1)
+  const at::Tensor& given = weight.defined() ? weight : bias;
+  if (given.defined() && given.scalar_type() != input.scalar_type()) {
+    return normalize(input.to(given.scalar_type())).to(input.scalar_type());
+  }
+#endif
+  return normalize(input);
+}
+
+at::Tensor groupNormalize(const at::Tensor& input, int64_t groups, const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  requirePerChannel(input, weight, "weight", false);
+  requirePerChannel(input, bias, "bias", false);
+  if (groups < 1 || (input.dim() >= 2 && input.size(1) % groups != 0)) {
+    throw CodedError("INVALID_ARGUMENT", "expected a divisor of the channels of " + describeShape(input.sizes()) +
+                                             " for groups, got " + std::to_string(groups));
+  }
+  if (input.is_meta() && input.dim() == 4 && input.suggest_memory_format() == at::MemoryFormat::ChannelsLast) {
+    // Only on the CPU LibTorch leaves channels last. Elsewhere it would copy: here the same memory is called rows.
+    const at::IntArrayRef sizes = input.sizes();
+    const at::Tensor rows = input.contiguous(at::MemoryFormat::ChannelsLast).permute({0, 2, 3, 1}).view(sizes);
+    const at::Tensor output = at::group_norm(rows, groups, weight, bias, eps);
+    return output.view({sizes[0], sizes[2], sizes[3], sizes[1]}).permute({0, 3, 1, 2});
+  }
+  return inDtypeOfWeights(input, weight, bias, [&](const at::Tensor& x) {
+    return at::group_norm(x, groups, weight, bias, eps, at::globalContext().userEnabledCuDNN());
+  });
+}
+
+at::Tensor layerNormalize(const at::Tensor& input, at::IntArrayRef normalizedShape, const at::Tensor& weight,
+                          const at::Tensor& bias, double eps) {
+  return inDtypeOfWeights(input, weight, bias, [&](const at::Tensor& x) {
+    return at::layer_norm(x, normalizedShape, weight, bias, eps, at::globalContext().userEnabledCuDNN());
+  });
+}
+
+Optional<double> scaleOrNone(double scale) { return scale == 0 ? Optional<double>() : Optional<double>(scale); }
+
+at::Tensor upsampleNearest(const at::Tensor& input, const IntegerList& size, double scaleHeight, double scaleWidth) {
+  return at::upsample_nearest2d(input, size, scaleOrNone(scaleHeight), scaleOrNone(scaleWidth));
+}
+
+at::Tensor upsampleBilinear(const at::Tensor& input, const IntegerList& size, bool alignCorners, double scaleHeight,
+                            double scaleWidth) {
+  return at::upsample_bilinear2d(input, size, alignCorners, scaleOrNone(scaleHeight), scaleOrNone(scaleWidth));
+}
+
+at::Tensor gaussianErrorLinear(const at::Tensor& input, int64_t approximation) {
+  return at::gelu(input, approximation == 0 ? "none" : "tanh");
+}
+
 at::Tensor adaptiveAverage(const at::Tensor& input, const IntegerList& outputSize) {
   const bool isWhole = input.dim() == 4 && input.numel() > 0 && at::isFloatingType(input.scalar_type()) &&
                        outputSize[0] > 0 && outputSize[1] > 0 && input.size(2) % outputSize[0] == 0 &&
@@ -118,8 +183,8 @@ at::Tensor adaptiveAverage(const at::Tensor& input, const IntegerList& outputSiz
   return at::adaptive_avg_pool2d(input, outputSize);
 }
 
-at::Tensor crossEntropy(const at::Tensor& logits, const at::Tensor& target, int64_t reduction) {
-  return at::cross_entropy_loss(logits, target, /*weight=*/{}, reduction);
+at::Tensor crossEntropy(const at::Tensor& logits, const at::Tensor& target, int64_t reduction, double labelSmoothing) {
+  return at::cross_entropy_loss(logits, target, /*weight=*/{}, reduction, /*ignore_index=*/-100, labelSmoothing);
 }
 
 #include "operators.inc"

@@ -4,14 +4,22 @@
 
 #include "compat.h"
 
+#include <ATen/OpMathType.h>
+
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/pow.h>
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #endif
+
+#include <algorithm>
+#include <initializer_list>
 
 #include "call.h"
 #include "exports.h"
@@ -20,14 +28,15 @@ namespace layerwise {
 
 namespace {
 
+using Tensors = std::vector<at::Tensor>;
+
 struct Sgd {
   double learningRate, momentum, dampening, weightDecay;
   bool nesterov;
 };
 
 /** torch.optim.SGD's update, written out; `buffers` is empty when there is no momentum. */
-void stepEach(std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients,
-              std::vector<at::Tensor>& buffers, const Sgd& sgd, bool isFirstStep) {
+void stepEach(Tensors& parameters, const Tensors& gradients, Tensors& buffers, const Sgd& sgd, bool isFirstStep) {
   for (size_t i = 0; i < parameters.size(); i++) {
     at::Tensor gradient = gradients[i];
     if (sgd.weightDecay != 0) gradient = gradient.add(parameters[i], sgd.weightDecay);
@@ -50,10 +59,13 @@ bool liesLike(const at::Tensor& parameter, const at::Tensor& other) {
 }
 
 /** Before anything is changed: a buffer of another shape would be broadcast, or fail in the middle of the step. */
-void requireShapeOf(const at::Tensor& parameter, const at::Tensor& buffer, size_t i) {
-  if (buffer.sizes() == parameter.sizes()) return;
-  throw CodedError("INVALID_ARGUMENT", "expected " + describeShape(parameter.sizes()) + ", the shape of parameters[" + std::to_string(i) +
-                                           "], for momentumBuffers[" + std::to_string(i) + "], got " + describeShape(buffer.sizes()));
+void requireShapesOf(const Tensors& parameters, const Tensors& buffers, const std::string& name) {
+  for (size_t i = 0; i < parameters.size(); i++) {
+    if (buffers[i].sizes() == parameters[i].sizes()) continue;
+    const std::string index = "[" + std::to_string(i) + "]";
+    throw CodedError("INVALID_ARGUMENT", "expected " + describeShape(parameters[i].sizes()) + ", the shape of parameters" + index +
+                                             ", for " + name + index + ", got " + describeShape(buffers[i].sizes()));
+  }
 }
 
 /**
@@ -62,12 +74,14 @@ void requireShapeOf(const at::Tensor& parameter, const at::Tensor& buffer, size_
  */
 bool isFusedWrongly(const at::Tensor& parameter) { return parameter.is_cpu() && parameter.element_size() < 4; }
 
-bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients,
-             const std::vector<at::Tensor>& buffers) {
+/** `others`: gradients and buffers, one a parameter. */
+bool canFuse(const Tensors& parameters, std::initializer_list<const Tensors*> others) {
   for (size_t i = 0; i < parameters.size(); i++) {
-    if (!liesLike(parameters[i], gradients[i]) || (!buffers.empty() && !liesLike(parameters[i], buffers[i])) ||
-        !parameters[i].is_non_overlapping_and_dense() || parameters[i].device() != parameters[0].device() ||
-        parameters[i].scalar_type() != parameters[0].scalar_type() || isFusedWrongly(parameters[i])) {
+    const at::Tensor& parameter = parameters[i];
+    const bool liesApart =
+        std::any_of(others.begin(), others.end(), [&](const Tensors* other) { return !liesLike(parameter, (*other)[i]); });
+    if (liesApart || !parameter.is_non_overlapping_and_dense() || parameter.device() != parameters[0].device() ||
+        parameter.scalar_type() != parameters[0].scalar_type() || isFusedWrongly(parameter)) {
       return false;
     }
   }
@@ -76,7 +90,7 @@ bool canFuse(const std::vector<at::Tensor>& parameters, const std::vector<at::Te
 
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
 /** What LibTorch's kernel allocates for one parameter after another: a copy of what is not contiguous. */
-void rehearseFused(const std::vector<at::Tensor>& parameters) {
+void rehearseFusedSgd(const Tensors& parameters) {
   for (const at::Tensor& parameter : parameters) {
     if (!parameter.is_contiguous()) at::empty_like(parameter);
   }
@@ -86,8 +100,8 @@ void rehearseFused(const std::vector<at::Tensor>& parameters) {
 napi_value sgdStep(napi_env env, napi_callback_info info) {
   return guarded<8>(env, info, "sgdStep", [](Call& call) {
     at::NoGradGuard noGrad;
-    const std::vector<at::Tensor> all = call.tensors(0, "parameters");
-    const std::vector<at::Tensor> allBuffers = call.tensors(1, "momentumBuffers");
+    const Tensors all = call.tensors(0, "parameters");
+    const Tensors allBuffers = call.tensors(1, "momentumBuffers");
     const Sgd sgd{call.number(2, "learningRate"), call.number(3, "momentum"), call.number(4, "dampening"),
                   call.number(5, "weightDecay"), call.boolean(6, "nesterov")};
     const bool isFirstStep = call.boolean(7, "isFirstStep");
@@ -95,11 +109,9 @@ napi_value sgdStep(napi_env env, napi_callback_info info) {
       throw CodedError("INVALID_ARGUMENT", "expected one momentum buffer a parameter, " + std::to_string(all.size()) +
                                                ", got " + std::to_string(allBuffers.size()));
     }
-    if (sgd.momentum != 0) {
-      for (size_t i = 0; i < all.size(); i++) requireShapeOf(all[i], allBuffers[i], i);
-    }
+    if (sgd.momentum != 0) requireShapesOf(all, allBuffers, "momentumBuffers");
     // A parameter without a gradient took no part in the loss: it stays, as in PyTorch.
-    std::vector<at::Tensor> parameters, gradients, buffers;
+    Tensors parameters, gradients, buffers;
     for (size_t i = 0; i < all.size(); i++) {
       if (!all[i].grad().defined()) continue;
       parameters.push_back(all[i]);
@@ -107,9 +119,9 @@ napi_value sgdStep(napi_env env, napi_callback_info info) {
       if (sgd.momentum != 0) buffers.push_back(allBuffers[i]);
     }
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
-    if (canFuse(parameters, gradients, buffers)) {
+    if (sgd.momentum == 0 ? canFuse(parameters, {&gradients}) : canFuse(parameters, {&gradients, &buffers})) {
       if (parameters[0].is_meta()) {
-        rehearseFused(parameters);
+        rehearseFusedSgd(parameters);
         return call.nothing();
       }
       at::_fused_sgd_(parameters, gradients, buffers, sgd.weightDecay, sgd.momentum, sgd.learningRate, sgd.dampening,
@@ -122,11 +134,111 @@ napi_value sgdStep(napi_env env, napi_callback_info info) {
   });
 }
 
+struct AdamW {
+  double learningRate, beta1, beta2, eps, weightDecay;
+};
+
+/** What AdamW keeps: of each parameter its averages, and how many gradients it has had, float32 of shape []. */
+struct AdamWState {
+  Tensors averages, squares, steps;
+};
+
+/**
+ * torch.optim.AdamW's update, written out. Parameters of 16 bits are updated in float32, as by the fused kernel. The corrections
+ * stay tensors, so that nothing waits for a device.
+ */
+void stepEach(Tensors& parameters, const Tensors& gradients, AdamWState& state, const AdamW& adamw) {
+  for (size_t i = 0; i < parameters.size(); i++) {
+    const at::ScalarType type = at::toOpMathType(parameters[i].scalar_type());
+    const at::Tensor gradient = gradients[i].to(type);
+    // The tensors themselves, where they have this type.
+    at::Tensor value = parameters[i].to(type), average = state.averages[i].to(type), square = state.squares[i].to(type);
+    const at::Tensor step = state.steps[i].to(at::kDouble);
+    const at::Tensor correction1 = at::pow(adamw.beta1, step).neg_().add_(1);
+    const at::Tensor correction2 = at::pow(adamw.beta2, step).neg_().add_(1);
+    value.mul_(1 - adamw.learningRate * adamw.weightDecay);
+    average.mul_(adamw.beta1).add_(gradient, 1 - adamw.beta1);
+    square.mul_(adamw.beta2).addcmul_(gradient, gradient, 1 - adamw.beta2);
+    const at::Tensor denominator = square.sqrt().div_(correction2.sqrt()).add_(adamw.eps);
+    value.sub_(average.div(denominator).mul_(correction1.reciprocal().mul_(adamw.learningRate)));
+    if (!parameters[i].is_same(value)) parameters[i].copy_(value);
+    if (!state.averages[i].is_same(average)) state.averages[i].copy_(average);
+    if (!state.squares[i].is_same(square)) state.squares[i].copy_(square);
+  }
+}
+
+#if LAYERWISE_TORCH_AT_LEAST(2, 4)
+/** The same memory in one dimension: LibTorch's kernel would copy what is not contiguous, there and back. */
+Tensors asRows(const Tensors& tensors) {
+  Tensors rows;
+  rows.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    rows.push_back(tensor.is_contiguous() ? tensor : tensor.as_strided({tensor.numel()}, {1}));
+  }
+  return rows;
+}
+#endif
+
+void requireOneEach(const Tensors& parameters, const Tensors& averages, const char* name) {
+  if (averages.size() != parameters.size()) {
+    throw CodedError("INVALID_ARGUMENT", "expected one tensor a parameter, " + std::to_string(parameters.size()) + ", for " +
+                                             name + ", got " + std::to_string(averages.size()));
+  }
+  requireShapesOf(parameters, averages, name);
+}
+
+void requireSteps(const at::Tensor& steps, size_t parameters) {
+  if (steps.scalar_type() == at::kFloat && steps.dim() == 1 && steps.size(0) == static_cast<int64_t>(parameters)) return;
+  throw CodedError("INVALID_ARGUMENT", "expected float32 [" + std::to_string(parameters) + "], a number a parameter, for step, got " +
+                                           c10::toString(steps.scalar_type()) + " " + describeShape(steps.sizes()));
+}
+
+napi_value adamwStep(napi_env env, napi_callback_info info) {
+  return guarded<9>(env, info, "adamwStep", [](Call& call) {
+    at::NoGradGuard noGrad;
+    call.requireOneDevice();
+    const Tensors all = call.tensors(0, "parameters");
+    const Tensors averages = call.tensors(1, "expAvg"), squares = call.tensors(2, "expAvgSq");
+    const at::Tensor steps = call.tensor(3, "step");
+    const AdamW adamw{call.number(4, "learningRate"), call.number(5, "beta1"), call.number(6, "beta2"),
+                      call.number(7, "eps"), call.number(8, "weightDecay")};
+    requireOneEach(all, averages, "expAvg");
+    requireOneEach(all, squares, "expAvgSq");
+    requireSteps(steps, all.size());
+    // A parameter without a gradient took no part in the loss: it stays, and its count too, as in PyTorch.
+    Tensors parameters, gradients;
+    AdamWState state;
+    for (size_t i = 0; i < all.size(); i++) {
+      if (!all[i].grad().defined()) continue;
+      parameters.push_back(all[i]);
+      gradients.push_back(all[i].grad());
+      state.averages.push_back(averages[i]);
+      state.squares.push_back(squares[i]);
+      state.steps.push_back(steps.select(0, static_cast<int64_t>(i)));
+    }
+    if (parameters.empty()) return call.nothing();
+    at::_foreach_add_(state.steps, 1);
+#if LAYERWISE_TORCH_AT_LEAST(2, 4)
+    if (canFuse(parameters, {&gradients, &state.averages, &state.squares})) {
+      // Nothing is allocated: there is nothing to rehearse.
+      if (parameters[0].is_meta()) return call.nothing();
+      Tensors rows = asRows(parameters), rowsOfAverages = asRows(state.averages), rowsOfSquares = asRows(state.squares);
+      at::_fused_adamw_(rows, asRows(gradients), rowsOfAverages, rowsOfSquares, /*max_exp_avg_sqs=*/{}, state.steps,
+                        adamw.learningRate, adamw.beta1, adamw.beta2, adamw.weightDecay, adamw.eps, /*amsgrad=*/false,
+                        /*maximize=*/false);
+      return call.nothing();
+    }
+#endif
+    stepEach(parameters, gradients, state, adamw);
+    return call.nothing();
+  });
+}
+
 /** Multiplies every gradient by inverseScale; false when one of them is not finite. */
 napi_value unscaleGradients(napi_env env, napi_callback_info info) {
   return guarded<2>(env, info, "unscaleGradients", [](Call& call) {
     at::NoGradGuard noGrad;
-    std::vector<at::Tensor> gradients;
+    Tensors gradients;
     for (const at::Tensor& tensor : call.tensors(0, "parameters")) {
       if (tensor.grad().defined()) gradients.push_back(tensor.grad());
     }
@@ -150,6 +262,7 @@ napi_value unscaleGradients(napi_env env, napi_callback_info info) {
 
 const NativeFunction kFunctions[] = {
     {"sgdStep", sgdStep},
+    {"adamwStep", adamwStep},
     {"unscaleGradients", unscaleGradients},
 };
 

@@ -30,12 +30,13 @@ void forEachIndex(int64_t count, const Body& body) {
       /*grain_size=*/1);
 }
 
-/** Whether so many threads can be started now: OpenMP ends the process where one cannot. */
+/** Whether so many threads can be started now: OpenMP ends the process where it cannot start one. */
 bool canStart(int count);
 
 /**
  * While it lives, what this thread calls uses no other thread. Inside a parallel loop LibTorch sees to that by itself, but oneDNN
- * still divides its work among as many threads as it would have outside, and waits at a barrier for them: for ever.
+ * still divides its work among as many threads as it would have outside, and waits at a barrier for them: for ever. MKL divides its
+ * work too, and does the parts one after another: other sums, and so other bits, for another number of threads.
  */
 class SingleThread {
  public:
@@ -49,6 +50,7 @@ class SingleThread {
 
  private:
   const int before_;
+  const int beforeInMkl_;
 };
 
 }  // namespace layerwise

@@ -8,6 +8,9 @@ namespace layerwise {
 /** The version of the LibTorch that the process has loaded, such as 2.13.0; empty when it does not say. */
 std::string loadedLibTorchVersion();
 
+/** The instruction set that LibTorch's kernels use here, such as AVX512; empty when it does not say. */
+std::string cpuCapability();
+
 /** Gives the calling thread, an environment's, LibTorch's number of threads as it was at the start of the process. */
 void startThreads();
 

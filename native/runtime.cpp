@@ -35,6 +35,14 @@ std::string loadedLibTorchVersion() {
   return config.substr(start + key.size(), config.find_first_of(", \n", start) - start - key.size());
 }
 
+std::string cpuCapability() {
+#if LAYERWISE_TORCH_AT_LEAST(2, 0)
+  return at::get_cpu_capability();
+#else
+  return "";
+#endif
+}
+
 void startThreads() {
   // LibTorch's own number, or that of OMP_NUM_THREADS; a new thread would otherwise take over what another one has set last.
   static const int initial = std::min(at::get_num_threads(), mostThreads());
@@ -54,15 +62,6 @@ std::string cudaReason() {
   return "";
 #else
   return "this LibTorch is a CPU build";
-#endif
-}
-
-/** The instruction set that LibTorch's kernels use here, such as AVX512. */
-std::string cpuCapability() {
-#if LAYERWISE_TORCH_AT_LEAST(2, 0)
-  return at::get_cpu_capability();
-#else
-  return "";
 #endif
 }
 

@@ -58,7 +58,7 @@ int64_t elementsIn(const IntegerList& shape) {
   return count;
 }
 
-/** Page-locked memory is taken from everybody else: more than a batch of large images is not staged in it. */
+/** Page-locked memory is scarce: at most a batch of large images is staged in it. */
 constexpr size_t kAsynchronousBytes = size_t{64} << 20;
 
 napi_value fromTypedArray(napi_env env, napi_callback_info info) {
@@ -180,10 +180,18 @@ napi_value device(napi_env env, napi_callback_info info) {
   });
 }
 
+/** Whether another tensor lies in the same memory, such as a view of this one. */
+napi_value sharesMemory(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "sharesMemory", [](Call& call) {
+    const at::Tensor& self = call.tensor(0, "self");
+    return call.fromBoolean(!self.has_storage() || self.storage().use_count() > 1);
+  });
+}
+
 napi_value byteLength(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "byteLength", [](Call& call) {
     const at::Tensor& self = call.tensor(0, "self");
-    // Of a view that repeats its elements the product may be beyond 64 bits.
+    // The product may be beyond 64 bits for a view that repeats its elements.
     return call.fromNumber(static_cast<double>(self.numel()) * static_cast<double>(self.element_size()));
   });
 }
@@ -212,6 +220,7 @@ const NativeFunction kFunctions[] = {
     {"shape", shape},                   {"strides", strides},
     {"dtype", dtype},                   {"device", device},
     {"byteLength", byteLength},         {"isContiguous", isContiguous},
+    {"sharesMemory", sharesMemory},
     {"item", item},
 };
 

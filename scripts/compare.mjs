@@ -1,6 +1,6 @@
-// npm run compare -- REV [--run='FLAGS']...: trains the same short runs on the commit REV and on this tree, and compares the
-// bits of what they leave. A change that is to change no result proves itself so. The commit is set up in a folder of its own
-// in the state directory, where it stays for the next time.
+// npm run compare -- REV [--run='FLAGS']...: trains the same short runs on the commit REV and on this tree, and compares the bits
+// of what they leave. So a change shows that it changes no result. The commit is set up in a folder of its own in the state
+// directory, where it stays for the next time.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';

@@ -1,24 +1,22 @@
-import { existsSync, statSync } from 'node:fs';
 import { cpus, release, type } from 'node:os';
-import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { describeAddon } from './doctor/addon.mjs';
 import { judge, judgeCuda } from './doctor/findings.mjs';
-import { explainLoadFailure } from './doctor/load-failure.mjs';
+import { describeTurboJpeg } from './doctor/turbojpeg.mjs';
 import { readResolved } from './libtorch/resolved.mjs';
-import { addonPath } from './setup/addon.mjs';
 import { describePlatform, platformProblem } from './setup/platform.mjs';
 import { checkPrerequisites } from './setup/prerequisites.mjs';
 import { codeOf, reasonOf, systemReason } from './support/errors.mjs';
 import { readText } from './support/files.mjs';
 import { memoryLimits, processorLimits } from './support/limits.mjs';
 import { isMain } from './support/main.mjs';
-import { outDir, root } from './support/paths.mjs';
+import { doctorCommand, isPackage } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
-import { run, tail } from './support/process.mjs';
 
 /** @import { PlatformProblem } from './setup/platform.mjs' */
 /** @import { ToolCheck } from './setup/prerequisites.mjs' */
 /** @import { MemoryLimits, ProcessorLimits } from './support/limits.mjs' */
+/** @import { Addon } from './doctor/addon.mjs' */
 /** @import { Environment } from './support/paths.mjs' */
 /** @import { Gpu } from './support/platform.mjs' */
 
@@ -31,30 +29,6 @@ import { run, tail } from './support/process.mjs';
  */
 
 /**
- * What the loaded addon says of itself: `BuildInfo` of lib/tensor/native.ts.
- * @typedef {object} LoadedBuild
- * @property {string} libtorchBuilt
- * @property {string} libtorchLoaded
- * @property {boolean} cudaBuild
- * @property {boolean} cudaAvailable
- * @property {number} cudaDeviceCount
- * @property {string} cudaReason
- * @property {string} cpuCapability
- * @property {number} threads
- * @property {number} mostThreads
- */
-
-/**
- * The addon that the library would load; `build` is undefined when it is not built or does not load.
- * @typedef {object} Addon
- * @property {string | undefined} path
- * @property {number | undefined} bytes
- * @property {LoadedBuild | undefined} build
- * @property {string | undefined} problem
- * @property {string | undefined} mend what mends the problem
- */
-
-/**
  * What was found; `problem` of the platform is why LibTorch cannot be had for it.
  * @typedef {object} Facts
  * @property {{ key: string, system: string, proved: boolean, problem: PlatformProblem | undefined }} platform
@@ -62,6 +36,7 @@ import { run, tail } from './support/process.mjs';
  * @property {readonly ToolCheck[]} tools
  * @property {{ path: string, version: string, build: string, source: string, cudaHeaders: boolean } | undefined} libtorch
  * @property {Addon} addon
+ * @property {string | undefined} turboJpeg the library that JPEG images are decoded with
  * @property {{ model: string, avx2: boolean, avx512: boolean, bf16: boolean, amx: boolean }} cpu
  * @property {ProcessorLimits} processors
  * @property {MemoryLimits} memory
@@ -103,6 +78,7 @@ export async function collect(env = process.env) {
     tools,
     libtorch: describeLibTorch(env),
     addon,
+    turboJpeg: await describeTurboJpeg(addon, env),
     cpu: describeCpu(),
     processors: processorLimits(),
     memory: memoryLimits(),
@@ -127,6 +103,7 @@ export function render(diagnosis) {
     ...diagnosis.tools.flatMap(toolRows),
     ...libtorchRows(diagnosis.libtorch),
     ['Addon', renderAddon(diagnosis.addon)],
+    ['JPEG', diagnosis.turboJpeg ?? 'no TurboJPEG of version 3: files are decoded by sharp, which takes longer'],
     ['CPU', renderCpu(diagnosis)],
     ['Processors', renderProcessors(diagnosis.processors)],
     ['Memory', renderMemory(diagnosis.memory)],
@@ -153,33 +130,6 @@ function describeLibTorch(env) {
 async function describeDriver(env) {
   const sign = nvidiaDriverSign(env);
   return sign === undefined ? undefined : { sign, version: await nvidiaDriverVersion(env) };
-}
-
-/**
- * The addon that the library would load, loaded in a process of its own, since a wrong library may crash it.
- * @param {Environment} env
- * @returns {Promise<Addon>}
- */
-export async function describeAddon(env) {
-  const candidates = [env.LAYERWISE_ADDON, addonPath(outDir(env)), join(root, 'build', 'Release', 'layerwise.node')];
-  const path = candidates
-    .flatMap((candidate) => (candidate ? resolve(candidate) : []))
-    .find((file) => existsSync(file));
-  const missing = { path: undefined, bytes: undefined, build: undefined };
-  if (path === undefined) return { ...missing, problem: 'it is not built', mend: 'npm run setup' };
-  const addon = { path, bytes: statSync(path).size };
-  const script = 'process.stdout.write(JSON.stringify(require(process.argv[1]).buildInfo()))';
-  const options = { env, timeout: 60_000 };
-  const { code, endedBy, stdout, stderr } = await run(process.execPath, ['-e', script, path], options);
-  if (code === 0) return { ...addon, build: JSON.parse(stdout), problem: undefined, mend: undefined };
-  const message = loadError(stderr) || `exit code ${code}`;
-  const { reason, mend } = explainLoadFailure({ message, endedBy, path, libtorch: readResolved(env), env });
-  return { ...addon, build: undefined, problem: `it does not load: ${reason}`, mend };
-}
-
-/** @param {string} stderr */
-function loadError(stderr) {
-  return /^(?:\w*Error): (.+)$/m.exec(stderr)?.[1] ?? tail(stderr, 1);
 }
 
 function describeCpu() {
@@ -283,7 +233,7 @@ function renderFindings({ findings, ok }) {
   return [...lines, '', ok ? 'Training works.' : 'Training cannot work until the errors are mended.'];
 }
 
-const USAGE = `Usage: npm run doctor -- [--json]
+const USAGE = `Usage: ${doctorCommand}${isPackage ? '' : ' --'} [--json]
 
 What this machine offers for training, and what is wrong.
 

@@ -9,10 +9,8 @@
 // the CPU beside tensors on a GPU, the operator takes an Operand or says "mixesDevices".
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+import { dirname, join } from 'node:path';
+import { isPackage, outDir, root } from './support/paths.mjs';
 
 /**
  * An operator as native/operators.json declares it.
@@ -86,6 +84,7 @@ const types = {
     read: (v) => `codeOrNull(${v}, memoryFormatCode)`,
   },
   Reduction: { cpp: 'integer', ts: 'Reduction', read: (v) => `reductionCode(${v})` },
+  GeluApproximation: { cpp: 'integer', ts: 'GeluApproximation', read: (v) => `geluApproximationCode(${v})` },
   'Generator?': { cpp: 'optionalGenerator', ts: 'Generator | null', pass: (v, as) => `generatorOrNone(${v}, ${as})` },
 };
 
@@ -332,8 +331,8 @@ function generateTs(operators) {
 
 import type { Device } from '../device.js';
 import { deviceCode } from '../device.js';
-import type { DType, MemoryFormat, Reduction } from '../dtype.js';
-import { dtypeCode, memoryFormatCode, reductionCode } from '../dtype.js';
+import type { DType, GeluApproximation, MemoryFormat, Reduction } from '../dtype.js';
+import { dtypeCode, geluApproximationCode, memoryFormatCode, reductionCode } from '../dtype.js';
 import {
   checkOptions,
   codeOrNull,
@@ -400,9 +399,10 @@ function writeIfChanged(path, text) {
   if (before !== text) writeFileSync(path, text);
 }
 
-const out = process.env.LAYERWISE_OUT ? resolve(root, process.env.LAYERWISE_OUT) : join(root, 'out');
+const out = outDir();
 /** @type {Declaration[]} */
 const declarations = JSON.parse(readFileSync(join(root, 'native', 'operators.json'), 'utf8'));
 const operators = declarations.map(parseSchema);
 writeIfChanged(join(out, 'generated', 'operators.inc'), generateCpp(operators));
-writeIfChanged(join(root, 'lib', 'tensor', 'generated', 'operators.ts'), generateTs(operators));
+// A package holds what it was compiled to.
+if (!isPackage) writeIfChanged(join(root, 'lib', 'tensor', 'generated', 'operators.ts'), generateTs(operators));

@@ -28,7 +28,7 @@ import { run, tail, which } from './support/process.mjs';
 /** @typedef {{ source: string, error: unknown }} Failure */
 
 /**
- * A place where LibTorch may be; `find` rejects where it is not.
+ * A source of LibTorch; `find` rejects where it has none.
  * @typedef {object} Source
  * @property {string} name
  * @property {(context: LibTorchRequest & { failures: readonly Failure[] }) => Promise<LibTorch>} find
@@ -82,7 +82,7 @@ async function inspectPyTorch(env) {
     return inspectLibTorch(dirname(origin), { source: `LIBTORCH_USE_PYTORCH (${program})`, env });
   }
   const reason = code === 0 ? 'it has no package torch' : tail(stderr, 1);
-  throw new SetupError('LIBTORCH_NOT_FOUND', `LIBTORCH_USE_PYTORCH is set, but ${program} is of no use: ${reason}`, {
+  throw new SetupError('LIBTORCH_NOT_FOUND', `LIBTORCH_USE_PYTORCH is set, but ${program} cannot be used: ${reason}`, {
     mend: `${program} -m pip install torch==${pinned.version}`,
   });
 }

@@ -46,6 +46,12 @@ export function recipeDocument() {
     '',
     `${FILLED_IN.map((key) => `\`${key}\``).join(', ')} are filled in when the data is loaded.`,
     '',
+    'An image file is scaled until it just covers height and width of `dataset.imageSize`, and what is beyond them is cut off on both',
+    'sides alike. In evaluation `dataset.testResize`, R, comes first: the image is scaled until it covers the rectangle of the same',
+    'proportions whose shorter side is R, and height x width are cut out of its centre. With equal sides that is the usual: the shorter',
+    'side of the image becomes R. A random resized crop is scaled to height and width, each by itself. Grey, `dataset.channels` 1, is',
+    'the luma of ITU-R BT.601, as of Pillow and torchvision; images of a folder are then normalised with mean and deviation of the training images.',
+    '',
     ...sections.flat(),
   ].join('\n');
 }
@@ -105,7 +111,10 @@ function tableOf(rows, preset) {
   const cells = rows.map(({ key, values, meaning, path, flag }) => [
     `\`${key}\``,
     values,
-    ...recipes.map((recipe) => (WITHOUT_DEFAULT.includes(key) ? '' : `\`${JSON.stringify(valueAt(recipe, path))}\``)),
+    ...recipes.map((recipe) => {
+      const value = WITHOUT_DEFAULT.includes(key) ? undefined : JSON.stringify(valueAt(recipe, path));
+      return value === undefined ? '' : `\`${value}\``;
+    }),
     flag,
     meaning,
   ]);

@@ -6,10 +6,10 @@ import { root } from './support/paths.mjs';
 import { takeSanitizer } from './support/sanitize.mjs';
 
 /**
- * Brings a clone to the point where it trains: prerequisites, npm dependencies, LibTorch, the addon, the compiled
- * TypeScript. Each step prints one line to standard error and is skipped when nothing that it depends on has changed;
+ * Brings a clone or an installed package to the point where it trains: LibTorch and the addon, and in a clone the npm dependencies
+ * and the compiled TypeScript. Each step prints one line to standard error and is skipped when nothing that it depends on has changed;
  * interrupted anywhere, the next call goes on.
- * @param {{ announceFresh?: boolean }} [options]
+ * @param {{ announceFresh?: boolean, signal?: AbortSignal }} [options]
  * @returns {Promise<{ code: number, tree: string }>} the process's exit code, 0 when everything is there, and the tree that was
  *   set up: the clone, or its copy where the clone cannot be written
  */

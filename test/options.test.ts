@@ -46,13 +46,20 @@ const others: [string, Call, string[]][] = [
   [
     'Conv2d',
     (options) => new nn.Conv2d(options),
-    ['inChannels', 'outChannels', 'kernelSize', 'stride', 'padding', 'bias', 'init'],
+    ['inChannels', 'outChannels', 'kernelSize', 'stride', 'padding', 'dilation', 'groups', 'bias', 'init'],
   ],
   ['Linear', (options) => new nn.Linear(options), ['inFeatures', 'outFeatures', 'bias', 'init']],
   ['BatchNorm2d', (options) => new nn.BatchNorm2d(options), ['features', 'momentum', 'eps']],
+  ['BatchNorm1d', (options) => new nn.BatchNorm1d(options), ['features', 'momentum', 'eps']],
+  ['GroupNorm', (options) => new nn.GroupNorm(options), ['numGroups', 'numChannels', 'eps', 'affine']],
+  ['LayerNorm', (options) => new nn.LayerNorm(options), ['normalizedShape', 'eps', 'elementwiseAffine', 'bias']],
+  ['LeakyReLU', (options) => new nn.LeakyReLU(options), ['negativeSlope']],
+  ['GELU', (options) => new nn.GELU(options), ['approximate']],
+  ['Upsample', (options) => new nn.Upsample(options), ['size', 'scaleFactor', 'mode', 'alignCorners']],
+  ['Dropout2d', (options) => new nn.Dropout2d(options), ['p']],
   ['ReLU', (options) => new nn.ReLU(options), ['inPlace']],
-  ['MaxPool2d', (options) => new nn.MaxPool2d(options), ['kernelSize']],
-  ['AvgPool2d', (options) => new nn.AvgPool2d(options), ['kernelSize']],
+  ['MaxPool2d', (options) => new nn.MaxPool2d(options), ['kernelSize', 'stride', 'padding']],
+  ['AvgPool2d', (options) => new nn.AvgPool2d(options), ['kernelSize', 'stride', 'padding']],
   ['AdaptiveAvgPool2d', (options) => new nn.AdaptiveAvgPool2d(options), ['outputSize']],
   ['Dropout', (options) => new nn.Dropout(options), ['p']],
   [
@@ -60,7 +67,11 @@ const others: [string, Call, string[]][] = [
     (options) => new optim.Sgd([], options),
     ['learningRate', 'momentum', 'dampening', 'weightDecay', 'nesterov'],
   ],
+  ['AdamW', (options) => new optim.AdamW([], options), ['learningRate', 'betas', 'eps', 'weightDecay']],
   ['GradScaler', (options) => new optim.GradScaler(options), ['scale', 'growthInterval', 'goodSteps', 'skipped']],
+  ['cosine', (options) => optim.cosine(options), ['initial', 'steps']],
+  ['linearWarmup', (options) => optim.linearWarmup(options), ['steps', 'startFactor', 'schedule']],
+  ['oneCycle', (options) => optim.oneCycle(options), ['highest', 'steps', 'pctStart', 'divFactor', 'finalDivFactor']],
   ['multiStep', (options) => optim.multiStep(options), ['initial', 'milestones', 'factor']],
   [
     'minimizeLbfgs',
@@ -132,7 +143,7 @@ describe('an option that there is not', () => {
       'Module.to: unknown option dytpe, expected device, dtype, memoryFormat for placement',
     );
     expect(() => new optim.Sgd([], { learningRate: 1 }).restore({ buffers: [] } as never)).toThrow(
-      'Sgd.restore: unknown option buffers, expected momentumBuffers, isFirstStep for options',
+      'Sgd.restore: unknown option buffers, expected tensors, isFirstStep for options',
     );
   });
 });
@@ -145,7 +156,7 @@ it('an option that is undefined is one that is left out', () => {
       .item(),
   );
   expect(value).toBe(2);
-  expect(new optim.Sgd([], { learningRate: 1, momentum: undefined as never }).state.momentumBuffers).toEqual([]);
+  expect(new optim.Sgd([], { learningRate: 1, momentum: undefined as never }).state.tensors.size).toBe(0);
 });
 
 it('a size that is left out of the options is refused by its name', () => {

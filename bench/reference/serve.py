@@ -1,5 +1,7 @@
 """Measures on request: a JSON object a line on standard input, one a line on standard output."""
 
+import asyncio
+import contextlib
 import gc
 import json
 import sys
@@ -8,6 +10,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import inference
 from training import Images, Layer, epoch, timed
 
 kept = {}
@@ -109,6 +112,19 @@ def whole_epoch(network, size, batch, layer, variant, precision, device, train, 
     return timed(device, lambda: epoch(problem, *sets, batch))
 
 
+def serve(network, size, concurrent, seconds, most_at_once, **_):
+    """Images a second and latencies of a trained network that answers calls."""
+    answer = keep(("serve", network, size), lambda: inference.answers(inference.classifier(network, size)))
+    return asyncio.run(inference.load(answer, size, concurrent, seconds, most_at_once))
+
+
+def export_onnx(network, size, file, **_):
+    """Writes the same network for onnxruntime; gives 0."""
+    with contextlib.redirect_stdout(sys.stderr):
+        inference.export_onnx(inference.Classifier(network, size).eval(), size, file)
+    return 0
+
+
 def memory(network, size, batch, layer, end_to_end, device, **_):
     """Peak bytes of a training step above what the network and the images take: activations, gradients and momentum.
     For a process of its own, where a small step of the same kind has been made before."""
@@ -137,7 +153,10 @@ def resident(name):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
-MEASURES = {"dispatch": dispatch, "rate": rate, "step": step, "operations": operations, "epoch": whole_epoch, "memory": memory}
+MEASURES = {
+    **{"dispatch": dispatch, "rate": rate, "step": step, "operations": operations, "epoch": whole_epoch, "memory": memory},
+    **{"serve": serve, "export_onnx": export_onnx},
+}
 
 
 def main():

@@ -1,7 +1,7 @@
 // What a command shows while it works: a bar on a terminal, a line now and then elsewhere.
 import { Presets, SingleBar } from 'cli-progress';
 
-/** A bar in one line, which is gone when it is stopped. Whoever starts it stops it, also before the process is ended. */
+/** A one-line bar that disappears when it is stopped. The caller that starts it must stop it, also before it ends the process. */
 export function newBar(format: string, stream: NodeJS.WriteStream): SingleBar {
   return new SingleBar(
     {
@@ -12,7 +12,7 @@ export function newBar(format: string, stream: NodeJS.WriteStream): SingleBar {
   );
 }
 
-/** Is due at most once in so many seconds, for the first time when the first of them are over. */
+/** Is due at most once in so many seconds, the first time after that many. */
 export class Throttle {
   #last = performance.now();
 

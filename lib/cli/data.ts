@@ -4,10 +4,11 @@ import { type CheckDatasetOptions, checkDataset, type DatasetCheck } from '../da
 import type { DataErrorCode } from '../data/errors.js';
 import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
 import { shown, shownLines } from '../format.js';
-import { newBar, Throttle } from './bar.js';
 import { EXIT } from './exit.js';
+import { imageProgress } from './image-progress.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { integer } from './options.js';
+import { prepareCommand } from './prepare.js';
 
 export function dataCommand(): Command {
   const download = new Command('download')
@@ -37,11 +38,15 @@ export function dataCommand(): Command {
         .choices(DATASET_NAMES.filter((name) => datasetOf(name).check !== null))
         .makeOptionMandatory(),
     )
-    .requiredOption('--data-dir <dir>', 'where the data set lies')
+    .requiredOption('--data-dir <dir>', 'where the data set lies; of imagenet also the address of shards')
     .option('--max-pixels <n>', 'width times height of the largest image file (default: 178956970)', integer(1))
     .option('--json', 'one JSON object on standard output')
     .action(runCheck);
-  return new Command('data').description('data sets').addCommand(download).addCommand(check);
+  return new Command('data')
+    .description('data sets')
+    .addCommand(download)
+    .addCommand(prepareCommand())
+    .addCommand(check);
 }
 
 interface CheckFlags {
@@ -52,7 +57,7 @@ interface CheckFlags {
 }
 
 async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags): Promise<void> {
-  const progress = checkProgress();
+  const progress = imageProgress({ doing: 'decoding', done: 'decoded' });
   const interrupt = abortOnInterrupt(undefined, (code) => {
     progress.done();
     process.exit(code);
@@ -68,41 +73,6 @@ async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags)
   }
   process.stdout.write(json ? `${JSON.stringify(toJson(check))}\n` : `${describe(check)}\n`);
   if (check.problems.length > 0) process.exitCode = EXIT.failed;
-}
-
-const LINE_SECONDS = 10;
-
-interface CheckProgress {
-  update(at: { done: number; total: number }): void;
-  done(): void;
-}
-
-/** On standard error: a bar on a terminal, else a line at once and then now and then. */
-function checkProgress(): CheckProgress {
-  return process.stderr.isTTY ? checkBar() : checkLines();
-}
-
-function checkBar(): CheckProgress {
-  const bar = newBar('decoding {bar} {percentage}% · {value} of {total} images · {eta_formatted} left', process.stderr);
-  let isStarted = false;
-  return {
-    update: ({ done, total }) => {
-      if (!isStarted) bar.start(total, 0);
-      isStarted = true;
-      bar.update(done);
-    },
-    done: () => bar.stop(),
-  };
-}
-
-function checkLines(): CheckProgress {
-  const throttle = new Throttle(LINE_SECONDS);
-  return {
-    update: ({ done, total }) => {
-      if (done === 1 || throttle.due) process.stderr.write(`${done} of ${total} images decoded\n`);
-    },
-    done: () => {},
-  };
 }
 
 function toJson({ parts, problems, ...check }: DatasetCheck): object {

@@ -4,27 +4,27 @@ import { type ClassFigures, classFigures } from '../evaluation/index.js';
 import { TrainedRun } from '../finished/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
+import { addCodeFlagsOfRun, type CodeFlags, codeOf, tellNotes } from './code-flags.js';
+import { type EarlyExitFlags, layerList, runEarlyExit, tellChanges } from './early-exit.js';
 import { UsageError } from './exit.js';
-import { deviceOption, integer, precisionOption } from './options.js';
+import { deviceOption, flagOf, integer, notNegativeNumber, precisionOption } from './options.js';
 import { formatRows, formatTable } from './table.js';
 
-interface EvaluateFlags {
+interface EvaluateFlags extends CodeFlags, EarlyExitFlags {
   run: string;
   layer?: number;
   ensemble?: boolean;
   dataset?: DatasetName;
-  dataDir?: string;
-  testLimit?: number;
   device?: string;
   precision?: Recipe['precision'];
   perClass?: boolean;
-  json?: boolean;
+  earlyExit?: boolean;
 }
 
 export function evaluateCommand(): Command {
-  return new Command('evaluate')
+  const command = new Command('evaluate')
     .description("a finished run's accuracy on the test images")
-    .requiredOption('--run <dir>', 'run directory')
+    .requiredOption('--run <dir>', 'run directory, or a file of layerwise export')
     .option('--layer <n>', 'the head of layer n, from 1 (default: the last)', integer(1))
     .option('--ensemble', 'the ensemble of all layers')
     .addOption(new Option('--dataset <name>', "another data set than the run's").choices(LOADABLE_DATASETS))
@@ -33,17 +33,32 @@ export function evaluateCommand(): Command {
     .addOption(deviceOption())
     .addOption(precisionOption())
     .option('--per-class', 'a table of the classes as well')
+    .option('--early-exit', 'accuracy against cost where images leave at the first layer that is sure enough')
+    .option('--exit-layers <list>', 'with --early-exit: layers they may leave at, as 2,4 (default: chosen)', layerList)
+    .option('--tolerance <points>', 'with --early-exit: top-1 that may be lost (default: 0.5)', notNegativeNumber)
     .option('--json', 'one JSON object on standard output')
     .action(run);
+  return addCodeFlagsOfRun(command, { data: true });
 }
 
 async function run(flags: EvaluateFlags): Promise<void> {
   if (flags.layer !== undefined && flags.ensemble) {
     throw new UsageError('--layer and --ensemble exclude each other: give one of them');
   }
-  using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
+  refuseEarlyExitFlags(flags);
+  const { device, precision } = flags;
+  using trained = await TrainedRun.open(flags.run, {
+    device,
+    precision,
+    ...(await codeOf(flags, { runDirectory: flags.run })),
+  });
+  tellNotes(trained);
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);
+  }
+  if (flags.earlyExit) {
+    await runEarlyExit(trained, flags);
+    return;
   }
   const dataset = await trained.loadDataset({
     ...(flags.dataset === undefined ? {} : { name: flags.dataset }),
@@ -52,7 +67,7 @@ async function run(flags: EvaluateFlags): Promise<void> {
     testOnly: true,
   });
   const changes = flags.testLimit === undefined ? await trained.testChanges(dataset) : null;
-  if (changes !== null) process.stderr.write(`Note: not the images that the run was tested on: ${shown(changes)}\n`);
+  if (changes !== null) tellChanges(changes);
   const selection = flags.ensemble ? 'ensemble' : (flags.layer ?? trained.layers) - 1;
   const { loss, top1, top5, confusion } = await trained.evaluate(dataset.test, selection);
   const classes = classFigures(confusion, trained.classes);
@@ -79,6 +94,15 @@ async function run(flags: EvaluateFlags): Promise<void> {
   ];
   process.stdout.write(`${formatRows(rows)}\n`);
   if (flags.perClass) process.stdout.write(`\n${perClassTable(classes)}\n`);
+}
+
+/** Early exit is of the run's own test images, and of all layers at once. */
+function refuseEarlyExitFlags({ earlyExit, ...flags }: EvaluateFlags): void {
+  const [names, problem] = earlyExit
+    ? ([['layer', 'ensemble', 'dataset', 'perClass'], 'cannot be given with --early-exit'] as const)
+    : ([['exitLayers', 'tolerance'], 'needs --early-exit'] as const);
+  const other = names.find((name) => flags[name] !== undefined);
+  if (other !== undefined) throw new UsageError(`${flagOf(other)} ${problem}`);
 }
 
 /** Each class with its accuracy and the class that it was taken for most often. */

@@ -1,15 +1,16 @@
 import { Command, Option } from 'commander';
+import type { ImageSize } from '../data/index.js';
 import { importWeights } from '../finished/index.js';
 import { shownLines } from '../format.js';
 import { VGG_NAMES, type VggName } from '../models/index.js';
 import { readLines } from '../text-file.js';
 import { UsageError } from './exit.js';
-import { integer, readGiven } from './options.js';
+import { imageSize, readGiven } from './options.js';
 
 interface ImportFlags {
   from: string;
   model: VggName;
-  imageSize?: number;
+  imageSize?: ImageSize;
   classes?: string;
   out: string;
 }
@@ -20,7 +21,12 @@ export function importCommand(): Command {
     .requiredOption('--from <file>', "safetensors file: torchvision's vgg11_bn, vgg13_bn, vgg16_bn or vgg19_bn")
     .addOption(new Option('--model <name>', 'which VGG it holds').choices(VGG_NAMES).makeOptionMandatory())
     .requiredOption('--out <dir>', 'run directory to make')
-    .option('--image-size <n>', 'height and width of the images that it is for, a multiple of 32', integer(32), 224)
+    .option(
+      '--image-size <n|hxw>',
+      'pixels a side, or height x width, of the images that it is for, multiples of 32',
+      imageSize(32),
+      224,
+    )
     .option(
       '--classes <file>',
       "text file with the classes' names by label, one a line (default: class 0, class 1, ...)",

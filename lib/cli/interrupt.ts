@@ -4,7 +4,10 @@ import { giveSignalsBack, ONE_WISH_MILLISECONDS, SIGNALS, takeSignals } from './
 
 export interface Interrupt {
   readonly signal: AbortSignal;
-  /** What a command ends with that failed with `error`: InterruptedError where a signal, OutputError where its output did it. */
+  /**
+   * The error to report for a command that failed with `error`: InterruptedError after a signal, OutputError after a failure of
+   * standard output, else `error`.
+   */
   explain(error: unknown, sentence: string): unknown;
   release(): void;
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The program's beginning. What a static import names is loaded before anything runs, so all else comes by a later one.
+// The program's entry point. Static imports are loaded before anything runs, so the rest is imported dynamically, after the
+// signal handlers are there.
 import { watchSignals } from './signals.js';
 
 watchSignals();

@@ -1,4 +1,4 @@
-// Values of flags: each parser refuses what it cannot be, with what was expected.
+// Parsers of flag values. Each refuses an invalid value and says what was expected.
 import { InvalidArgumentError, Option } from 'commander';
 import type { z } from 'zod';
 import { CACHE_TIERS, type CacheBudget, type CacheTier } from '../features/index.js';
@@ -16,15 +16,52 @@ export function integer(minimum: number): (text: string) => number {
   };
 }
 
-export function positiveNumber(text: string): number {
-  const value = Number(text);
-  if (!/^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) || !(value > 0) || !Number.isFinite(value)) {
-    throw new InvalidArgumentError(`Expected a number above 0, got "${text}".`);
-  }
-  return value;
+/** Pixels a side, as 32, or height x width, as 32x48. */
+export function imageSize(minimum: number): (text: string) => number | [height: number, width: number] {
+  return (text) => {
+    const sides = text.split('x');
+    const values = sides.map(Number);
+    const isSide = (i: number): boolean =>
+      /^\d+$/.test(sides[i]!) && values[i]! >= minimum && Number.isSafeInteger(values[i]);
+    if (sides.length > 2 || !sides.every((_, i) => isSide(i))) {
+      const atLeast = minimum > 1 ? ` of at least ${minimum}` : '';
+      throw new InvalidArgumentError(
+        `Expected pixels a side${atLeast} such as 64, or height x width such as 64x96, got "${text}".`,
+      );
+    }
+    const [height, width] = values;
+    return width === undefined ? height! : [height!, width];
+  };
 }
 
-/** What a file that a flag names holds. Throws UsageError with the flag, the file and what is wrong with it. */
+/** One of the numbers that a schema names. */
+export function numberOf(values: readonly number[]): (text: string) => number {
+  return (text) => {
+    const value = values.find((one) => String(one) === text);
+    if (value !== undefined) return value;
+    throw new InvalidArgumentError(`Expected ${values.join(' or ')}, got "${text}".`);
+  };
+}
+
+export function positiveNumber(text: string): number {
+  const value = decimal(text);
+  if (value > 0) return value;
+  throw new InvalidArgumentError(`Expected a number above 0, got "${text}".`);
+}
+
+export function notNegativeNumber(text: string): number {
+  const value = decimal(text);
+  if (value >= 0) return value;
+  throw new InvalidArgumentError(`Expected a number of at least 0, got "${text}".`);
+}
+
+/** A finite number without a sign; NaN for any other text. */
+function decimal(text: string): number {
+  const value = /^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
+  return Number.isFinite(value) ? value : Number.NaN;
+}
+
+/** The content of a file that a flag names. Throws UsageError with the flag, the file and what is wrong with it. */
 export async function readGiven<T>(flag: string, file: string, read: (file: string) => Promise<T>): Promise<T> {
   try {
     return await read(file);
@@ -33,7 +70,7 @@ export async function readGiven<T>(flag: string, file: string, read: (file: stri
   }
 }
 
-/** A value that is left out is not the flag behind it; an empty one, as of an unset variable of a shell, is none. */
+/** Refuses a missing value, for which the next flag would be taken, and an empty one, such as an unset shell variable. */
 export function refuseMissingValue(option: Option): void {
   if (!option.required) return;
   const { parseArg } = option;
@@ -54,9 +91,23 @@ export function textOf(schema: z.ZodString): (text: string) => string {
   };
 }
 
+/** A JSON object, such as '{"depth": 32}'. */
+export function jsonObject(text: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InvalidArgumentError(
+      `Expected a JSON object such as '{"depth": 32}', got ${text}: ${(error as Error).message}.`,
+    );
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new InvalidArgumentError(`Expected a JSON object such as '{"depth": 32}', got ${text}.`);
+}
+
 export const device = textOf(recipeSchema.shape.device);
 
-/** Of the commands that open a finished run, as is `precisionOption`. */
+/** For the commands that open a finished run, like `precisionOption`. */
 export const deviceOption = (): Option =>
   new Option('--device <name>', "auto, cpu, cuda or cuda:N (default: the run's own, where it is there)").argParser(
     device,
@@ -85,3 +136,6 @@ export function cacheBudget(text: string): Partial<CacheBudget> | 'none' {
   }
   return budget;
 }
+
+/** The flag of an option that commander calls `name`: `testLimit` is --test-limit. */
+export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -24,7 +24,10 @@ export class OutputError extends LayerwiseError {
 let failure: OutputError | null = null;
 const listeners = new Set<() => void>();
 
-/** From here on a failure of standard output stops what is going on, or ends the process by `end` where nothing is. */
+/**
+ * From now on a failure of standard output calls the listeners, which stop what is going on; without any it ends the process by
+ * `end`.
+ */
 export function watchOutput(end: (error: OutputError) => void): void {
   process.stdout.on('error', (error) => {
     if (failure !== null) return;
@@ -36,7 +39,7 @@ export function watchOutput(end: (error: OutputError) => void): void {
   process.stderr.on('error', () => {});
 }
 
-/** Calls `listener` when standard output fails; returns what takes it back. */
+/** Calls `listener` when standard output fails; returns a function that removes it. */
 export function onOutputFailure(listener: () => void): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);

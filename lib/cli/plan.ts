@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { planRecipe } from '../training/index.js';
+import { codeOf } from './code-flags.js';
 import { planNotes, planTable } from './plan-text.js';
 import { resolveRecipe } from './recipe.js';
 import { jobOptionsOf, startFromOf, type TrainingFlags, withRecipeFlags } from './train.js';
@@ -12,7 +13,9 @@ interface PlanFlags extends TrainingFlags {
 
 export function planCommand(): Command {
   return withRecipeFlags(
-    new Command('plan').description('what training with the same flags would do, take and last, without training'),
+    new Command('plan').description(
+      'show what a training with the same flags would compute, and its memory and time, without training',
+    ),
   )
     .option('--no-times', 'without timing a few steps of each layer')
     .option('--json', 'one JSON object on standard output')
@@ -27,8 +30,9 @@ async function run(flags: PlanFlags): Promise<void> {
     recipe,
     ...(startFrom === undefined ? {} : { startFrom }),
     ...jobOptionsOf(flags),
+    ...(await codeOf(flags)),
     measured: flags.times,
-    // A run that is refused for its memory is shown, too; else the table comes once, with its times.
+    // The plan of a run that is refused for its memory is shown, too. Otherwise the table is printed once, with its times.
     onRefused: (plan) => {
       if (flags.json !== true) print([planTable(plan, null), '', ...planNotes(plan, null)].join('\n'));
     },

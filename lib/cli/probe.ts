@@ -3,11 +3,12 @@ import { type DatasetName, LOADABLE_DATASETS } from '../data/index.js';
 import { probeLayer, TrainedRun } from '../finished/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
+import { addCodeFlagsOfRun, type CodeFlags, codeOf, tellNotes } from './code-flags.js';
 import { UsageError } from './exit.js';
 import { deviceOption, integer, precisionOption } from './options.js';
 import { formatTable } from './table.js';
 
-interface ProbeFlags {
+interface ProbeFlags extends CodeFlags {
   run: string;
   layer?: number;
   dataset?: DatasetName;
@@ -20,7 +21,7 @@ interface ProbeFlags {
 }
 
 export function probeCommand(): Command {
-  return new Command('probe')
+  const command = new Command('probe')
     .description(
       "how well a linear classifier reads a finished run's layers, on its own images or on others (transfer)",
     )
@@ -36,10 +37,17 @@ export function probeCommand(): Command {
     .addOption(precisionOption())
     .option('--json', 'one JSON object a layer on standard output')
     .action(run);
+  return addCodeFlagsOfRun(command, { data: true });
 }
 
 async function run(flags: ProbeFlags): Promise<void> {
-  using trained = await TrainedRun.open(flags.run, { device: flags.device, precision: flags.precision });
+  const { device, precision } = flags;
+  using trained = await TrainedRun.open(flags.run, {
+    device,
+    precision,
+    ...(await codeOf(flags, { runDirectory: flags.run })),
+  });
+  tellNotes(trained);
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);
   }

@@ -2,8 +2,8 @@
 // not built.
 import { isMainThread, parentPort } from 'node:worker_threads';
 import { Command, CommanderError } from 'commander';
+import { packageVersion } from '#scripts/support/paths.mjs';
 import { onLibTorchMessage } from '../tensor/messages.js';
-import { packageVersion } from '../version.js';
 import { compressCommand } from './compress.js';
 import { dataCommand } from './data.js';
 import { doctorCommand } from './doctor.js';
@@ -17,17 +17,19 @@ import { planCommand } from './plan.js';
 import { predictCommand } from './predict.js';
 import { probeCommand } from './probe.js';
 import { reportCommand } from './report.js';
+import { serveCommand } from './serve.js';
+import { setUpCommand } from './setup.js';
 import { runInThread, skipLibTorchsEnd } from './thread.js';
 import { trainCommand } from './train.js';
 
 const program = new Command('layerwise')
   .description('Greedy layerwise training of convolutional networks on LibTorch')
   .version(packageVersion)
-  .option('--verbose', 'print what LibTorch itself has to say, too')
+  .option('--verbose', "print LibTorch's own messages, too")
   .showHelpAfterError('(add --help for the options)');
 
 /** These do their work in threads of their own, or wait for the network. */
-const inMainThread = [trainCommand(), dataCommand()];
+const inMainThread = [setUpCommand(), trainCommand(), serveCommand(), dataCommand()];
 const inThread = [
   planCommand(),
   evaluateCommand(),

@@ -59,7 +59,7 @@ class TimeLeft {
 function epochLine(event: TrainingEvent & { type: 'epoch' }): string {
   const ensemble = event.ensembleTop1 === null ? '' : `, ensemble ${event.ensembleTop1.toFixed(2)} %`;
   return (
-    `layer ${event.layer + 1} epoch ${event.epoch + 1}: lr ${event.lr.toPrecision(3)}, ` +
+    `layer ${event.layer + 1} epoch ${event.epoch + 1}: learning rate ${event.learningRate.toPrecision(3)}, ` +
     `train loss ${event.trainLoss.toFixed(4)}, train top-1 ${event.trainTop1.toFixed(2)} %, ` +
     `test loss ${event.testLoss.toFixed(4)}, top-1 ${event.testTop1.toFixed(2)} %, top-5 ${event.testTop5.toFixed(2)} %${ensemble}, ` +
     `${event.seconds.toFixed(1)} s, ${Math.round(event.imagesPerSecond)} images/s`
@@ -73,6 +73,7 @@ function describeStart(event: TrainingEvent & { type: 'start' }): string {
     ...Object.entries(config.recipe)
       .filter(([, value]) => typeof value === 'object' && value !== null)
       .map(([part, values]) => `${part.padEnd(14)}${describeValues(values as Record<string, unknown>)}`),
+    ...Object.entries(config.modules ?? {}).map(([name, { path }]) => `${name.padEnd(14)}by the module ${path}`),
     `seed          ${config.seed}`,
     `device        ${config.device}${config.deviceName ? ` (${config.deviceName})` : ''}, ${config.precision}, ${config.threads} ${config.threads === 1 ? 'thread' : 'threads'}`,
     `versions      ${Object.entries(config.versions)
@@ -93,8 +94,13 @@ function describeStart(event: TrainingEvent & { type: 'start' }): string {
 const describeValues = (values: Record<string, unknown>): string =>
   Object.entries(values)
     .filter(([, value]) => value !== null)
-    .map(([name, value]) => `${name} ${Array.isArray(value) ? value.join(',') || 'none' : String(value)}`)
+    .map(([name, value]) => `${name} ${describeValue(value)}`)
     .join(', ');
+
+function describeValue(value: unknown): string {
+  if (Array.isArray(value)) return value.join(',') || 'none';
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
 
 function describeEnd(event: TrainingEvent & { type: 'done' }): string {
   const { result } = event;

@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import { z } from 'zod';
 import { recipeSchema } from '../recipe/index.js';
-import { integer, positiveNumber, textOf } from './options.js';
+import { imageSize, integer, jsonObject, notNegativeNumber, numberOf, positiveNumber, textOf } from './options.js';
 
 interface RecipeFlag {
   /** Where a recipe has the value, such as ['training', 'epochs']. */
@@ -29,7 +29,7 @@ function recipeFlags(): RecipeFlag[] {
   return [...flags.values()];
 }
 
-/** Without what says that a value may be left out or null. */
+/** A schema without the wrappers that let a value be left out or null. */
 function valueSchema(schema: z.core.$ZodType): z.core.$ZodType {
   const isWrapper =
     schema instanceof z.ZodNullable || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional;
@@ -43,13 +43,19 @@ function optionOf(flag: string, description: string, schema: z.core.$ZodType): O
   if (schema instanceof z.ZodNumber) {
     return schema.format === 'safeint'
       ? option('n').argParser(integer(Math.max(0, schema.minValue ?? 0)))
-      : option('x').argParser(positiveNumber);
+      : option('x').argParser(takesZero(schema) ? notNegativeNumber : positiveNumber);
   }
+  if (schema instanceof z.ZodLiteral) return option('n').argParser(numberOf([...schema.values].map(Number)));
+  // The one value of several types.
+  if (flag === 'image-size') return option('n|hxw').argParser(imageSize(1));
+  if (schema instanceof z.ZodRecord) return option('json').argParser(jsonObject);
   if (schema instanceof z.ZodString) return option(flag.endsWith('-dir') ? 'dir' : 'name').argParser(textOf(schema));
   throw new Error(
     `--${flag}: expected a number, a text or a choice for the value of a flag, got ${schema._zod.def.type}`,
   );
 }
+
+const takesZero = (schema: z.ZodNumber): boolean => schema.safeParse(0).success;
 
 /** Gives a command the flags of all values that have one. */
 export function addRecipeFlags(command: Command): Command {
@@ -60,7 +66,7 @@ export function addRecipeFlags(command: Command): Command {
 /** Recipe values, nested as a recipe has them. */
 export type RecipeValues = Readonly<Record<string, unknown>>;
 
-/** What the flags of a command that were given say of a recipe. */
+/** The recipe values that a command's flags set. */
 export function recipeValuesOf(flags: object): RecipeValues {
   const values: Record<string, unknown> = {};
   for (const { path, option } of recipeFlags()) {

@@ -1,29 +1,30 @@
 // From a command's flags to the recipe that they ask for.
 import { type DatasetName, datasetOf } from '../data/index.js';
 import { overrideRecipe, presetRecipe, type Recipe } from '../recipe/index.js';
-import { recipeOfRun } from '../run/index.js';
+import { currentRecipe, recipeOfRun } from '../run/index.js';
 import { buildInfo } from '../tensor/index.js';
 import { readJsonFile } from '../text-file.js';
+import type { CodeFlags } from './code-flags.js';
 import { UsageError } from './exit.js';
 import { readGiven } from './options.js';
 import { type RecipeValues, recipeValuesOf } from './recipe-flags.js';
 
 /** The flags that decide what is trained, beside those of a recipe's values. */
-export interface RecipeFlags {
+export interface RecipeFlags extends Pick<CodeFlags, 'network' | 'data'> {
   readonly preset?: string;
   readonly config?: string;
   readonly startFrom?: string;
 }
 
-/** The preset's recipe, with the values of the file in their place, and those of the flags before both. */
+/** The preset's recipe. The file's values override it, and the flags override both. */
 export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
   const file = flags.config === undefined ? {} : await readConfig(flags.config);
-  const given = recipeValuesOf(flags);
-  // What a file says may be of any type: the preset's lookup refuses what is no name.
+  const given = withOwnData(flags, recipeValuesOf(flags));
+  // A file's values may be of any type: presetRecipe refuses what is no name.
   const asked = <T>(...path: string[]): T | undefined => (valueAt(given, path) ?? valueAt(file, path)) as T | undefined;
   const device = asked('device') ?? 'auto';
   // A run that starts from another one has its recipe too, unless a preset is named.
-  const named = flags.preset ?? (file.preset as string | undefined);
+  const named = flags.preset ?? (file.preset as string | undefined) ?? presetOfModule(flags);
   const recipe =
     flags.startFrom !== undefined && named === undefined
       ? await recipeOfRun(flags.startFrom)
@@ -38,7 +39,36 @@ export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
     const by = datasetOf(name).source === 'program' ? 'drawn by the program' : 'given in code';
     throw new UsageError(`--data-dir: ${name} is ${by} and takes no directory; is a --dataset missing?`);
   }
-  return overrideRecipe(overrideRecipe(recipe, { ...file, preset: recipe.preset }), given);
+  const asWhole = overrideRecipe(recipe, { ...file, preset: recipe.preset }, given);
+  requireModules(flags, asWhole);
+  return asWhole;
+}
+
+/** With --start-from the recipe is that of the earlier run, also for a network of one's own. */
+const presetOfModule = ({ network, startFrom }: RecipeFlags): string | undefined =>
+  network === undefined || startFrom !== undefined ? undefined : 'own';
+
+/** --data makes the data set `own`. */
+function withOwnData({ data }: RecipeFlags, given: RecipeValues): RecipeValues {
+  if (data === undefined) return given;
+  const name = valueAt(given, ['dataset', 'name']);
+  if (name !== undefined) throw new UsageError(`--data: expected no --dataset beside it, got ${name}`);
+  return { ...given, dataset: { ...(given.dataset as RecipeValues | undefined), name: 'own' } };
+}
+
+/** A module and a recipe that asks for one go together. */
+function requireModules({ network, data }: RecipeFlags, { model, dataset }: Recipe): void {
+  if (network !== undefined && model.name !== 'own') {
+    throw new UsageError(
+      `--network: expected a recipe for a network of your own (--preset own), got one for ${model.name}`,
+    );
+  }
+  if (network === undefined && model.name === 'own') {
+    throw new UsageError('a recipe for a network of your own needs the module that builds it: --network FILE');
+  }
+  if (data === undefined && dataset.name === 'own') {
+    throw new UsageError('a recipe for data of your own needs the module that reads them: --data FILE');
+  }
 }
 
 const valueAt = (values: RecipeValues, path: readonly string[]): unknown =>
@@ -50,11 +80,14 @@ async function readConfig(file: string): Promise<RecipeValues> {
     throw new UsageError(`--config: expected a JSON object in ${file}, got ${JSON.stringify(value)}`);
   if (value.package !== 'layerwise') return value;
   // The record of a run: its recipe, less what became known when its data was loaded.
-  if (!isObject(value.recipe) || !isObject(value.recipe.dataset)) {
+  const recipe = currentRecipe(value.recipe);
+  if (!isObject(recipe) || !isObject(recipe.dataset)) {
     throw new UsageError(`--config: expected the recipe of a run in ${file}, which is a run's config.json without one`);
   }
-  const { title, inputShape, trainCount, testCount, ...dataset } = value.recipe.dataset;
-  return { ...value.recipe, dataset };
+  const { title, inputShape, trainCount, testCount, ...dataset } = recipe.dataset;
+  // The length of vectors is kept: it does not follow from an image size.
+  const shape = dataset.imageSize === null ? { inputShape } : {};
+  return { ...recipe, dataset: { ...dataset, ...shape } };
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>

@@ -1,5 +1,5 @@
-// Signals, from the first moment of the process to its last: Node itself would die of them without a word. It imports
-// nothing, so that nothing has to be loaded before it.
+// Signals, from the first moment of the process to its last: by default they end Node without a message. It imports nothing, so
+// that it is loaded first.
 
 /** Ctrl-C, what service managers send, and the end of the terminal. */
 export const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -17,8 +17,8 @@ let isCommandListening = false;
 let waiting: number | null = null;
 
 /**
- * From here on a signal waits for the command that is being loaded. One that no command takes any more ends the process with
- * 130 and a sentence, and so does a second one at once.
+ * From now on a signal waits for the command that is being loaded. If no command takes it, the process ends with 130 and a
+ * message; a second signal ends it so at once.
  */
 export function watchSignals(): void {
   const handle = (): void => {
@@ -35,7 +35,7 @@ export function watchSignals(): void {
   });
 }
 
-/** A command takes the signals from here on. Returns when the one that waited for it came; null where none did. */
+/** From now on a command handles the signals. Returns when the waiting signal came; null where there is none. */
 export function takeSignals(): number | null {
   const came = waiting;
   waiting = null;

@@ -5,7 +5,7 @@ import { exitImmediately } from '../tensor/index.js';
 import { exitCodeOf, tell } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 
-/** A thread that does not come out of LibTorch for so long is not waited for. */
+/** How long a thread that is busy in LibTorch is waited for. */
 const GRACE_MILLISECONDS = 2_000;
 
 /**

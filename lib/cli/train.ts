@@ -4,9 +4,10 @@ import type { CacheBudget } from '../features/index.js';
 import { presetNames } from '../recipe/index.js';
 import { type JobOptions, type ResumeJobOptions, TrainingJob } from '../service/index.js';
 import type { StartFrom } from '../training/index.js';
+import { addCodeFlags, type CodeFlags, codeOf } from './code-flags.js';
 import { EXIT, exitCodeOf, UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
-import { cacheBudget, integer } from './options.js';
+import { cacheBudget, flagOf, integer } from './options.js';
 import { OutputError, outputFailure } from './output.js';
 import { progressView } from './progress.js';
 import { type RecipeFlags, resolveRecipe } from './recipe.js';
@@ -14,7 +15,7 @@ import { addRecipeFlags } from './recipe-flags.js';
 import { exitAtOnce } from './thread.js';
 
 /** The flags that decide what is trained and how; those of a recipe's values follow from its schema. */
-export interface TrainingFlags extends RecipeFlags {
+export interface TrainingFlags extends RecipeFlags, CodeFlags {
   readonly startLayers?: number;
   readonly keepHead?: boolean;
   readonly cache?: Partial<CacheBudget> | 'none';
@@ -30,13 +31,16 @@ interface TrainFlags extends TrainingFlags {
   readonly device?: string;
   readonly acceptChangedData?: boolean;
   readonly json?: boolean;
+  readonly tensorboard?: boolean;
 }
 
 export function trainCommand(): Command {
   return withRecipeFlags(new Command('train').description('train a network and write a run directory'))
     .option('--out <dir>', 'run directory to make (default: a new one under runs/)')
     .option('--resume <dir>', 'go on with an interrupted run')
+    .option('--trust-module', 'with --resume: run the modules that the run names itself')
     .option('--accept-changed-data', 'with --resume: go on where images were replaced in place, as a damaged file is')
+    .option('--tensorboard', 'write an event file for TensorBoard into the run directory')
     .option('--json', 'one JSON object a line on standard output')
     .action(run);
 }
@@ -46,7 +50,7 @@ export function withRecipeFlags(command: Command): Command {
   command
     .option('--preset <name>', `recipe to start from: ${presetNames.join(', ')} (default: ${presetNames[0]})`)
     .option('--config <file>', "JSON file whose values replace those of the preset, or a run's config.json");
-  return addRecipeFlags(command)
+  return addCodeFlags(addRecipeFlags(command))
     .option('--cache <gib>', 'GiB for kept features, such as device=8,host=16,disk=100; or none', cacheBudget)
     .option('--cuda-graph', 'on a GPU: capture each training step once and launch it as a whole')
     .addOption(
@@ -111,8 +115,13 @@ const isInterruption = (error: unknown): error is Error => exitCodeOf(error) ===
 async function startJob(flags: TrainFlags): Promise<TrainingJob> {
   if (flags.resume !== undefined) {
     refuseWithResume(flags);
-    return TrainingJob.resume({ runDirectory: flags.resume, ...resumeOptionsOf(flags) });
+    return TrainingJob.resume({
+      runDirectory: flags.resume,
+      ...resumeOptionsOf(flags),
+      ...(await codeOf(flags, { runDirectory: flags.resume })),
+    });
   }
+  if (flags.trustModule) throw new UsageError('--trust-module needs --resume DIR, the run whose modules are run');
   if (flags.acceptChangedData) throw new UsageError('--accept-changed-data needs --resume DIR, the run to go on with');
   const startFrom = startFromOf(flags);
   const recipe = await resolveRecipe(flags);
@@ -121,14 +130,21 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
     ...(flags.out === undefined ? {} : { out: flags.out }),
     ...(startFrom === undefined ? {} : { startFrom }),
     ...jobOptionsOf(flags),
+    ...(await codeOf(flags)),
   });
 }
 
-/** What decides how a recipe is trained, and is no part of it. */
-export const jobOptionsOf = ({ cache, cudaGraph, onBadImage }: TrainingFlags): JobOptions => ({
+/** Options of how a recipe is trained that are no part of it. */
+export const jobOptionsOf = ({
+  cache,
+  cudaGraph,
+  onBadImage,
+  tensorboard,
+}: TrainingFlags & Pick<TrainFlags, 'tensorboard'>): JobOptions => ({
   ...(cache === undefined ? {} : { cache }),
   ...(cudaGraph === undefined ? {} : { cudaGraph }),
   ...(onBadImage === undefined ? {} : { onBadImage }),
+  ...(tensorboard === undefined ? {} : { tensorboard }),
 });
 
 const resumeOptionsOf = ({ dataDir, device, acceptChangedData, ...flags }: TrainFlags): ResumeJobOptions => ({
@@ -140,7 +156,7 @@ const resumeOptionsOf = ({ dataDir, device, acceptChangedData, ...flags }: Train
 
 const WITH_RESUME: ReadonlySet<string> = new Set([
   ...['resume', 'dataDir', 'device', 'acceptChangedData'],
-  ...['json', 'cache', 'cudaGraph', 'onBadImage'],
+  ...['network', 'data', 'trustModule', 'json', 'cache', 'cudaGraph', 'onBadImage', 'tensorboard'],
 ]);
 
 export function startFromOf({ startFrom, startLayers, keepHead }: TrainingFlags): StartFrom | undefined {
@@ -160,6 +176,6 @@ export function startFromOf({ startFrom, startLayers, keepHead }: TrainingFlags)
 function refuseWithResume(flags: TrainFlags): void {
   const other = Object.keys(flags).find((name) => !WITH_RESUME.has(name));
   if (other === undefined) return;
-  const flag = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const flag = flagOf(other);
   throw new UsageError(`${flag} cannot be given with --resume: the run goes on with the recipe in its config.json`);
 }

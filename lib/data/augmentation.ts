@@ -4,13 +4,13 @@ import { arange, chain, type Tensor, tensor } from '../tensor/index.js';
 import type { Draws } from './draws.js';
 import { DataError } from './errors.js';
 
-/** The draws for one batch: each is a function of the image, not of its place in the batch. */
+/** The draws for one batch: each is a function of the image, not of its position in the batch. */
 export interface BatchDraws {
   /** For each image an integer from 0 to bound - 1; `stream` tells independent draws of one image apart. */
   integers(stream: number, bound: number): Int32Array;
 }
 
-/** The streams of all that is drawn for an image; area and ratio have ten each, one an attempt. */
+/** One stream for each value that is drawn for an image; area and ratio have ten each, one per attempt. */
 export const STREAM = {
   cropTop: 1,
   cropLeft: 2,
@@ -39,14 +39,15 @@ export const noDraws: BatchDraws = {
   },
 };
 
-/** One step of augmentation: takes and gives [batch, channels, height, width] on one device. */
+/** One transform of augmentation: takes and gives [batch, channels, height, width] on one device. */
 export interface Transform {
   readonly name: string;
+  /** Gives new images, or `images` themselves where there is nothing to do. */
   apply(images: Tensor, draws: BatchDraws): Tensor;
 }
 
 /**
- * Pads by `padding` zeros on every side and cuts height x width at a random place, of the image's own size
+ * Pads by `padding` zeros on every side and crops at a random position to the image's own height x width
  * (torchvision's RandomCrop(size, padding)).
  */
 export function randomCrop(options: { padding: number }): Transform {
@@ -59,10 +60,10 @@ export function randomCrop(options: { padding: number }): Transform {
     apply(images, draws) {
       const [batch, , height, width] = images.shape as [number, number, number, number];
       const { device } = images;
-      const places = (stream: number, shape: number[], size: number, along: number[]) =>
+      const positions = (stream: number, shape: number[], size: number, along: number[]) =>
         tensor(draws.integers(stream, 2 * padding + 1), { shape, device }).add(arange(size, { device }).reshape(along));
-      const rows = places(STREAM.cropTop, [batch, 1, 1], height, [1, height, 1]);
-      const columns = places(STREAM.cropLeft, [batch, 1, 1], width, [1, 1, width]);
+      const rows = positions(STREAM.cropTop, [batch, 1, 1], height, [1, height, 1]);
+      const columns = positions(STREAM.cropLeft, [batch, 1, 1], width, [1, 1, width]);
       const each = arange(batch, { device }).reshape([batch, 1, 1]);
       const padded = images.pad([padding, padding, padding, padding]);
       // Indexing [batch, height, width] first gathers whole pixels: the result lies channels-last.

@@ -1,44 +1,55 @@
 import { shown } from '../format.js';
 import { DataError } from './errors.js';
-import { type BadImageOptions, type ImageFiles, pathOf } from './labelled-images.js';
+import { type BadImageOptions, type ListedImages, pathOf } from './labelled-images.js';
 
-/** Images of a part that may be replaced, of 100. */
-const MOST_PERCENT = 1;
+/** Images of a part that others may stand in for, of 100. */
+export const MOST_PERCENT = 1;
 
-type Files = Pick<ImageFiles, 'root' | 'folders' | 'names' | 'labels' | 'count' | keyof BadImageOptions>;
+type Files = ListedImages & BadImageOptions;
+
+export interface ReadableImagesOptions {
+  /** What to do about a bad image, for its error's message. */
+  readonly advice?: string;
+  /** Images by index that were found bad before. */
+  readonly known?: Iterable<number>;
+}
 
 /**
  * Reads the images of a part by index. With `onBadImage: 'skip'` the next image of the same class, in the order of the
  * list and beginning again at its end, stands in for one whose contents cannot be used. So what an index gives depends on
  * the files alone, not on what was read before: counts, order and labels stay, and a resumed run has the same images.
  *
- * A file that the system does not give (missing, not permitted, a fault of the disk) fails with 'skip' too: that is no
- * property of the image, and may be another in an hour.
+ * A file that cannot be opened or read (missing, not permitted, a fault of the disk) fails with 'skip' too: that is no property
+ * of the image, and may change.
  */
 export class ReadableImages {
   readonly #files: Files;
-  readonly #bad = new Set<number>();
+  readonly #advice: string;
+  readonly #bad: Set<number>;
 
-  constructor(files: Files) {
+  constructor(files: Files, options: ReadableImagesOptions = {}) {
+    const { advice = files.packed === undefined ? ADVICE : ADVICE_OF_SHARDS, known = [] } = options;
     this.#files = files;
+    this.#advice = advice;
+    this.#bad = new Set(known);
   }
 
   /**
-   * What `decode` makes of the image, or of the one that stands in for it. Throws `DataError`: what `decode` threw, and
+   * The result of `decode` for the image, or for the one that stands in for it, by its path and index. Throws `DataError`: that of `decode`, and
    * DATA_CORRUPT where more than 1 % of the part, or all images of a class, cannot be used.
    */
-  async read<T>(index: number, decode: (path: string) => Promise<T>): Promise<T> {
+  async read<T>(index: number, decode: (path: string, at: number) => Promise<T>): Promise<T> {
     const skip = this.#files.onBadImage === 'skip';
     let at = index;
     do {
       try {
-        return await decode(pathOf(this.#files, at));
+        return await decode(pathOf(this.#files, at), at);
       } catch (error) {
         if (!isBadImage(error)) throw error;
-        if (!skip) throw withAdvice(error);
+        if (!skip) throw withAdvice(error, this.#advice);
         this.#note(at, error);
       }
-      at = this.#nextOfClass(at);
+      at = nextOfClass(this.#files.labels, at);
     } while (at !== index);
     throw new DataError('DATA_CORRUPT', `no image of the class of ${shown(pathOf(this.#files, index))} can be used`);
   }
@@ -58,25 +69,27 @@ export class ReadableImages {
     }
     reportBadImage?.({ path, reason: error.message });
   }
+}
 
-  #nextOfClass(index: number): number {
-    const { labels, count } = this.#files;
-    let next = index;
-    do next = (next + 1) % count;
-    while (labels[next] !== labels[index]);
-    return next;
-  }
+/** The next image of the same class, in the order of the list and beginning again at its end. */
+export function nextOfClass(labels: ArrayLike<number>, index: number): number {
+  let next = index;
+  do next = (next + 1) % labels.length;
+  while (labels[next] !== labels[index]);
+  return next;
 }
 
 /** Whether the contents of the file are at fault. */
-function isBadImage(error: unknown): error is DataError {
+export function isBadImage(error: unknown): error is DataError {
   return error instanceof DataError && (error.code === 'DATA_CORRUPT' || error.code === 'DATA_UNSUPPORTED');
 }
 
-function withAdvice(error: DataError): DataError {
-  return new DataError(
-    error.code,
-    `${error.message}; put a good file in its place and go on (--resume DIR --accept-changed-data), or skip such files (--on-bad-image skip)`,
-    { cause: error, ...(error.path === null ? {} : { path: error.path }) },
-  );
+const ADVICE =
+  'put a good file in its place and go on (--resume DIR --accept-changed-data), or skip such files (--on-bad-image skip)';
+const ADVICE_OF_SHARDS =
+  'prepare the data anew (layerwise data check lists what is damaged), or skip such images (--on-bad-image skip)';
+
+function withAdvice(error: DataError, advice: string): DataError {
+  const path = error.path === null ? {} : { path: error.path };
+  return new DataError(error.code, `${error.message}; ${advice}`, { cause: error, ...path });
 }

@@ -1,17 +1,16 @@
 import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
 import type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
-import type { LabelledImages } from './labelled-images.js';
+import type { LabelledImages, LabelledVectors } from './labelled-images.js';
 
-/** Images and labels in the memory of the training device, whole. */
+/** Images, or vectors, and labels in the memory of the training device, whole. */
 export class DeviceImages implements ImageSource {
   readonly count: number;
   readonly labels: Tensor;
   readonly #images: Tensor;
 
-  constructor(source: LabelledImages, device: Device) {
-    const { count, channels, height, width } = source;
-    this.count = count;
-    this.#images = keep(tensor(source.images, { shape: [count, channels, height, width], device }));
+  constructor(source: LabelledImages | LabelledVectors, device: Device) {
+    this.count = source.count;
+    this.#images = keep(onDevice(source, device));
     this.labels = scope(() => keep(tensor(Int32Array.from(source.labels), { device })));
   }
 
@@ -19,7 +18,7 @@ export class DeviceImages implements ImageSource {
     return this.#images.device;
   }
 
-  /** The images uint8 [n, channels, height, width] and labels int64 [n] of the images with the given indices. */
+  /** The images uint8 [n, channels, height, width], or vectors float32 [n, length], and labels int64 [n] of the given indices. */
   batch(indices: Int32Array): { images: Tensor; labels: Tensor } {
     const index = tensor(indices, { device: this.device });
     return { images: this.#images.indexSelect(0, index), labels: this.labels.indexSelect(0, index) };
@@ -52,4 +51,13 @@ export class DeviceImages implements ImageSource {
     this.#images.dispose();
     this.labels.dispose();
   }
+}
+
+/** [count, channels, height, width] of images, [count, length] of vectors. */
+function onDevice(source: LabelledImages | LabelledVectors, device: Device): Tensor {
+  if ('vectors' in source) {
+    return tensor(source.vectors, { shape: [source.count, source.vectorLength], dtype: 'float32', device });
+  }
+  const { images, count, channels, height, width } = source;
+  return tensor(images, { shape: [count, channels, height, width], device });
 }

@@ -8,7 +8,7 @@ export type Rgb = readonly [number, number, number];
 export type Direction = readonly [number, number];
 /** Signed distance to the outline in units of the form's radius; negative inside. Mirror images of it are turned copies. */
 export type Form = (x: number, y: number) => number;
-/** How much of the second colour is at a place: 0 to 1. `u` and `v` are in periods, `sharpness` in periods^-1. */
+/** The share of the second colour at a position: 0 to 1. `u` and `v` are in periods, `sharpness` in periods^-1. */
 export type Texture = (u: number, v: number, sharpness: number) => number;
 
 /** No form reaches further from its centre, in radii. */
@@ -71,7 +71,7 @@ export interface FigureOptions {
   /** Pixels. */
   readonly radius: number;
   readonly rotation: Direction;
-  /** The texture's own direction and place: those of the form say nothing about it. */
+  /** The texture's own direction and offset, independent of those of the form. */
   readonly grain: Direction;
   readonly phase: readonly [number, number];
   /** Pixels. */

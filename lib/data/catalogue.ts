@@ -5,10 +5,10 @@ import type { DatasetDeclaration } from './declaration.js';
 import { DataError } from './errors.js';
 import { folder } from './folder.js';
 import { imagenet } from './imagenet.js';
-import { inMemory } from './in-memory.js';
+import { own } from './own.js';
 import { shapes } from './shapes.js';
 
-const DATASETS = [shapes, cifar10, folder, imagenet, inMemory] as const;
+const DATASETS = [shapes, cifar10, folder, imagenet, own] as const;
 
 type Declared = (typeof DATASETS)[number];
 

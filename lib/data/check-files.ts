@@ -1,7 +1,8 @@
-import type { ClassFolderSurvey, ListedImages } from './class-folders.js';
+import type { ClassFolderSurvey } from './class-folders.js';
 import { DataError } from './errors.js';
 import { type DecodeOptions, decodeWhole } from './image-file.js';
-import { type Dataset, type LabelledImages, pathOf } from './labelled-images.js';
+import { placeOf } from './image-place.js';
+import { type Dataset, type LabelledImages, type ListedImages, pathOf } from './labelled-images.js';
 import { forEachIndex } from './parallel.js';
 
 export interface CheckFilesOptions extends DecodeOptions {
@@ -10,7 +11,7 @@ export interface CheckFilesOptions extends DecodeOptions {
 }
 
 /** An image file and its pixels, upright. */
-export interface ImageSize {
+export interface SizedFile {
   readonly path: string;
   readonly width: number;
   readonly height: number;
@@ -34,8 +35,8 @@ export interface CheckedFiles {
   /** System files and hidden names that were passed over. */
   readonly passedOver: number;
   /** By number of pixels; null without image files. */
-  readonly smallest: ImageSize | null;
-  readonly largest: ImageSize | null;
+  readonly smallest: SizedFile | null;
+  readonly largest: SizedFile | null;
 }
 
 /** Where there are no image files. */
@@ -59,8 +60,8 @@ export async function checkFiles(
   const problems = [...survey.problems];
   const total = train.count + test.count;
   let done = 0;
-  let smallest: ImageSize | null = null;
-  let largest: ImageSize | null = null;
+  let smallest: SizedFile | null = null;
+  let largest: SizedFile | null = null;
 
   /** Decodes all files of a part; gives what `look` makes of the contents of the good ones. */
   const decodeAll = async (files: ListedImages, look: (path: string, digest: string) => void): Promise<void> => {
@@ -71,7 +72,7 @@ export async function checkFiles(
       async (index) => {
         const path = pathOf(files, index);
         try {
-          const { digest, ...sides } = await decodeWhole(path, { maxPixels });
+          const { digest, ...sides } = await decodeWhole(placeOf(files, index), { maxPixels, signal });
           const size = { path, ...sides };
           if (smallest === null || pixels(size) < pixels(smallest)) smallest = size;
           if (largest === null || pixels(size) > pixels(largest)) largest = size;
@@ -103,7 +104,7 @@ export async function checkFiles(
   return { parts: [part('train', train), part('test', test)], problems, duplicates, passedOver, smallest, largest };
 }
 
-const pixels = ({ width, height }: ImageSize): number => width * height;
+const pixels = ({ width, height }: SizedFile): number => width * height;
 
 /** A part that lacks classes has labels of its own. */
 function classNameOf({ folders }: ListedImages, classes: readonly string[], label: number): string {

@@ -56,7 +56,7 @@ interface UnpackOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Unpacks beside the target, checks what came out, and moves it into place in one step. */
+/** Unpacks beside the target, checks what came out, and renames it into place. */
 async function unpack(archive: string, target: string, { recordsPerBatch, signal }: UnpackOptions): Promise<void> {
   await requireHarmless(archive);
   signal?.throwIfAborted();

@@ -6,9 +6,10 @@ import { shown } from '../format.js';
 import { DataError, throwIfCancelled } from './errors.js';
 import { fileSystemError, shownBytes } from './file-errors.js';
 import { readFileKind } from './file-kind.js';
-import type { ImageFiles } from './labelled-images.js';
+import type { ListedImages } from './labelled-images.js';
 import { forEachIndex } from './parallel.js';
 import type { SelectionOptions } from './reading-options.js';
+import { holdsShards } from './shard-format.js';
 
 /** Files of these names are images by their name; one without any is looked into. */
 export const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png']);
@@ -39,9 +40,6 @@ export interface FlatFolder {
   /** In Unicode's composed form (NFC). */
   readonly classes: readonly string[];
 }
-
-/** The image files of a part, as of `ImageFiles`. */
-export type ListedImages = Pick<ImageFiles, 'root' | 'folders' | 'names' | 'labels' | 'count'>;
 
 export interface ListedClassFolders {
   readonly classes: readonly string[];
@@ -127,6 +125,7 @@ async function findTestDir(dataDir: string, names: readonly [string, string]): P
       if (code !== 'ENOENT') throw fileSystemError(code === 'ENOTDIR' ? dataDir : dir, error, 'folder');
     }
   }
+  await requireNoShards(dataDir);
   await requireFolder(dataDir);
   const [first, second] = names;
   throw new DataError(
@@ -139,6 +138,15 @@ async function requireFolder(dir: string): Promise<void> {
   await stat(dir).catch((error: unknown) => {
     throw fileSystemError(dir, error, 'folder');
   });
+}
+
+async function requireNoShards(dataDir: string): Promise<void> {
+  if (!(await holdsShards(dataDir))) return;
+  throw new DataError(
+    'DATA_UNSUPPORTED',
+    `${shown(dataDir)} holds shards, as of layerwise data prepare: expected folders; --dataset imagenet reads shards`,
+    { path: dataDir },
+  );
 }
 
 interface Entry {

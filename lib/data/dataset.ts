@@ -3,6 +3,7 @@ import { type DatasetName, type DatasetOf, datasetOf } from './catalogue.js';
 import { type DatasetOptions, requireOptionsOf } from './declaration.js';
 import { DataError, throwIfCancelled } from './errors.js';
 import { BAD_IMAGE_POLICIES, type LabelledImages } from './labelled-images.js';
+import { slicePart } from './slice-part.js';
 
 /** Which data set, how many of its images, and what its image files are made into. */
 export interface LoadDatasetOptions<Name extends DatasetName = DatasetName> extends DatasetOptions {
@@ -10,8 +11,8 @@ export interface LoadDatasetOptions<Name extends DatasetName = DatasetName> exte
 }
 
 const OPTIONS: readonly (keyof LoadDatasetOptions)[] = [
-  ...(['name', 'dataDir', 'trainLimit', 'testLimit', 'testOnly', 'seed', 'imageSize', 'testResize'] as const),
-  ...(['maxPixels', 'onBadImage', 'reportBadImage', 'signal'] as const),
+  ...(['name', 'dataDir', 'trainLimit', 'testLimit', 'testOnly', 'seed', 'imageSize', 'channels'] as const),
+  ...(['testResize', 'normalization', 'maxPixels', 'onBadImage', 'reportBadImage', 'signal'] as const),
 ];
 
 /**
@@ -38,13 +39,7 @@ export async function loadDataset<Name extends DatasetName>(given: LoadDatasetOp
 export function take(images: LabelledImages, n: number): LabelledImages {
   requireLimit('n', n);
   if (n >= images.count) return images;
-  const imageLength = images.channels * images.height * images.width;
-  return {
-    ...images,
-    images: images.images.subarray(0, n * imageLength),
-    labels: images.labels.subarray(0, n),
-    count: n,
-  };
+  return slicePart(images, 0, n);
 }
 
 function requireLimit(option: string, limit: number | undefined): void {

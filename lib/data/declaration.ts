@@ -2,6 +2,7 @@ import type { DownloadProgress } from '#scripts/download.mjs';
 import { shown } from '../format.js';
 import type { CheckedFiles, CheckFilesOptions } from './check-files.js';
 import { DataError } from './errors.js';
+import { shownSize, sidesOf } from './image-size.js';
 import type { Dataset } from './labelled-images.js';
 import { requireMemory } from './memory.js';
 import type { ImageFileOptions } from './reading-options.js';
@@ -14,7 +15,7 @@ export interface DatasetOptions extends ImageFileOptions {
   readonly seed?: number | undefined;
 }
 
-/** How networks are trained on a data set where nobody says otherwise: values of a recipe, by the names that it has for them. */
+/** The default training values for a data set, by their names in a recipe. */
 export interface TrainingProtocol {
   readonly imageSize: number;
   readonly testResize: number | null;
@@ -49,7 +50,7 @@ export interface DatasetDeclaration<Name extends string = string, Loaded extends
   readonly load: (options: DatasetOptions) => Promise<Loaded>;
   /** Looks at all of its files; null where there is nothing to look at. */
   readonly check: ((options: CheckFilesOptions & { readonly dataDir: string }) => Promise<CheckedFiles>) | null;
-  /** Fetches it, and resolves with the path of its folder; null where it is not to be had without asking its owner. */
+  /** Downloads it and resolves with the path of its folder; null where its owner must be asked first. */
   readonly download:
     | ((options: {
         readonly dataDir: string;
@@ -74,7 +75,7 @@ export function requireDataDir(name: string, { dataDir }: DatasetOptions): strin
 /** Throws `DataError` (DATA_ARGUMENT) for options that the data set does not have, whatever their values. */
 export function requireOptionsOf(
   { name, source, hasImageFiles }: Pick<DatasetDeclaration, 'name' | 'source' | 'hasImageFiles'>,
-  { dataDir, seed, maxPixels, onBadImage }: DatasetOptions,
+  { dataDir, seed, maxPixels, normalization, onBadImage }: DatasetOptions,
 ): void {
   const refuse = (problem: string): never => {
     throw new DataError('DATA_ARGUMENT', `${name} ${problem}`);
@@ -88,20 +89,31 @@ export function requireOptionsOf(
   }
   if (hasImageFiles) return;
   if (maxPixels !== undefined) refuse(`has no image files: expected no maxPixels (--max-pixels), got ${maxPixels}`);
+  if (normalization !== undefined) {
+    refuse(`has a normalisation of its own: expected no normalization, got ${JSON.stringify(normalization)}`);
+  }
   // Recipes always say what is done about bad images.
   if (onBadImage === 'skip') refuse("has no image files: expected onBadImage 'fail' or none, got 'skip'");
 }
 
-/** Throws `DataError` (DATA_ARGUMENT) for sizes that images of 32 x 32 pixels do not have, and for more than memory holds. */
+/**
+ * Throws `DataError` (DATA_ARGUMENT) for sizes and channels that colour images of 32 x 32 pixels do not have, and for more than
+ * memory holds.
+ */
 export function requireImages32(
   name: string,
-  { imageSize, testResize }: DatasetOptions,
+  { imageSize, channels, testResize }: DatasetOptions,
   counts: { readonly train: number; readonly test: number },
 ): void {
   const refuse = (problem: string): never => {
     throw new DataError('DATA_ARGUMENT', `${name} has ${problem}`);
   };
-  if (imageSize !== undefined && imageSize !== 32) refuse(`images of 32 x 32 only, got imageSize ${imageSize}`);
+  if (imageSize !== undefined && sidesOf(imageSize).some((side) => side !== 32)) {
+    refuse(`images of 32 x 32 only, got imageSize ${shownSize(sidesOf(imageSize))}`);
+  }
+  if (channels !== undefined && channels !== 3) {
+    refuse(`no image files, which could be made grey: expected channels 3 (--channels) or none, got ${channels}`);
+  }
   if (testResize !== undefined) refuse(`images of 32 x 32 only: expected no testResize, got ${testResize}`);
   requireMemory({
     what: `${counts.train} training and ${counts.test} test images of 32 x 32 pixels`,

@@ -123,7 +123,10 @@ export class Draws {
     requireWord('stream', stream, PERMUTATION_STREAM - 1);
     requireWord('epoch', epoch);
     if (outLength !== images.length) {
-      throw new DataError('DATA_ARGUMENT', `out has ${outLength} places for ${images.length} images`);
+      throw new DataError(
+        'DATA_ARGUMENT',
+        `out: expected ${images.length} elements, one for each image, got ${outLength}`,
+      );
     }
     for (let at = 0; at < images.length; at++) {
       this.#fill(images[at]!, epoch, stream);

@@ -1,5 +1,5 @@
-// The bytes of image files. Decoders get these and no names: what they know a file by, they may keep from an earlier look at
-// it, and they may take a part of a name for options.
+// The bytes of image files. Decoders get bytes and no names: by name they may give an image from a cache of theirs, and may read
+// a part of the name as options.
 import { closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { readRegion } from '../files.js';
@@ -16,23 +16,40 @@ const MAX_FILE_BYTES = 2 ** 31;
 
 const readBytes = promisify(read);
 
-/**
- * Calls `use` with the bytes of a regular file, which are in memory until it has ended; waits where too many are. Throws
- * `DataError`: as `openRegularFile` does, DATA_UNREADABLE, DATA_UNSUPPORTED for a file of more than 2 GiB.
- */
-export async function withFileBytes<T>(path: string, use: (bytes: Uint8Array) => Promise<T>): Promise<T> {
-  const file = await openRegularFile(path);
-  return budget.during(file.size, async () => use(await readAndClose(path, file)));
+/** Where something lies in a file, in bytes. */
+export interface FilePart {
+  readonly offset: number;
+  readonly length: number;
 }
 
-async function readAndClose(path: string, { descriptor, size }: OpenFile): Promise<Uint8Array> {
+/**
+ * Calls `use` with the bytes of a regular file, or of a part of it, which stay in memory until it has ended. Waits while too many
+ * bytes are in memory. Throws `DataError`: as `openRegularFile` does, DATA_UNREADABLE, DATA_UNSUPPORTED for more than 2 GiB,
+ * DATA_CORRUPT for a file that ends within the part.
+ */
+export async function withFileBytes<T>(
+  path: string,
+  use: (bytes: Uint8Array) => Promise<T>,
+  part?: FilePart,
+): Promise<T> {
+  const file = await openRegularFile(path);
+  return budget.during(part?.length ?? file.size, async () => use(await readAndClose(path, file, part)));
+}
+
+async function readAndClose(path: string, { descriptor, size }: OpenFile, part?: FilePart): Promise<Uint8Array> {
+  const { offset, length } = part ?? { offset: 0, length: size };
   try {
-    if (size > MAX_FILE_BYTES) {
+    if (length > MAX_FILE_BYTES) {
       const expected = `expected an image file of at most ${byteSize(MAX_FILE_BYTES)}`;
-      throw new DataError('DATA_UNSUPPORTED', `${shown(path)} has ${byteSize(size)}: ${expected}`, { path });
+      throw new DataError('DATA_UNSUPPORTED', `${shown(path)} has ${byteSize(length)}: ${expected}`, { path });
     }
-    const bytes = Buffer.allocUnsafeSlow(size);
-    const came = await readRegion({ read: (...region) => readBytes(descriptor, ...region) }, bytes, 0);
+    const bytes = Buffer.allocUnsafeSlow(length);
+    const came = await readRegion({ read: (...region) => readBytes(descriptor, ...region) }, bytes, offset);
+    if (part !== undefined && came < length) {
+      throw new DataError('DATA_CORRUPT', `${shown(path)} ends at ${size} bytes: expected ${offset + length}`, {
+        path,
+      });
+    }
     return bytes.subarray(0, came);
   } catch (error) {
     throw error instanceof DataError ? error : fileSystemError(path, error, 'file');

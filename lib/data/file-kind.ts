@@ -5,7 +5,7 @@ import { shown } from '../format.js';
 import { DataError } from './errors.js';
 import { fileSystemError } from './file-errors.js';
 
-/** What is read, and what else a file may turn out to be. */
+/** The formats that are read, and what else a file may be. */
 export type FileKind =
   | { readonly name: 'JPEG' | 'PNG'; readonly isRead: true }
   /** `isFormat`: a whole file of another format, not a damaged or missing image. */
@@ -86,8 +86,7 @@ const readBytes = promisify(read);
  * Opens a regular file; anything else, such as a named pipe, is refused without waiting for it. Throws `DataError`:
  * DATA_NOT_FOUND, DATA_UNREADABLE, DATA_UNSUPPORTED for what is no file.
  *
- * A descriptor, and no FileHandle: that would wait in the queue of Node's pool, behind images that are decoded there, to tell
- * its kind and again to be closed.
+ * Gives a descriptor and no FileHandle, whose calls would wait in the queue of Node's pool behind images that are being decoded.
  */
 export async function openRegularFile(file: string): Promise<OpenFile> {
   let descriptor: number;

@@ -1,14 +1,16 @@
 import { ReadableImages } from './bad-images.js';
 import { checkFiles } from './check-files.js';
-import { type ListedImages, listClassFolders, surveyClassFolders } from './class-folders.js';
+import { listClassFolders, surveyClassFolders } from './class-folders.js';
 import { declareDataset, requireDataDir } from './declaration.js';
-import { decodeCentre, planar, requireMaxPixels, requireResize, requireSide } from './image-file.js';
-import { IMAGENET_NORMALIZATION } from './imagenet.js';
-import type { BadImageOptions, Dataset, LabelledImages } from './labelled-images.js';
+import { decodeCentre, planar, requireMaxPixels } from './image-file.js';
+import { type FileShape, fileShapeOf } from './image-size.js';
+import type { BadImageOptions, Dataset, LabelledImages, ListedImages } from './labelled-images.js';
 import { requireMemory } from './memory.js';
+import { normalizationOfPhotographs } from './normalization.js';
 import { forEachIndex } from './parallel.js';
 import { SMALL_IMAGE_PROTOCOL } from './protocols.js';
 import type { ImageFileOptions } from './reading-options.js';
+import { imageLengthOf } from './stored-images.js';
 
 const DEFAULT_SIDE = 32;
 const TEST_NAMES = ['test', 'val'] as const;
@@ -20,61 +22,57 @@ export interface ReadImageFolderOptions extends ImageFileOptions {
 }
 
 /**
- * Reads JPEG and PNG files into memory at one size, as `readImage` does: [n, 3, imageSize, imageSize]. Classes and files
+ * Reads JPEG and PNG files into memory at one size, as `readImage` does: [n, channels, height, width]. Classes and files
  * are as of `listClassFolders`.
  *
  * Throws `DataError` as `listClassFolders`, `ReadableImages` and `readImage` do, and DATA_ARGUMENT for images that memory
  * cannot hold, before any is read.
  */
 export async function readImageFolder(options: ReadImageFolderOptions): Promise<Dataset<LabelledImages>> {
-  const { dataDir, imageSize = DEFAULT_SIDE, testResize = imageSize, maxPixels, signal, ...others } = options;
-  const { trainLimit, testLimit, testOnly, ...badImages } = others;
-  requireSide('the image size', imageSize);
-  requireResize('testResize', testResize, imageSize);
+  const { dataDir, imageSize = DEFAULT_SIDE, maxPixels, signal, onBadImage, reportBadImage } = options;
+  const { trainLimit, testLimit, testOnly } = options;
+  const { testResize, ...shape } = fileShapeOf({ ...options, imageSize });
   requireMaxPixels(maxPixels);
   const { classes, train, test } = await listClassFolders({
     ...{ dataDir, testNames: TEST_NAMES, trainLimit, testLimit, testOnly, signal },
   });
   requireMemory({
-    what: `${train.count} training and ${test.count} test images of ${imageSize} x ${imageSize} pixels`,
-    bytes: [train, test].map(({ count }) => count * 3 * imageSize ** 2),
+    what: `${train.count} training and ${test.count} test images of ${shape.height} x ${shape.width} pixels`,
+    bytes: [train, test].map(({ count }) => count * imageLengthOf(shape)),
     instead:
       'take --dataset imagenet, which reads the same folders image by image while it trains, or fewer or smaller images',
   });
-  const sizes = { imageSize, maxPixels, signal };
+  const reading = { onBadImage, reportBadImage, maxPixels, signal };
+  const resize = Math.min(shape.height, shape.width);
+  const images = await readImages({ ...train, ...reading }, shape, resize);
   return {
     name: 'folder',
     title: dataDir,
     classes,
-    train: await readImages({ ...train, ...badImages }, { ...sizes, resize: imageSize }),
-    test: await readImages({ ...test, ...badImages }, { ...sizes, resize: testResize }),
-    // What photographs are usually normalised with.
-    normalization: IMAGENET_NORMALIZATION,
+    train: images,
+    test: await readImages({ ...test, ...reading }, shape, testResize),
+    normalization: await normalizationOfPhotographs(images, options),
   };
 }
 
 async function readImages(
-  files: ListedImages & BadImageOptions,
-  {
-    imageSize: size,
-    resize,
-    maxPixels,
-    signal,
-  }: Pick<ReadImageFolderOptions, 'maxPixels' | 'signal'> & { imageSize: number; resize: number },
+  files: ListedImages & BadImageOptions & Pick<ReadImageFolderOptions, 'maxPixels' | 'signal'>,
+  shape: FileShape,
+  resize: number,
 ): Promise<LabelledImages> {
-  const { labels, count } = files;
-  const imageLength = 3 * size * size;
+  const { labels, count, maxPixels, signal } = files;
+  const imageLength = imageLengthOf(shape);
   const images = new Uint8Array(count * imageLength);
   const readable = new ReadableImages(files);
   await forEachIndex(
     count,
     async (index) => {
-      const pixels = await readable.read(index, (file) => decodeCentre(file, size, resize, { maxPixels }));
-      images.set(planar(pixels, size * size), index * imageLength);
+      const pixels = await readable.read(index, (file) => decodeCentre(file, shape, resize, { maxPixels }));
+      images.set(planar(pixels, shape), index * imageLength);
     },
     { signal },
   );
-  return { images, labels, count, channels: 3, height: size, width: size };
+  return { ...shape, images, labels, count };
 }
 
 /** A folder of small images, one folder a class. */

@@ -1,11 +1,22 @@
-// What tells one state of a data set from another: small enough for a run's record, and by class, so that a change can be
-// told apart. Of image files names and sizes count, which are there without opening them; of images in memory the pixels.
+// The identity of a data set: small enough for a run's record, and by class, so that a change can be named. It is taken of the
+// names and sizes of image files, which need not be opened, and are told by an index where they are packed; of the pixels of other images; of the values of vectors; and of the
+// labels alone of a source.
 import { createHash, type Hash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { serveEventLoop } from './event-loop.js';
-import { type Dataset, type DatasetPart, type ImageFiles, type LabelledImages, pathOf } from './labelled-images.js';
+import {
+  type Dataset,
+  type DatasetPart,
+  type ImageFiles,
+  type LabelledImages,
+  type LabelledVectors,
+  type ListedImages,
+  pathOf,
+  type StoredImages,
+} from './labelled-images.js';
 import { isImageFiles } from './open-images.js';
 import { forEachIndex } from './parallel.js';
+import { chunksOf, imageLengthOf } from './stored-images.js';
 
 /**
  * Which images one part of a data set is made of: their number, a digest of all, and short digests by class, of names and
@@ -23,6 +34,8 @@ export interface PartIdentity {
   readonly sizes?: readonly string[];
   /** Of images in memory: digests of their pixels. */
   readonly pixels?: readonly string[];
+  /** Of vectors: digests of their values. */
+  readonly values?: readonly string[];
 }
 
 /** Which images a data set is made of, as digests of its two parts. */
@@ -55,10 +68,10 @@ export function identifyPart(
   classes: number,
   { signal }: IdentifyOptions = {},
 ): Promise<PartIdentity> {
-  return isImageFiles(part) ? identifyFiles(part, classes, signal) : identifyPixels(part, classes, signal);
+  return isImageFiles(part) ? identifyFiles(part, classes, signal) : identifyValues(part, classes, signal);
 }
 
-/** Classes, by label, whose images are no longer what they were, and how. */
+/** The classes, by label, whose images have changed, and how. */
 export interface PartChanges {
   readonly missing: readonly { label: number; images: number }[];
   readonly added: readonly { label: number; images: number }[];
@@ -70,7 +83,7 @@ export interface PartChanges {
   readonly reordered: boolean;
 }
 
-/** What has become of a part of a data set; null where it is the same. */
+/** How a part of a data set has changed; null where it has not. */
 export function compareParts(before: PartIdentity, after: PartIdentity): PartChanges | null {
   if (before.digest === after.digest) return null;
   const labels = [...before.images.keys()];
@@ -80,17 +93,18 @@ export function compareParts(before: PartIdentity, after: PartIdentity): PartCha
       .filter(({ images }) => images > 0);
   const [missing, added] = [more(after, before), more(before, after)];
   const same = labels.filter((label) => before.images[label] === after.images[label]);
-  const differs = (what: 'names' | 'sizes' | 'pixels') => (label: number) =>
+  const differs = (what: 'names' | 'sizes' | 'pixels' | 'values') => (label: number) =>
     before[what]?.[label] !== after[what]?.[label];
   const renamed = same.filter(differs('names'));
   const changed = same.filter(
-    (label) => !renamed.includes(label) && (differs('sizes')(label) || differs('pixels')(label)),
+    (label) =>
+      !renamed.includes(label) && (['sizes', 'pixels', 'values'] as const).some((what) => differs(what)(label)),
   );
   const reordered = missing.length + added.length + renamed.length + changed.length === 0;
   return { missing, added, renamed, changed, reordered };
 }
 
-/** Names between which the event loop is served: some milliseconds. */
+/** The event loop is served each time so many names are done: every few milliseconds. */
 const NAMES_AT_A_TIME = 4096;
 
 async function identifyFiles(
@@ -111,11 +125,12 @@ async function identifyFiles(
   return summarise(files, classes, { names, sizes: bytes });
 }
 
-/** Little but waiting, most of all for a disk on a network. */
+/** Mostly waiting, above all for a disk on a network. */
 const SIZES_AT_ONCE = 64;
 
 /** In bytes; -1 for a file that is gone, whose reader will name it. */
-async function sizesOf(files: ImageFiles, signal: AbortSignal | undefined): Promise<Float64Array> {
+export async function sizesOf(files: ListedImages, signal: AbortSignal | undefined): Promise<Float64Array> {
+  if (files.packed !== undefined) return files.packed.lengths;
   const sizes = new Float64Array(files.count);
   await forEachIndex(
     files.count,
@@ -128,23 +143,41 @@ async function sizesOf(files: ImageFiles, signal: AbortSignal | undefined): Prom
   return sizes;
 }
 
-/** Bytes of pixels likewise. */
+/** Bytes of pixels and values likewise. */
 const BYTES_AT_A_TIME = 2 ** 24;
 
-async function identifyPixels(
-  part: LabelledImages,
+async function identifyValues(
+  part: Exclude<DatasetPart, ImageFiles>,
   classes: number,
   signal: AbortSignal | undefined,
 ): Promise<PartIdentity> {
-  const { images, labels, count, channels, height, width } = part;
-  const length = channels * height * width;
-  const atATime = Math.max(1, Math.floor(BYTES_AT_A_TIME / length));
-  const pixels = newHashes(classes);
-  for (let i = 0; i < count; i++) {
-    pixels[labels[i]!]!.update(images.subarray(i * length, (i + 1) * length));
-    if (i % atATime === 0) await serveEventLoop(signal);
+  const { labels } = part;
+  // To go through a source may cost as much as an epoch, so only its labels count.
+  if ('source' in part) return summarise(part, classes, {});
+  const length = bytesOfOne(part);
+  const hashes = newHashes(classes);
+  for await (const { first, bytes: some } of 'file' in part ? chunksOf(part) : chunksInMemory(part)) {
+    await serveEventLoop(signal);
+    for (let start = 0; start < some.length; start += length) {
+      hashes[labels[first + start / length]!]!.update(some.subarray(start, start + length));
+    }
   }
-  return summarise(part, classes, { pixels });
+  return summarise(part, classes, 'vectors' in part ? { values: hashes } : { pixels: hashes });
+}
+
+const bytesOfOne = (part: LabelledImages | LabelledVectors | StoredImages): number =>
+  'vectors' in part ? part.vectorLength * part.vectors.BYTES_PER_ELEMENT : imageLengthOf(part);
+
+function* chunksInMemory(part: LabelledImages | LabelledVectors): Generator<{ first: number; bytes: Uint8Array }> {
+  const length = bytesOfOne(part);
+  const all =
+    'images' in part
+      ? part.images
+      : new Uint8Array(part.vectors.buffer, part.vectors.byteOffset, part.vectors.byteLength);
+  const atATime = Math.max(1, Math.floor(BYTES_AT_A_TIME / length));
+  for (let first = 0; first < part.count; first += atATime) {
+    yield { first, bytes: all.subarray(first * length, Math.min(first + atATime, part.count) * length) };
+  }
 }
 
 const newHashes = (count: number): Hash[] => Array.from({ length: count }, () => createHash('sha256'));
@@ -154,7 +187,7 @@ const SHORT = 12;
 function summarise(
   { count, labels }: DatasetPart,
   classes: number,
-  hashes: { names?: Hash[]; sizes?: Hash[]; pixels?: Hash[] },
+  hashes: { names?: Hash[]; sizes?: Hash[]; pixels?: Hash[]; values?: Hash[] },
 ): PartIdentity {
   const images = new Array<number>(classes).fill(0);
   for (const label of labels) images[label]!++;

@@ -6,8 +6,8 @@ export interface ImageBatch {
   /** The indices of the images in the data set. */
   readonly indices: Int32Array;
   /**
-   * The images uint8 [n, channels, height, width] and labels int64 [n] on the device: all of the batch, or `length` from
-   * `start` on. Call it in a scope.
+   * The images uint8 [n, channels, height, width], or vectors float32 [n, length], and labels int64 [n] on the device: all of
+   * the batch, or `length` from `start` on. Call it in a scope.
    */
   tensors(start?: number, length?: number): { readonly images: Tensor; readonly labels: Tensor };
 }
@@ -33,5 +33,6 @@ export interface ImageSource {
   trainingBatches(pass: TrainingPass): AsyncIterable<ImageBatch>;
   /** All images in order, as they are evaluated. */
   batches(batchSize: number): AsyncIterable<ImageBatch>;
+  /** Frees its memory, and closes its files. */
   dispose(): void;
 }

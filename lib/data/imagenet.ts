@@ -3,9 +3,13 @@ import { join, resolve } from 'node:path';
 import { checkFiles } from './check-files.js';
 import { type ListClassFoldersOptions, listClassFolders, surveyClassFolders } from './class-folders.js';
 import { declareDataset, requireDataDir } from './declaration.js';
-import { requireMaxPixels, requireResize, requireSide } from './image-file.js';
-import type { Dataset, ImageFiles, Normalization } from './labelled-images.js';
+import { requireMaxPixels } from './image-file.js';
+import { fileShapeOf } from './image-size.js';
+import type { Dataset, ImageFiles } from './labelled-images.js';
+import { normalizationOfPhotographs } from './normalization.js';
 import type { ImageFileOptions } from './reading-options.js';
+import { holdsShards } from './shard-format.js';
+import { listShards, surveyShards } from './shard-set.js';
 import { readValidationLabels } from './validation-labels.js';
 
 const DEFAULT_SIDE = 224;
@@ -13,42 +17,39 @@ const DEFAULT_SIDE = 224;
 /** Where Kaggle's archive has train/ and val/. */
 const KAGGLE_FOLDER = join('ILSVRC', 'Data', 'CLS-LOC');
 
-/** Mean and standard deviation of ImageNet's training images, as published with torchvision's models. */
-export const IMAGENET_NORMALIZATION: Normalization = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
-
 /** `imageSize` is 224 by default. */
 export interface ListImageNetOptions extends ImageFileOptions {
   /**
    * Holds train/ and val/ (or test/, where there is no val/), each with one folder a class, named by its WordNet id; or is
    * what Kaggle's archive unpacks to. val/ may hold all images itself, with a file of their classes (`readValidationLabels`)
-   * beside it.
+   * beside it. Or it holds the shards of `prepareImages`, and may be the address of such a folder on a web server.
    */
   readonly dataDir: string;
 }
 
 /**
- * Lists the files of ImageNet, or of any data set laid out like it; none is opened. The classes are the folders of train/
- * in the order of their names, as in torchvision. Throws `DataError` as `listClassFolders` and `readValidationLabels` do,
- * and DATA_ARGUMENT for sizes.
+ * Lists the files of ImageNet, or of any data set laid out like it, or its shards; none is opened. The classes are the folders of train/
+ * in the order of their names, as in torchvision. Of grey images at most 10,000 are decoded, for the normalisation. Throws
+ * `DataError` as `listClassFolders` and `readValidationLabels` do, as `readImage` does for those, and DATA_ARGUMENT for sizes.
  */
 export async function listImageNet(options: ListImageNetOptions): Promise<Dataset<ImageFiles>> {
-  const { dataDir, imageSize = DEFAULT_SIDE, testResize = imageSize, maxPixels, onBadImage, reportBadImage } = options;
-  requireSide('the image size', imageSize);
-  requireResize('testResize', testResize, imageSize);
+  const { dataDir, imageSize = DEFAULT_SIDE, testResize, channels, maxPixels, onBadImage, reportBadImage } = options;
+  const shape = fileShapeOf({ imageSize, testResize, channels });
   requireMaxPixels(maxPixels);
   const { trainLimit, testLimit, testOnly, signal } = options;
-  const { classes, train, test } = await listClassFolders({
-    ...(await layoutOf(dataDir)),
-    ...{ trainLimit, testLimit, testOnly, signal },
-  });
-  const reading = { imageSize, testResize, maxPixels, onBadImage, reportBadImage };
+  const selection = { trainLimit, testLimit, testOnly, signal };
+  const { classes, train, test } = (await holdsShards(dataDir))
+    ? await listShards({ dataDir, ...selection })
+    : await listClassFolders({ ...(await layoutOf(dataDir)), ...selection });
+  const reading = { ...shape, maxPixels, onBadImage, reportBadImage };
+  const training = { ...train, ...reading };
   return {
     name: 'imagenet',
     title: 'ImageNet',
     classes,
-    train: { ...train, ...reading },
+    train: training,
     test: { ...test, ...reading },
-    normalization: IMAGENET_NORMALIZATION,
+    normalization: await normalizationOfPhotographs(training, options),
   };
 }
 
@@ -99,7 +100,11 @@ export const imagenet = declareDataset({
     evaluation: { batchSize: 256, ensemble: 'probabilities' },
   },
   load: async (options) => listImageNet({ ...options, dataDir: requireDataDir('imagenet', options) }),
-  check: async ({ dataDir, signal, ...options }) =>
-    checkFiles(await surveyClassFolders({ ...(await layoutOf(dataDir)), signal }), { signal, ...options }),
+  check: async ({ dataDir, signal, ...options }) => {
+    const survey = (await holdsShards(dataDir))
+      ? surveyShards({ dataDir, signal })
+      : surveyClassFolders({ ...(await layoutOf(dataDir)), signal });
+    return checkFiles(await survey, { signal, ...options });
+  },
   download: null,
 });

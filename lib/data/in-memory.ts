@@ -1,14 +1,16 @@
-// Images that the caller gives in code.
-import { declareDataset } from './declaration.js';
+// Images and vectors that the caller gives in code, in memory.
+import { shown } from '../schema.js';
 import { DataError } from './errors.js';
-import type { Dataset, LabelledImages, Normalization } from './labelled-images.js';
-import { SMALL_IMAGE_PROTOCOL } from './protocols.js';
+import type { Dataset, LabelledImages, LabelledVectors, Normalization } from './labelled-images.js';
+import { normalizationInMemory, requireNormalization } from './normalization.js';
+import { labelsOf } from './own-labels.js';
+import { type InMemoryVectors, normalizationOfVectors, requireVectorLength, vectorsInMemory } from './vectors.js';
 
-/** Images of one part, row-major [n, channels, height, width], and the class of each by its index. */
+/** Images of one part, row-major [n, channels, height, width], and the class of each by its index or its name. */
 export interface InMemoryImages {
   /** Values 0 to 255. */
   readonly images: Uint8Array;
-  readonly labels: ArrayLike<number>;
+  readonly labels: ArrayLike<number | string>;
 }
 
 /** Labelled images of one's own, in memory. */
@@ -25,43 +27,105 @@ export interface InMemoryData {
   readonly normalization?: Normalization;
 }
 
-const TITLE = "images of one's own";
+/** Labelled vectors of one's own, in memory: data that are no images. */
+export interface InMemoryVectorData {
+  /** For people: shown in reports. Default: "vectors of one's own". */
+  readonly title?: string;
+  /** The names of the classes, by label: at least two, each once. */
+  readonly classes: readonly string[];
+  /** The number of values of a vector. */
+  readonly vectorLength: number;
+  readonly train: InMemoryVectors;
+  readonly test: InMemoryVectors;
+  /** What vectors are normalised with. Default: mean and standard deviation of each of their values in the training part. */
+  readonly normalization?: Normalization;
+}
+
+export const OWN_TITLE = "images of one's own";
+const VECTOR_TITLE = "vectors of one's own";
 
 /**
- * A data set of images in memory; it shares their memory. Throws `DataError` (DATA_ARGUMENT) that names what does not fit: shapes,
- * lengths, labels, classes.
+ * A data set of images or vectors in memory; it shares their memory. Throws `DataError` (DATA_ARGUMENT) that names what does not
+ * fit: shapes, lengths, labels, classes, values that are not finite.
  */
-export function inMemoryDataset(data: InMemoryData): Dataset<LabelledImages> {
-  const { title = TITLE, classes, imageShape, normalization } = data;
+export function inMemoryDataset(data: InMemoryData): Dataset<LabelledImages>;
+export function inMemoryDataset(data: InMemoryVectorData): Dataset<LabelledVectors>;
+export function inMemoryDataset(
+  data: InMemoryData | InMemoryVectorData,
+): Dataset<LabelledImages> | Dataset<LabelledVectors> {
+  return 'vectorLength' in data ? vectorDataset(data) : imageDataset(data);
+}
+
+interface VectorDatasetOptions {
+  /** The first so many of a part. Default: all. */
+  readonly trainLimit?: number | undefined;
+  readonly testLimit?: number | undefined;
+  /** Leaves the training vectors alone; default: false. */
+  readonly testOnly?: boolean | undefined;
+  /** Used instead of a computed one. */
+  readonly normalization?: Normalization | undefined;
+}
+
+/** A data set of vectors in memory, or of the first of them. Throws `DataError` (DATA_ARGUMENT). */
+export function vectorDataset(data: InMemoryVectorData, options: VectorDatasetOptions = {}): Dataset<LabelledVectors> {
+  const { title = VECTOR_TITLE, classes, vectorLength } = data;
   requireClasses(classes);
-  if (imageShape.length !== 3 || !imageShape.every((size) => Number.isInteger(size) && size >= 1)) {
-    refuse('imageShape', '[channels, height, width], integers from 1', imageShape);
-  }
-  const train = partOf('train', data.train, data);
-  const test = partOf('test', data.test, data);
-  return { name: 'own', title, classes, train, test, normalization: normalizationOf(train, normalization) };
+  requireVectorLength(vectorLength);
+  if ('imageShape' in data) refuse('imageShape', 'none beside vectorLength', data.imageShape);
+  const train =
+    options.testOnly === true
+      ? { vectors: new Float32Array(0), labels: new Int32Array(0), count: 0, vectorLength }
+      : vectorsInMemory('train', data.train, { classes, vectorLength, limit: options.trainLimit });
+  const test = vectorsInMemory('test', data.test, { classes, vectorLength, limit: options.testLimit });
+  const given = data.normalization ?? options.normalization;
+  if (given !== undefined) requireNormalization(given, { count: vectorLength, each: 'value' });
+  else if (train.count === 0) refuse('normalization', 'a mean and std where the training vectors are not read', given);
+  return { ...{ name: 'own', title, classes, train, test }, normalization: given ?? normalizationOfVectors(train) };
+}
+
+function imageDataset(data: InMemoryData): Dataset<LabelledImages> {
+  const { title = OWN_TITLE, classes, imageShape, normalization } = data;
+  requireClasses(classes);
+  requireImageShape(imageShape);
+  const train = partInMemory('train', data.train, { classes, imageShape });
+  const test = partInMemory('test', data.test, { classes, imageShape });
+  if (normalization !== undefined) requireNormalization(normalization, { count: train.channels });
+  return { name: 'own', title, classes, train, test, normalization: normalization ?? normalizationInMemory(train) };
+}
+
+/** Throws `DataError` (DATA_ARGUMENT) for anything but [channels, height, width]. */
+export function requireImageShape(imageShape: unknown): asserts imageShape is readonly [number, number, number] {
+  const isSize = (size: unknown): boolean => Number.isInteger(size) && Number(size) >= 1;
+  if (Array.isArray(imageShape) && imageShape.length === 3 && imageShape.every(isSize)) return;
+  refuse('imageShape', '[channels, height, width], integers from 1', imageShape);
 }
 
 function refuse(name: string, expected: string, got: unknown): never {
-  throw new DataError('DATA_ARGUMENT', `data.${name}: expected ${expected}, got ${JSON.stringify(got) ?? 'nothing'}`);
+  throw new DataError('DATA_ARGUMENT', `data.${name}: expected ${expected}, got ${shown(got)}`);
 }
 
-function requireClasses(classes: readonly string[]): void {
-  const isName = (name: unknown): boolean => typeof name === 'string' && name !== '';
+/** The most letters of a class name: as many as a folder's name may have. */
+const MOST_LETTERS = 255;
+
+/** Throws `DataError` (DATA_ARGUMENT) for anything but names of two classes or more. */
+export function requireClasses(classes: readonly string[]): void {
+  const isName = (name: unknown): boolean => typeof name === 'string' && name !== '' && name.length <= MOST_LETTERS;
   if (!Array.isArray(classes) || classes.length < 2 || !classes.every(isName)) {
-    refuse('classes', 'the names of at least two classes', classes);
+    refuse('classes', `the names of at least two classes, of at most ${MOST_LETTERS} letters`, classes);
   }
   const twice = classes.find((name, label) => classes.indexOf(name) !== label);
   if (twice !== undefined) refuse('classes', 'each name once', twice);
 }
 
-function partOf(
+/** Images of one part. Throws `DataError` (DATA_ARGUMENT) that names what does not fit. */
+export function partInMemory(
   part: 'train' | 'test',
   { images, labels }: InMemoryImages,
-  { classes, imageShape: [channels, height, width] }: InMemoryData,
+  { classes, imageShape: [channels, height, width] }: Pick<InMemoryData, 'classes' | 'imageShape'>,
 ): LabelledImages {
   const length = channels * height * width;
-  if (!ArrayBuffer.isView(images) || !(Object.prototype.toString.call(images) === '[object Uint8Array]')) {
+  // Of another realm, too, as a test runner has them.
+  if (Object.prototype.toString.call(images) !== '[object Uint8Array]') {
     refuse(`${part}.images`, 'a Uint8Array or a Buffer', typeof images);
   }
   const count = images.length / length;
@@ -72,66 +136,6 @@ function partOf(
       images.length,
     );
   }
-  if (labels.length !== count) refuse(`${part}.labels`, `${count} labels, one an image`, labels.length);
-  const own = new Int32Array(count);
-  for (let i = 0; i < count; i++) {
-    const label = labels[i]!;
-    if (!(Number.isInteger(label) && label >= 0 && label < classes.length)) {
-      refuse(`${part}.labels[${i}]`, `a label from 0 to ${classes.length - 1}`, label);
-    }
-    own[i] = label;
-  }
+  const own = labelsOf(labels, { name: `data.${part}.labels`, count, classes });
   return { images, labels: own, count, channels, height, width };
 }
-
-function normalizationOf(
-  { images, count, channels, height, width }: LabelledImages,
-  given: Normalization | undefined,
-): Normalization {
-  if (given !== undefined) {
-    for (const name of ['mean', 'std'] as const) {
-      const isRight = (value: unknown): boolean => Number.isFinite(value) && (name === 'mean' || Number(value) > 0);
-      if (given[name].length === channels && given[name].every(isRight)) continue;
-      refuse(
-        `normalization.${name}`,
-        `${channels} ${name === 'std' ? 'positive ' : ''}numbers, one a channel`,
-        given[name],
-      );
-    }
-    return given;
-  }
-  const plane = height * width;
-  const mean: number[] = [];
-  const std: number[] = [];
-  for (let channel = 0; channel < channels; channel++) {
-    // Integers of up to 255^2: exact in a double for 10^11 values.
-    let sum = 0;
-    let squares = 0;
-    for (let image = 0; image < count; image++) {
-      const start = (image * channels + channel) * plane;
-      for (let at = start; at < start + plane; at++) {
-        sum += images[at]!;
-        squares += images[at]! ** 2;
-      }
-    }
-    const values = count * plane;
-    const average = sum / values;
-    mean.push(average / 255);
-    // A channel that is the same everywhere stays 0.
-    std.push(Math.sqrt(Math.max(0, squares / values - average ** 2)) / 255 || 1);
-  }
-  return { mean, std };
-}
-
-export const inMemory = declareDataset({
-  name: 'own',
-  title: TITLE,
-  source: 'caller',
-  hasImageFiles: false,
-  protocol: SMALL_IMAGE_PROTOCOL,
-  load: async (): Promise<Dataset<LabelledImages>> => {
-    throw new DataError('DATA_ARGUMENT', 'own: expected the images, as the option `data` of the call in code');
-  },
-  check: null,
-  download: null,
-});

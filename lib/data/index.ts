@@ -17,10 +17,11 @@ export {
   datasetTitle,
   LOADABLE_DATASETS,
 } from './catalogue.js';
+export { isUrl, wholeLocation } from './data-location.js';
 export { type LoadDatasetOptions, loadDataset, take } from './dataset.js';
 export type { DatasetDeclaration, DatasetOptions, TrainingProtocol } from './declaration.js';
-export { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
 export { Draws, type DrawsOptions } from './draws.js';
+export type { EncodedImage, EncodedImages } from './encoded-images.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export {
   compareParts,
@@ -30,9 +31,19 @@ export {
   type PartChanges,
   type PartIdentity,
 } from './identity.js';
-export { type DecodeOptions, type ReadImageOptions, readImage } from './image-file.js';
+export { type DecodeOptions, decodeImage, type ReadImageOptions, readImage } from './image-file.js';
+export type { ImageListing } from './image-listing.js';
+export {
+  FILE_CHANNELS,
+  type FileChannels,
+  type FileShape,
+  type ImageSize,
+  shownSize,
+  sidesOf,
+  sizeOf,
+} from './image-size.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
-export { type InMemoryData, type InMemoryImages, inMemoryDataset } from './in-memory.js';
+export { type InMemoryData, type InMemoryImages, type InMemoryVectorData, inMemoryDataset } from './in-memory.js';
 export {
   BAD_IMAGE_POLICIES,
   type BadImage,
@@ -41,8 +52,19 @@ export {
   type DatasetPart,
   type ImageFiles,
   type LabelledImages,
+  type LabelledVectors,
   type Normalization,
   type OnBadImage,
+  type PackedImages,
+  type Shard,
+  type SourceImages,
+  type StoredImages,
+  shapeOfPart,
 } from './labelled-images.js';
-export { type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
+export { isInMemory, type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
+export { type LoadOwnDataOptions, loadOwnData, type OwnData, type OwnImageData, type OwnImages } from './own-data.js';
+export { decodesAtOnce } from './parallel.js';
+export { PrefetchPass, type PrefetchPassOptions } from './prefetch-pass.js';
+export { slicePart } from './slice-part.js';
 export { StreamedImages, type StreamedImagesOptions } from './streamed-images.js';
+export { type InMemoryVectors, standardize } from './vectors.js';

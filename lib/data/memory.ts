@@ -15,8 +15,8 @@ export interface RequireMemoryOptions {
 }
 
 /**
- * Throws `DataError` (DATA_ARGUMENT) before images are read that memory cannot hold. They are there twice where they are
- * trained on: in an array, and as a tensor.
+ * Throws `DataError` (DATA_ARGUMENT) where memory cannot hold images, before they are read. Images that are trained on are in
+ * memory twice: as an array and as a tensor.
  */
 export function requireMemory({ what, bytes, instead, usable = availableMemory() }: RequireMemoryOptions): void {
   const needed = 2 * bytes.reduce((sum, one) => sum + one, 0);

@@ -3,6 +3,7 @@ import { DeviceImages } from './batches.js';
 import { DataError } from './errors.js';
 import type { ImageSource } from './image-source.js';
 import type { DatasetPart, ImageFiles } from './labelled-images.js';
+import { OpenedFile } from './stored-images.js';
 import { StreamedImages } from './streamed-images.js';
 
 /** The device that batches are given on, and what training shows. */
@@ -13,24 +14,45 @@ export interface OpenImagesOptions {
 }
 
 /**
- * The source that gives out a part of a data set: what is in memory from the device's memory, files from disk. Throws
- * `DataError` (DATA_ARGUMENT) for random resized crops of what is in memory. Dispose it.
+ * The source of a part of a data set. Images in memory are held in the device's memory; files are read from disk. Throws
+ * `DataError` (DATA_ARGUMENT) for random resized crops of what is not image files, and for a source of the caller's on another
+ * device. Dispose it; that leaves a source of the caller's as it is.
  */
 export function openImages(part: DatasetPart, { device, randomResizedCrop = false }: OpenImagesOptions): ImageSource {
   if (isImageFiles(part)) return new StreamedImages(part, { device, randomResizedCrop });
   if (randomResizedCrop) requireImageFiles(part);
-  return new DeviceImages(part, device);
+  if ('file' in part) return new OpenedFile(part, device);
+  return 'source' in part ? borrowed(part.source, device) : new DeviceImages(part, device);
 }
 
-/** Throws `DataError` (DATA_ARGUMENT) where random resized crops are asked for of what is in memory. */
+function borrowed(source: ImageSource, device: Device): ImageSource {
+  if (source.labels.device !== device) {
+    throw new DataError(
+      'DATA_ARGUMENT',
+      `expected a source of images on ${device}, where the network is, got one on ${source.labels.device}`,
+    );
+  }
+  return {
+    count: source.count,
+    labels: source.labels,
+    trainingBatches: (pass) => source.trainingBatches(pass),
+    batches: (batchSize) => source.batches(batchSize),
+    dispose: () => {},
+  };
+}
+
+/** Throws `DataError` (DATA_ARGUMENT) for images that are no files, of which no random resized crops can be cut. */
 export function requireImageFiles(part: DatasetPart): void {
   if (isImageFiles(part)) return;
   throw new DataError(
     'DATA_ARGUMENT',
-    'augmentation.randomResizedCrop: expected false for a data set that is read into memory at one size, got true; ' +
+    'augmentation.randomResizedCrop: expected false for images of one size, got true; ' +
       'it cuts parts out of image files, as of imagenet',
   );
 }
+
+/** Whether a part is in memory, whole, as what it is trained on. */
+export const isInMemory = (part: DatasetPart): boolean => 'images' in part || 'vectors' in part;
 
 /** Whether a part is files that are decoded whenever they are used. */
 export function isImageFiles(part: DatasetPart): part is ImageFiles {

@@ -85,11 +85,11 @@ class Unpickler {
       const opcode = this.#bytes[this.#advance(1)]!;
       if (opcode === 0x2e /* STOP */) return this.#finished(this.#pop(), 0);
       if (++this.#values > MAX_VALUES) throw this.#unsupported(`more than ${MAX_VALUES} values`);
-      this.#step(opcode);
+      this.#execute(opcode);
     }
   }
 
-  #step(opcode: number): void {
+  #execute(opcode: number): void {
     const stack = this.#stack;
     switch (opcode) {
       case 0x80: // PROTO
@@ -285,7 +285,7 @@ class Unpickler {
     return latin1(bytes);
   }
 
-  /** Steps over `length` bytes and gives where they start. */
+  /** Advances by `length` bytes; returns where they start. */
   #advance(length: number): number {
     const start = this.#at;
     if (start + length > this.#bytes.length) throw this.#corrupt('it ends early');

@@ -1,5 +1,6 @@
 // Options that data sets have in common.
-import type { BadImageOptions } from './labelled-images.js';
+import type { FileChannels, ImageSize } from './image-size.js';
+import type { BadImageOptions, Normalization } from './labelled-images.js';
 
 /** Which images are read. */
 export interface SelectionOptions {
@@ -14,10 +15,20 @@ export interface SelectionOptions {
 
 /** What image files are made into, and what is done about those that cannot be used. */
 export interface ImageFileOptions extends SelectionOptions, BadImageOptions {
-  /** Pixels a side. */
-  readonly imageSize?: number | undefined;
-  /** Pixels that the shorter side of a test image is scaled to before its centre is cut out; default: `imageSize`. */
+  /** Pixels a side, or [height, width]. */
+  readonly imageSize?: ImageSize | undefined;
+  /** 3: red, green and blue; 1: grey, as in `readImage`. Default: 3. */
+  readonly channels?: FileChannels | undefined;
+  /**
+   * Pixels that the shorter side of a test image is scaled to before its centre is cut out; default: `imageSize`. Of unequal
+   * sides as `resize` of `readImage`.
+   */
   readonly testResize?: number | undefined;
+  /**
+   * What images are normalised with. Default: ImageNet's mean and standard deviation for 3 channels; of grey images that of the
+   * training images, of files that stay on disk of at most 10,000.
+   */
+  readonly normalization?: Normalization | undefined;
   /** Width times height of the largest image that is decoded; default: that of `readImage`. */
   readonly maxPixels?: number | undefined;
 }

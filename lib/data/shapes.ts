@@ -20,7 +20,7 @@ export const SHAPES_CLASSES: readonly string[] = KINDS.map(({ name }) => name);
 const SPLITS = { train: 0, test: 1 } as const;
 /** 3 GiB of pixels. */
 const MAX_COUNT = 2 ** 20;
-/** Images between which the event loop is served: some twenty milliseconds. */
+/** The event loop is served each time so many images are drawn: about every twenty milliseconds. */
 const IMAGES_AT_A_TIME = 128;
 
 export interface ShapesOptions {
@@ -37,7 +37,7 @@ export interface ShapesOptions {
  * (seed, split, i) and of class i mod 10, so that the classes are balanced.
  *
  * One large figure, whose form and texture are the class, among smaller figures of any form and texture and bars before and
- * behind it, on a gradient, under noise. Place, size, rotation and colours are random and say nothing about the class.
+ * behind it, on a gradient, under noise. Position, size, rotation and colours are random and say nothing about the class.
  *
  * Throws `DataError`: DATA_ARGUMENT for a count below 1 or above 2^20, or a bad seed; DATA_CANCELLED on `signal`.
  */

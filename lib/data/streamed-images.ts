@@ -1,11 +1,28 @@
-import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import {
+  DECODED,
+  type Decoding,
+  type Device,
+  decodeImages,
+  empty,
+  findTurboJpeg,
+  keep,
+  scope,
+  type Tensor,
+  tensor,
+} from '../tensor/index.js';
 import { ReadableImages } from './bad-images.js';
-import { DecodingPass, type DecodingPassOptions } from './decoding-pass.js';
-import { DataError } from './errors.js';
-import { decodeCentre, decodeRegion } from './image-file.js';
+import { type BatchAtWork, BatchesAhead } from './batches-ahead.js';
+import { requireCount } from './decoded-images.js';
+import { DataError, throwIfCancelled } from './errors.js';
+import { DEFAULT_MAX_PIXELS, decodeCentre, decodeRegion } from './image-file.js';
+import { areRemote, diskSourcesOf, fetchImages, type ImagePlace, placeOf } from './image-place.js';
+import { coveredSize, type FileShape } from './image-size.js';
 import type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 import type { ImageFiles } from './labelled-images.js';
-import { drawResizedCrop } from './resized-crop.js';
+import { decodesAtOnce, forEachIndex } from './parallel.js';
+import { affordableAhead, type IndicesOfBatch, indicesInOrder, indicesOfAll } from './pass-batches.js';
+import { drawResizedCrop, resizedCropDraws } from './resized-crop.js';
+import { imageLengthOf } from './stored-images.js';
 
 export interface StreamedImagesOptions {
   readonly device: Device;
@@ -13,21 +30,71 @@ export interface StreamedImagesOptions {
   readonly randomResizedCrop: boolean;
   /** Batches decoded ahead of the one in use; default: 4, or fewer, but at least 1, where 4 would take more than 256 MiB. */
   readonly ahead?: number;
-  /** Files decoded at once; default: sixteen for each thread of Node's pool (UV_THREADPOOL_SIZE). */
+  /** Files that another decoder than TurboJPEG works on at once; default: sixteen for each thread of Node's pool (UV_THREADPOOL_SIZE). */
   readonly concurrency?: number;
 }
 
-const AHEAD = 4;
-const AHEAD_BYTES = 256 * 2 ** 20;
-/** The pool must have work for as long as a step of training keeps the event loop from giving it more. */
-const WORK_A_THREAD = 16;
+/** What is shown of images, by whichever decoder. */
+interface View {
+  /** [n, 22], or empty for the centre. */
+  readonly draws: (indices: Int32Array) => Float64Array;
+  /** Of one image, [height, width, channels], shown as that of an index. */
+  readonly decode: (place: ImagePlace, index: number, signal: AbortSignal) => Promise<Uint8Array>;
+}
+
+/** What a pass gives out, and how. */
+interface Pass {
+  readonly indicesOf: IndicesOfBatch;
+  readonly first: number;
+  readonly batchSize: number;
+  readonly view: View;
+}
+
+/** A batch, decoded: uint8 [n, height, width, channels] on the CPU. */
+interface DecodedBatch {
+  readonly indices: Int32Array;
+  readonly images: Tensor;
+}
 
 /**
- * Image files, decoded in the threads of Node's pool while they are used. Only labels are kept. A file that cannot be
- * decoded fails the batch that it is in, with a `DataError` that names it, or another image stands in (`ReadableImages`).
+ * The memory of a pass's batches. What nobody uses any more is taken again: fresh memory has to be cleared by the system, and V8, which
+ * hears of it, looks for garbage.
+ */
+class BatchMemory {
+  readonly #shape: readonly number[];
+  readonly #free: Tensor[] = [];
+  #isOver = false;
+
+  constructor({ height, width, channels }: FileShape) {
+    this.#shape = [height, width, channels];
+  }
+
+  /** uint8 [count, height, width, channels]. */
+  take(count: number): Tensor {
+    const at = this.#free.findIndex(({ shape: [n] }) => n === count);
+    if (at >= 0) return this.#free.splice(at, 1)[0]!;
+    return scope(() => keep(empty([count, ...this.#shape], { dtype: 'uint8' })));
+  }
+
+  /** Whoever keeps a view of it keeps its values. */
+  giveBack(images: Tensor): void {
+    if (this.#isOver || images.sharesMemory) images.dispose();
+    else this.#free.push(images);
+  }
+
+  [Symbol.dispose](): void {
+    this.#isOver = true;
+    for (const images of this.#free.splice(0)) images.dispose();
+  }
+}
+
+/**
+ * Image files, decoded while they are used: JPEG files by threads of the addon's own, what those leave by sharp in the threads of
+ * Node's pool. Only labels are kept. Those on a web server are fetched before, batch by batch. A file that cannot be decoded fails
+ * the batch that it is in, with a `DataError` that names it, or another image stands in (`ReadableImages`).
  *
  * In evaluation an image has its shorter side scaled to `testResize` and its centre cut out (torchvision's Resize and
- * CenterCrop), as `readImage` does.
+ * CenterCrop), as `readImage` does; where height and width differ, it is scaled to cover what `testResize` stands for there.
  */
 export class StreamedImages implements ImageSource {
   readonly count: number;
@@ -35,16 +102,16 @@ export class StreamedImages implements ImageSource {
   readonly #files: ImageFiles;
   readonly #readable: ReadableImages;
   readonly #options: StreamedImagesOptions;
-  readonly #passes = new Set<DecodingPass>();
+  readonly #passes = new Set<BatchesAhead<DecodedBatch>>();
   #disposed = false;
 
   constructor(files: ImageFiles, options: StreamedImagesOptions) {
     requireCount('ahead', options.ahead, 0);
     requireCount('concurrency', options.concurrency, 1);
-    this.count = files.count;
     this.#files = files;
-    this.#readable = new ReadableImages(files);
     this.#options = options;
+    this.#readable = new ReadableImages(files);
+    this.count = files.labels.length;
     this.labels = scope(() => keep(tensor(Int32Array.from(files.labels), { device: options.device })));
   }
 
@@ -52,32 +119,29 @@ export class StreamedImages implements ImageSource {
     return this.labels.device;
   }
 
-  trainingBatches({ epoch, order, batchSize, firstStep, draws }: TrainingPass): AsyncGenerator<ImageBatch> {
-    const { imageSize, maxPixels } = this.#files;
-    return this.#give(batchSize, {
-      first: firstStep,
-      indicesOf: (batch) => order.subarray(batch * batchSize, (batch + 1) * batchSize),
-      decode: this.#options.randomResizedCrop
-        ? (index) => {
-            const choose = (width: number, height: number) => drawResizedCrop(draws, epoch, index, width, height);
-            return this.#readable.read(index, (file) => decodeRegion(file, imageSize, choose, { maxPixels }));
-          }
-        : (index) => this.#evaluated(index),
-    });
+  /** Whether TurboJPEG is given bytes: it reads disks alone. */
+  get #areFetched(): boolean {
+    return areRemote(this.#files) && findTurboJpeg() !== null;
+  }
+
+  trainingBatches({ epoch, order, batchSize, firstStep: first, draws }: TrainingPass): AsyncGenerator<ImageBatch> {
+    const { maxPixels } = this.#files;
+    const cropped: View = {
+      draws: (indices) => resizedCropDraws(draws, epoch, indices),
+      decode: (place, index, signal) => {
+        const choose = (width: number, height: number) => drawResizedCrop(draws, epoch, index, width, height);
+        return decodeRegion(place, this.#files, choose, { maxPixels, signal });
+      },
+    };
+    const view = this.#options.randomResizedCrop ? cropped : this.#evaluated;
+    return this.#give({ indicesOf: indicesInOrder(order, batchSize), first, batchSize, view });
   }
 
   batches(batchSize: number): AsyncGenerator<ImageBatch> {
-    return this.#give(batchSize, {
-      first: 0,
-      indicesOf: (batch) => {
-        const start = batch * batchSize;
-        return Int32Array.from({ length: Math.max(0, Math.min(batchSize, this.count - start)) }, (_, i) => start + i);
-      },
-      decode: (index) => this.#evaluated(index),
-    });
+    return this.#give({ indicesOf: indicesOfAll(this.count, batchSize), first: 0, batchSize, view: this.#evaluated });
   }
 
-  /** Ends all passes; those being decoded come to nothing. */
+  /** Ends all passes; what they are decoding is dropped. */
   dispose(): void {
     this.#disposed = true;
     for (const pass of this.#passes) void pass.stop();
@@ -88,33 +152,32 @@ export class StreamedImages implements ImageSource {
     this.dispose();
   }
 
-  async *#give(
-    batchSize: number,
-    source: Pick<DecodingPassOptions, 'first' | 'indicesOf' | 'decode'>,
-  ): AsyncGenerator<ImageBatch> {
+  readonly #evaluated: View = {
+    draws: () => new Float64Array(),
+    decode: (place, _, signal) => {
+      const { testResize, maxPixels } = this.#files;
+      return decodeCentre(place, this.#files, testResize, { maxPixels, signal });
+    },
+  };
+
+  async *#give({ indicesOf, first, batchSize, view }: Pass): AsyncGenerator<ImageBatch> {
     requireCount('batchSize', batchSize, 1);
     if (this.#disposed) throw new DataError('DATA_CANCELLED', 'the images were disposed');
-    const { imageSize } = this.#files;
-    const imageLength = 3 * imageSize * imageSize;
-    const affordable = Math.max(1, Math.floor(AHEAD_BYTES / (imageLength * batchSize)));
-    const pass = new DecodingPass({
-      ...source,
-      imageLength,
-      ahead: this.#options.ahead ?? Math.min(AHEAD, affordable),
-      concurrency: this.#options.concurrency ?? WORK_A_THREAD * poolThreads(),
-    });
+    const { ahead = affordableAhead(imageLengthOf(this.#files) * batchSize) } = this.#options;
+    const begin = (batch: number): BatchAtWork<DecodedBatch> | null => {
+      const indices = indicesOf(batch);
+      return indices.length === 0 ? null : this.#begin(indices, view, memory);
+    };
+    using memory = new BatchMemory(this.#files);
+    const pass = new BatchesAhead({ begin, first, ahead, drop: ({ images }) => images.dispose() });
     this.#passes.add(pass);
     try {
       for (let batch = await pass.next(); batch !== null; batch = await pass.next()) {
-        const { indices, pixels } = batch;
-        yield {
-          indices,
-          tensors: (from = 0, length = indices.length) =>
-            this.#tensors(
-              indices.subarray(from, from + length),
-              pixels.subarray(from * imageLength, (from + length) * imageLength),
-            ),
-        };
+        try {
+          yield this.#batchOf(batch);
+        } finally {
+          memory.giveBack(batch.images);
+        }
       }
     } finally {
       await pass.stop();
@@ -122,28 +185,96 @@ export class StreamedImages implements ImageSource {
     }
   }
 
-  /** The images lie channels-last, as they were decoded. */
-  #tensors(indices: Int32Array, pixels: Uint8Array): { images: Tensor; labels: Tensor } {
-    const { imageSize } = this.#files;
+  #batchOf({ indices, images }: DecodedBatch): ImageBatch {
     const { device } = this;
-    const lines = tensor(pixels, { shape: [indices.length, imageSize, imageSize, 3], device });
-    return { images: lines.permute([0, 3, 1, 2]), labels: this.labels.indexSelect(0, tensor(indices, { device })) };
+    return {
+      indices,
+      tensors: (from = 0, length = indices.length) => {
+        const part = images.narrow(0, from, Math.min(length, indices.length - from));
+        return {
+          // They lie channels-last, as they were decoded.
+          images: part.to({ device }).permute([0, 3, 1, 2]),
+          labels: this.labels.indexSelect(0, tensor(indices.subarray(from, from + length), { device })),
+        };
+      },
+    };
   }
 
-  #evaluated(index: number): Promise<Uint8Array> {
-    const { imageSize, testResize, maxPixels } = this.#files;
-    return this.#readable.read(index, (file) => decodeCentre(file, imageSize, testResize, { maxPixels }));
+  #begin(indices: Int32Array, view: View, memory: BatchMemory): BatchAtWork<DecodedBatch> {
+    const images = memory.take(indices.length);
+    const controller = new AbortController();
+    const { signal } = controller;
+    let decoding: Decoding | null = null;
+    const cancel = (): void => {
+      controller.abort();
+      decoding?.cancel();
+    };
+    const finish = async (): Promise<DecodedBatch> => {
+      try {
+        // Files on disk are begun with at once.
+        const fetched = this.#areFetched ? await fetchImages(this.#files, indices, signal) : null;
+        throwIfCancelled(signal);
+        decoding = this.#decode(images, indices, view.draws(indices), fetched);
+        await this.#decodeRest({ indices, images }, await decoding?.done, view, signal);
+        return { indices, images };
+      } catch (error) {
+        images.dispose();
+        throw error;
+      }
+    };
+    return { batch: finish(), cancel };
   }
-}
 
-/** Threads of libuv's pool, in which sharp decodes: 4 where the environment names no other number. */
-function poolThreads(): number {
-  const named = Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? '', 10);
-  return named >= 1 ? Math.min(named, 1024) : 4;
-}
+  /** By TurboJPEG, from disk where they are not `fetched`; null where there is none. */
+  #decode(images: Tensor, indices: Int32Array, draws: Float64Array, fetched: Uint8Array[] | null): Decoding | null {
+    if (findTurboJpeg() === null) return null;
+    const { testResize, maxPixels = DEFAULT_MAX_PIXELS } = this.#files;
+    const given = fetched === null ? diskSourcesOf(this.#files, indices) : { sources: fetched };
+    return decodeImages({ images, ...given, draws, covered: coveredSize(this.#files, testResize), maxPixels });
+  }
 
-function requireCount(name: string, value: number | undefined, least: number): void {
-  if (value !== undefined && (!Number.isInteger(value) || value < least)) {
-    throw new DataError('DATA_ARGUMENT', `${name} must be an integer from ${least}, got ${value}`);
+  /** Those that were left. Throws the error of the first of the batch that cannot be read. */
+  async #decodeRest(
+    { indices, images }: DecodedBatch,
+    outcomes: Uint8Array | undefined,
+    view: View,
+    signal: AbortSignal,
+  ): Promise<void> {
+    throwIfCancelled(signal);
+    const left = [...indices.keys()].filter((at) => outcomes?.[at] !== DECODED.yes);
+    if (left.length === 0) return;
+    const failures = new Map<number, unknown>();
+    const { concurrency = decodesAtOnce() } = this.#options;
+    const decodeNext = async (i: number): Promise<void> => {
+      const at = left[i]!;
+      const image = scope(() => keep(images.narrow(0, at, 1)));
+      try {
+        await this.#decodeOne(image, indices[at]!, view, signal);
+      } catch (error) {
+        failures.set(at, error);
+      } finally {
+        image.dispose();
+      }
+    };
+    await forEachIndex(left.length, decodeNext, { signal, atOnce: Math.min(concurrency, left.length) });
+    if (failures.size > 0) throw failures.get(Math.min(...failures.keys()));
+  }
+
+  /** An image that TurboJPEG has left, or, decoded as it would be anywhere else, the one that stands in for it. */
+  async #decodeOne(image: Tensor, index: number, view: View, signal: AbortSignal): Promise<void> {
+    await this.#readable.read(index, async (_, at) => {
+      if (at !== index && (await this.#decodeOther(image, at, view.draws(Int32Array.of(index)), signal))) return;
+      const pixels = await view.decode(placeOf(this.#files, at), index, signal);
+      throwIfCancelled(signal);
+      scope(() => image.copy_(tensor(pixels, { shape: image.shape })));
+    });
+  }
+
+  /** By TurboJPEG; false where it leaves the image. */
+  async #decodeOther(image: Tensor, at: number, draws: Float64Array, signal: AbortSignal): Promise<boolean> {
+    const indices = Int32Array.of(at);
+    const fetched = this.#areFetched ? await fetchImages(this.#files, indices, signal) : null;
+    const outcomes = await this.#decode(image, indices, draws, fetched)?.done;
+    return outcomes?.[0] === DECODED.yes;
   }
 }

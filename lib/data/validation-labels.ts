@@ -191,7 +191,7 @@ const firstWord = ({ label }: Fields): string => label.split(/\s+/, 1)[0]!;
 const SEPARATORS = ['\t', ',', ';'] as const;
 type Separator = (typeof SEPARATORS)[number];
 
-/** What divides the lines of a file: the first of these in its first line; spaces where that has none. */
+/** The separator of a file's fields: the first of these that its first line has, else spaces. */
 function separatorOf(lines: readonly string[]): Separator | null {
   const first = lines.find((line) => line !== '') ?? '';
   return SEPARATORS.find((separator) => first.includes(separator)) ?? null;

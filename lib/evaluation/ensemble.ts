@@ -54,6 +54,7 @@ export class LayerEnsemble {
     return this.#sum === null ? weighted : this.#sum.add(weighted);
   }
 
+  /** Frees the sum of the logits. */
   dispose(): void {
     this.#sum?.dispose();
     this.#sum = null;

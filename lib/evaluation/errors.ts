@@ -1,7 +1,7 @@
 import { LayerwiseError } from '../errors.js';
 import { requireOptions } from '../options.js';
 
-/** Scores, labels, counts or options are not what a metric can be taken of: which, what was expected, what came. */
+/** Scores, labels, counts or options that no metric can be computed from: which, what was expected, what came. */
 export class MetricError extends LayerwiseError {
   override readonly name = 'MetricError';
   readonly code = 'INVALID_ARGUMENT';

@@ -16,8 +16,9 @@ export interface EvaluationResult extends Accuracy {
 }
 
 /**
- * What `forward` makes of every image, in order: float32 [images, ...], logits or features. It takes the uint8 images of
- * a batch and must be in evaluation mode. The tensor belongs to the caller. Between batches `breathe` lets other work run.
+ * The outputs of `forward` for all images, in order: float32 [images, ...], such as logits or features. `forward` takes the uint8
+ * images of a batch and must be in evaluation mode. The tensor belongs to the caller. Between batches `breathe` lets other work
+ * run.
  */
 export function predictAll(
   images: ImageSource,
@@ -29,8 +30,8 @@ export function predictAll(
 }
 
 /**
- * What `forward` makes of each batch, in inference mode and a scope, one after the other: float32 [images, ...]. The
- * tensor belongs to the caller.
+ * The output of `forward` for each batch in turn, in inference mode and a scope: float32 [images, ...]. The tensor belongs to the
+ * caller.
  */
 export async function collectOutputs<Batch>(
   batches: AsyncIterable<Batch>,

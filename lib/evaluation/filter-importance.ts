@@ -6,7 +6,7 @@ import { optionsOf } from './errors.js';
 /**
  * How much the loss is expected to change when a filter is removed: the first-order criterion of Molchanov et al.
  * ("Pruning Convolutional Neural Networks for Resource Efficient Inference", 2017, eq. 9-10), for each of C filters
- * the mean over images of |mean over places of z * dL/dz|, with z the filter's output and L the cross entropy of the
+ * the mean over images of |mean over positions of z * dL/dz|, with z the filter's output and L the cross entropy of the
  * image. `features` gives the filters' outputs [batch, C, height, width] of uint8 images, `head` the logits of them;
  * both must be in evaluation mode. Between batches `breathe` lets other work run.
  */

@@ -3,7 +3,7 @@ import { type LbfgsResult, minimizeLbfgs } from '../optim/index.js';
 import { requireOptions } from '../options.js';
 import { arange, cat, keep, noGrad, scope, Tensor, zeros } from '../tensor/index.js';
 
-/** What is fitted by `fitOneVersusRest`, and how exactly. */
+/** Options of `fitOneVersusRest`. */
 export interface OneVersusRestOptions {
   /** Labels are 0 ... classes - 1. */
   readonly classes: number;
@@ -25,7 +25,7 @@ export interface OneVersusRestFit extends Omit<LbfgsResult, 'minimizer' | 'value
   readonly objective: number;
 }
 
-/** Features, labels or options are not what a logistic regression can be fitted to: which, what was expected, what came. */
+/** Features, labels or options that no logistic regression can be fitted to: which, what was expected, what came. */
 export class LogisticRegressionError extends LayerwiseError {
   override readonly name = 'LogisticRegressionError';
   readonly code = 'INVALID_ARGUMENT';
@@ -61,6 +61,7 @@ export class OneVersusRest {
     this.intercepts.dispose();
   }
 
+  /** As `dispose`, at the end of a `using` declaration. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -193,7 +194,7 @@ function split(point: Tensor, classes: number, d: number): { weights: Tensor; in
   };
 }
 
-/** Rows whose squares are made at a time, so that no second copy of the features is. */
+/** Rows that are squared at a time, so that there is no second copy of the features. */
 const ROWS = 8192;
 
 /** The standard deviation of a constant feature is rounding of its mean: up to a few units in the last place of it. */

@@ -60,8 +60,8 @@ function requireLabels(user: string, labels: Tensor, images: number): void {
 }
 
 /**
- * Of each class the percentage of its images that were recognised, from counts with a row a true class and a column a
- * predicted one; null for a class without images.
+ * The accuracy of each class in percent, from counts with a row for each true and a column for each predicted class; null for a
+ * class without images.
  *
  * @throws {MetricError} where the counts are not square, or a count is no integer from 0.
  */

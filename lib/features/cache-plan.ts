@@ -4,13 +4,14 @@ import { gibibytes } from '../format.js';
 import type { Network, Stage } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { frozenDtype, type Precision, type Recipe } from '../recipe/index.js';
-import { type Device, isCuda, scope, zeros } from '../tensor/index.js';
+import { channelsLast, type Device, isCuda, scope, zeros } from '../tensor/index.js';
 import { FeatureCacheError } from './errors.js';
 import { type RowFormat, rowBytes } from './feature-storage.js';
 
 /** Memory of the training GPU, memory of the host, files in the run directory. The first with room is taken. */
 export const CACHE_TIERS = ['device', 'host', 'disk'] as const;
 
+/** A kind of room for kept features: `device`, `host` or `disk`. */
 export type CacheTier = (typeof CACHE_TIERS)[number];
 
 /** Bytes that features may take in each tier. */
@@ -19,7 +20,7 @@ export type CacheBudget = Readonly<Record<CacheTier, number>>;
 export interface CachePlan {
   /** Bytes of the training device's memory in which features of the test images may stay. */
   readonly testBytes: number;
-  /** For each number of frozen parts: the features of one image, and the tier of each view's. Null: nothing is kept. */
+  /** For each number of frozen parts: the format of one image's features, and the tier of each view. Null: nothing is kept. */
   readonly views: ReadonlyMap<number, { readonly format: RowFormat; readonly tiers: readonly CacheTier[] }> | null;
 }
 
@@ -85,7 +86,7 @@ export function planCache(options: CachePlanOptions): CachePlan {
   const viewBytes = depths.map((depth) => rowBytes(format(depth)) * trainCount);
   const testBytes = Math.max(...depths.map((depth) => rowBytes(format(depth)) * testCount));
   const largest = Math.max(...viewBytes);
-  // However they are placed, no more can be.
+  // No assignment to tiers can hold more.
   const most = Math.floor(budgetOf(budget) / largest);
   const assign = (number: number, room: CacheBudget): CacheTier[][] | null =>
     number > most ? null : assignTiers(viewBytes, number, room);
@@ -117,9 +118,9 @@ export function planCache(options: CachePlanOptions): CachePlan {
 const budgetOf = (budget: CacheBudget): number => CACHE_TIERS.reduce((sum, tier) => sum + budget[tier], 0);
 
 /**
- * Tiers for `views` views at each stage, `viewBytes` each there, or null where they do not fit. One view after another
- * goes from stage to stage: into the same tier over its old self where the bytes are as many, else into the first
- * tier with room, while the old is still there.
+ * Tiers for `views` views at each stage, or null where they do not fit; a view takes `viewBytes[stage]` bytes. From stage to
+ * stage one view is made after another. Where its size stays, it overwrites its old features; else it goes to the first tier with
+ * room while the old ones are still there.
  */
 export function assignTiers(viewBytes: readonly number[], views: number, budget: CacheBudget): CacheTier[][] | null {
   const free: Record<CacheTier, number> = { ...budget };
@@ -144,20 +145,20 @@ export function assignTiers(viewBytes: readonly number[], views: number, budget:
   return stages;
 }
 
-/** What each number of frozen parts, from 0, makes of an image. */
+/** The format of an image's features after each number of frozen parts, from 0. */
 function featureFormats({ network, stages, precision }: CachePlanOptions): RowFormat[] {
   // Where the network is: on the training device, or on meta.
   const { device } = [...network.blocks, ...network.heads].flatMap((module) => module.parameters())[0]!;
   const dtype = frozenDtype(precision);
   return scope(() => {
-    const image = zeros([1, ...network.inputShape], { device }).contiguous({ memoryFormat: 'channelsLast' });
+    const image = channelsLast(zeros([1, ...network.inputShape], { device }));
     const shapes: RowFormat[] = [{ shape: network.inputShape, dtype }];
     let features = image;
     for (const block of stages.at(-1)!.frozen) {
       const frozen = new FrozenBlocks([block.eval()], dtype);
       features = frozen.forward(features);
       frozen.dispose();
-      shapes.push({ shape: features.shape.slice(1) as [number, number, number], dtype });
+      shapes.push({ shape: features.shape.slice(1), dtype });
     }
     return shapes;
   });

@@ -28,9 +28,9 @@ export interface CachedFeaturesOptions extends FeatureContext {
 }
 
 /**
- * Keeps the features of a number of views of each image. All layers see the same views, so what layer j makes of them is
- * what layer j + 1 reads: each stage's features are made from the one before, by the layer between them alone, and the
- * cost of training a layer does not grow with its depth.
+ * Keeps the features of a number of views of each image. All layers see the same views, so the outputs of layer j are what layer
+ * j + 1 reads. Each stage's features are computed from those of the stage before, by one layer, and the cost of training a layer
+ * does not grow with its depth.
  */
 export class CachedFeatures implements TrainingFeatures {
   readonly #options: CachedFeaturesOptions;
@@ -56,7 +56,7 @@ export class CachedFeatures implements TrainingFeatures {
     this.#blocks = stage.frozen;
     if (added.length === 0) return;
     for (const block of added) block.eval();
-    // One by one, so that a run that is gone on with computes the same bits.
+    // One by one, so that a resumed run computes the same bits.
     const layers = added.map((block) => new FrozenBlocks([block], frozenDtype(this.#options.precision)));
     const { format, tiers } = this.#options.views.get(stage.frozen.length)!;
     try {

@@ -1,31 +1,31 @@
 // Where features of many images are kept: in memory or in a file, a row of equal length for each image.
 import { constants } from 'node:buffer';
 import { type FileHandle, open, rm } from 'node:fs/promises';
-import { DecodingPass } from '../data/index.js';
+import { PrefetchPass } from '../data/index.js';
 import { readRegion, writeRegion } from '../files.js';
 import { type Device, type DType, elementSize, empty, keep, scope, type Tensor, tensor } from '../tensor/index.js';
 import { FeatureCacheError } from './errors.js';
 
-/** [channels, height, width] of an image's features, and what they are kept in. */
+/** The shape of one image's features, such as [channels, height, width], and what they are kept in. */
 export interface RowFormat {
-  readonly shape: readonly [number, number, number];
+  readonly shape: readonly number[];
   readonly dtype: DType;
 }
 
 export const rowBytes = ({ shape, dtype }: RowFormat): number =>
   shape.reduce((product, size) => product * size, 1) * elementSize(dtype);
 
-/** Some of the features that were read, to be asked for in a scope: [length, channels, height, width] on the training device. */
+/** Gives some of the features that were read, [length, ...shape] on the training device. Call it in a scope. */
 export type GiveFeatures = (start: number, length: number) => Tensor;
 
-/** One row of features for each of some images. The rows of any format with as many bytes fit. */
+/** One row of features for each image, in any format of `rowBytes` bytes. */
 export interface FeatureRows {
   readonly rowBytes: number;
   /** The rows of images that follow each other. */
   read(first: number, count: number, format: RowFormat): Promise<GiveFeatures>;
-  /** Writes [n, channels, height, width] from an image on; the tensor is read before this returns. */
+  /** Writes features [n, ...shape] from an image on; the tensor is read before this returns. */
   write(start: number, features: Tensor): Promise<void>;
-  /** The rows of the indices of one batch after another, until there are none. */
+  /** The rows of one batch after another, until a batch has no indices. */
   gather(
     indicesOf: (batch: number) => Int32Array,
     options: { first: number; format: RowFormat },
@@ -35,7 +35,7 @@ export interface FeatureRows {
 
 /** Rows in the memory of the host or of a GPU. */
 export class MemoryRows implements FeatureRows {
-  /** [count, elements of a row], each row channels last, as convolutions want it. */
+  /** [count, elements of a row]; maps lie in their row channels last, as convolutions want it. */
   readonly #rows: Tensor;
 
   private constructor(
@@ -61,7 +61,7 @@ export class MemoryRows implements FeatureRows {
 
   async write(start: number, features: Tensor): Promise<void> {
     const count = features.shape[0]!;
-    scope(() => this.#rows.narrow(0, start, count).copy_(features.permute([0, 2, 3, 1]).reshape([count, -1])));
+    scope(() => this.#rows.narrow(0, start, count).copy_(mapsAsRows(features).reshape([count, -1])));
   }
 
   async *gather(
@@ -79,7 +79,7 @@ export class MemoryRows implements FeatureRows {
   }
 
   #give(rows: Tensor, format: RowFormat): Tensor {
-    return channelsFirst(rows.to({ device: this.device }), format);
+    return featuresOf(rows.to({ device: this.device }), format);
   }
 
   async dispose(): Promise<void> {
@@ -87,9 +87,15 @@ export class MemoryRows implements FeatureRows {
   }
 }
 
-/** [n, channels, height, width] of rows [n, elements] that lie channels last. */
-function channelsFirst(rows: Tensor, { shape: [channels, height, width] }: RowFormat): Tensor {
-  return rows.reshape([rows.shape[0]!, height, width, channels]).permute([0, 3, 1, 2]);
+/** Maps [n, channels, height, width] as [n, height, width, channels]; features of another shape as they are. */
+const mapsAsRows = (features: Tensor): Tensor => (features.dim === 4 ? features.permute([0, 2, 3, 1]) : features);
+
+/** Features [n, ...shape] of rows [n, elements], in which maps lie channels last. */
+function featuresOf(rows: Tensor, { shape }: RowFormat): Tensor {
+  const count = rows.shape[0]!;
+  if (shape.length !== 3) return rows.reshape([count, ...shape]);
+  const [channels, height, width] = shape as readonly [number, number, number];
+  return rows.reshape([count, height, width, channels]).permute([0, 3, 1, 2]);
 }
 
 /** Batches that are read beyond the one in use, and rows read at once. */
@@ -122,7 +128,7 @@ export class FileRows implements FeatureRows {
   }
 
   async write(start: number, features: Tensor): Promise<void> {
-    const values = scope(() => features.permute([0, 2, 3, 1]).toTypedArray());
+    const values = scope(() => mapsAsRows(features).toTypedArray());
     try {
       await writeRegion(this.#file, values, start * this.rowBytes);
     } catch (error) {
@@ -148,22 +154,22 @@ export class FileRows implements FeatureRows {
           'take a smaller --batch-size, or keep them in memory (--cache host=GIB)',
       );
     }
-    const pass = new DecodingPass({
+    const pass = new PrefetchPass({
       indicesOf,
       first,
-      decode: async (index) => {
+      read: async (index) => {
         const row = Buffer.allocUnsafeSlow(this.rowBytes);
         await this.#fill(row, index, 1);
         return row;
       },
-      imageLength: this.rowBytes,
+      sampleBytes: this.rowBytes,
       ahead: AHEAD,
       concurrency: READS_AT_ONCE,
     });
     try {
       for (let batch = await pass.next(); batch !== null; batch = await pass.next()) {
-        const { pixels } = batch;
-        yield (start, length) => this.#give(pixels, start, length, format);
+        const { bytes } = batch;
+        yield (start, length) => this.#give(bytes, start, length, format);
       }
     } finally {
       await pass.stop();
@@ -189,7 +195,7 @@ export class FileRows implements FeatureRows {
         ? new Float32Array(buffer, at, (count * this.rowBytes) / 4)
         : new Uint16Array(buffer, at, (count * this.rowBytes) / 2);
     const shape = [count, values.length / count];
-    return channelsFirst(tensor(values, { shape, dtype: format.dtype, device: this.device }), format);
+    return featuresOf(tensor(values, { shape, dtype: format.dtype, device: this.device }), format);
   }
 
   async dispose(): Promise<void> {

@@ -10,8 +10,8 @@ export interface FeatureBatch {
   /** The indices of the images in the data set. */
   readonly indices: Int32Array;
   /**
-   * Features [length, channels, height, width] and labels int64 [length] on the device, of the batch's images from `start`
-   * on. Call it in a scope.
+   * Features [length, ...], such as [length, channels, height, width], and labels int64 [length] on the device, of the batch's
+   * images from `start` on. Call it in a scope.
    */
   tensors(start: number, length: number): { readonly features: Tensor; readonly labels: Tensor };
 }
@@ -28,7 +28,7 @@ export type Pause = () => Promise<void>;
 
 /** The training features of one stage after another, in the order of the stages. */
 export interface TrainingFeatures {
-  /** Makes ready for a stage, whose frozen layers do not change any more. */
+  /** Prepares for a stage. Its frozen layers no longer change. */
   begin(stage: Stage, pause: Pause): Promise<void>;
   /** The batches of an epoch of the stage that was begun, in the epoch's order. */
   batches(pass: EpochPass): AsyncIterable<FeatureBatch>;
@@ -39,29 +39,29 @@ export interface FeatureContext {
   readonly recipe: Recipe;
   readonly precision: Precision;
   readonly images: ImageSource;
-  /** What makes an image an input of the network. */
+  /** From an image to an input of the network. */
   readonly transforms: readonly Transform[];
 }
 
-/** The order of the images in an epoch of a layer. */
+/** The order of the images in an epoch of a layer: its own, or with shared draws that of all layers. */
 export function epochOrder(recipe: Recipe, layer: number, epoch: number, count: number): Int32Array {
-  const { sameViewsForAllLayers } = recipe.augmentation;
-  return new Draws({ seed: recipe.seed, ...(sameViewsForAllLayers ? {} : { layer }) }).permutation(epoch, count);
+  const { sharedDraws } = recipe.augmentation;
+  return new Draws({ seed: recipe.seed, ...(sharedDraws ? {} : { layer }) }).permutation(epoch, count);
 }
 
-/** Which view an epoch shows: with a number of views one of these in turn, else its own. */
+/** Which view an epoch shows: its own, or with a number of views each of them in turn. */
 export function viewOf(recipe: Recipe, epoch: number): number {
   const { views } = recipe.augmentation;
   return views === null ? epoch : epoch % views;
 }
 
 /**
- * What the random views of an epoch are drawn from: fresh ones for each epoch and layer or, with a number of views, one
- * of so many, which all layers see in turn.
+ * What the random views of an epoch are drawn from. Each epoch has new views; with a number of views, one of these. Each layer
+ * has its own, except with a number of views or shared draws.
  */
 export function viewDraws(recipe: Recipe, layer: number, epoch: number): { draws: Draws; view: number } {
-  const { sameViewsForAllLayers, views } = recipe.augmentation;
-  const isShared = sameViewsForAllLayers || views !== null;
+  const { sharedDraws, views } = recipe.augmentation;
+  const isShared = sharedDraws || views !== null;
   return {
     draws: new Draws({ seed: recipe.seed, ...(isShared ? {} : { layer }) }),
     view: viewOf(recipe, epoch),

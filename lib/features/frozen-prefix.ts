@@ -15,7 +15,7 @@ export class FrozenPrefix {
     this.#blocks = new FrozenBlocks(stage.frozen, frozenDtype(context.precision));
   }
 
-  /** The features of uint8 images [n, channels, height, width]. Call it in a scope. */
+  /** The features of uint8 images [n, channels, height, width], or of vectors [n, length]. Call it in a scope. */
   forward(images: Tensor, draws: BatchDraws): Tensor {
     return this.#blocks.forward(noGrad(() => applyTransforms(this.#transforms, images, draws)));
   }

@@ -7,15 +7,15 @@ import type { FeatureContext, Pause } from './features.js';
 import { FrozenPrefix } from './frozen-prefix.js';
 
 /**
- * What one stage after another reads of the test images. It is the same in every epoch, so it stays in the device's
- * memory where a budget allows, and the next stage's is made from it; else it is computed each time.
+ * The features of the test images, for one stage after another. They are the same in every epoch. Where the budget allows, they
+ * stay in the device's memory and the next stage's are computed from them; else they are computed each time.
  */
 export class TestFeatures {
   readonly #context: FeatureContext;
   readonly #budgetBytes: number;
   #blocks: readonly Module[] = [];
   #prefix: FrozenPrefix | null = null;
-  /** Batch by batch, what `#blocks` make of the images; empty where nothing is kept. */
+  /** The outputs of `#blocks` for the images, batch by batch; empty where nothing is kept. */
   #kept: Tensor[] = [];
 
   constructor(context: FeatureContext, budgetBytes: number) {
@@ -23,7 +23,7 @@ export class TestFeatures {
     this.#budgetBytes = budgetBytes;
   }
 
-  /** Makes ready for a stage, whose frozen layers do not change any more. */
+  /** Prepares for a stage. Its frozen layers no longer change. */
   async begin(stage: Stage, pause: Pause): Promise<void> {
     const before = this.#blocks;
     this.#blocks = stage.frozen;
@@ -52,7 +52,7 @@ export class TestFeatures {
     }
   }
 
-  /** The features of all images in order, in batches, each to be asked for in a scope. */
+  /** The features of all images in order, in batches. Call each in a scope. */
   async *batches(batchSize: number): AsyncGenerator<() => Tensor> {
     if (this.#kept.length > 0) {
       for (const features of this.#kept) yield () => features;
@@ -80,7 +80,7 @@ export class TestFeatures {
     }
   }
 
-  /** Whether all images' features fit into the budget, as one batch of them, not the last, tells. */
+  /** Whether the features of all images fit into the budget, judged by those of some. */
   #fits(features: Tensor): boolean {
     return (features.byteLength / features.shape[0]!) * this.#context.images.count <= this.#budgetBytes;
   }

@@ -27,9 +27,9 @@ export interface CompressOptions {
 /** What `compressRun` kept, and the accuracies, in percent, before and after. */
 export interface CompressionOutcome {
   readonly runDirectory: string;
-  /** Places of the filters that stayed, rising. */
+  /** Indices of the filters that were kept, rising. */
   readonly kept: readonly number[];
-  /** Of each filter that there was, by Molchanov's criterion on the training images. */
+  /** The importance of each filter before the removal, by Molchanov's criterion on the training images. */
   readonly importance: readonly number[];
   /** Of the last layer's head on the test images, before the removal and after it. */
   readonly before: Accuracy;

@@ -10,14 +10,17 @@ export interface Finished {
   readonly result: RunResult;
 }
 
-/** Makes a run whose network is saved a finished one: its result is written, then as `completeRun`. */
+/** Finishes a run whose network is saved: writes its result, and completes it as `completeRun` does. */
 export async function finishRun(directory: RunDirectory, result: RunResult): Promise<Finished> {
   await directory.writeResult(result);
   return completeRun(directory, result);
 }
 
-/** What is left to do once there is a result: the checkpoint goes, since the network has files of its own; the report is written. */
+/**
+ * Completes a run that has a result: removes its checkpoint, since the network has files of its own, and kept images, and writes
+ * the report.
+ */
 export async function completeRun(directory: RunDirectory, result: RunResult): Promise<Finished> {
-  await rm(directory.checkpoint, { recursive: true, force: true });
+  for (const path of [directory.checkpoint, directory.images]) await rm(path, { recursive: true, force: true });
   return { runDirectory: directory.path, report: await writeReport(directory.path), result };
 }

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
+import { type ImageSize, sidesOf } from '../data/index.js';
 import { LayerwiseError } from '../errors.js';
 import {
   disposeNetwork,
@@ -39,10 +40,10 @@ export interface ImportOptions {
   /** The run directory to make: new or empty. */
   readonly out: string;
   /**
-   * Height and width of the images that the run is for, a multiple of 32; default: 224. torchvision's classifier reads
-   * features averaged to 7 x 7: where the size gives others, its first weight is rewritten so that the logits stay.
+   * Pixels a side of the images that the run is for, or [height, width], multiples of 32; default: 224. torchvision's classifier
+   * reads features averaged to 7 x 7: where the size gives others, its first weight is rewritten so that the logits stay.
    */
-  readonly imageSize?: number;
+  readonly imageSize?: ImageSize | undefined;
   /** A name for each row of `classifier.6.weight`; default: `class 0`, `class 1` and so on. Two may be the same. */
   readonly classes?: readonly string[];
 }
@@ -177,14 +178,14 @@ function notesOfNames(classes: readonly string[]): string[] {
   });
 }
 
-/** ImageNet's evaluation: the shorter side at 8/7 of the image size, 256 for 224, and a centre crop. */
+/** ImageNet's evaluation: the shorter side at 8/7 of that of the image size, 256 for 224, and a centre crop. */
 function recipeOf(tensors: StateDict, options: ImportOptions): Recipe {
   const { model, imageSize = 224 } = options;
   const width = rowsOf(tensors, FIRST_LAYER, 4, options);
   const preset = presetRecipe('vgg11-end-to-end', { dataset: 'imagenet', model, onCuda: false });
   return overrideRecipe(preset, {
     model: { width },
-    dataset: { imageSize, testResize: Math.round((imageSize * 8) / 7) },
+    dataset: { imageSize, testResize: Math.round((Math.min(...sidesOf(imageSize)) * 8) / 7) },
     precision: 'fp32',
   });
 }
@@ -202,9 +203,11 @@ function load(network: Network, tensors: StateDict, { from, model }: ImportOptio
       if (isOptional(name) && !source.has(name)) give(name, zeros([], { dtype: 'int64' }));
     }
     const weight = tensors.get(FIRST_LINEAR);
-    const size = pooledSizeOf(network.inputShape[1]);
-    if (weight !== undefined && size !== TORCHVISION_POOLED_SIZE && readsPooled(weight, own.get(FIRST_LINEAR)!, size)) {
-      give(FIRST_LINEAR, unpooledClassifierWeight(weight, size));
+    const [, imageHeight, imageWidth] = network.inputShape as [number, number, number];
+    const sides = [pooledSizeOf(imageHeight), pooledSizeOf(imageWidth)] as const;
+    const isAsRead = sides.every((side) => side === TORCHVISION_POOLED_SIZE);
+    if (weight !== undefined && !isAsRead && readsPooled(weight, own.get(FIRST_LINEAR)!, sides)) {
+      give(FIRST_LINEAR, unpooledClassifierWeight(weight, sides));
     }
     loadInto(own, source);
   } catch (error) {
@@ -223,8 +226,8 @@ function load(network: Network, tensors: StateDict, { from, model }: ImportOptio
 }
 
 /** Whether a classifier weight reads the channels of `own` at 7 x 7, not at the network's own size. */
-function readsPooled(weight: Tensor, own: Tensor, size: number): boolean {
-  const channels = own.shape[1]! / size ** 2;
+function readsPooled(weight: Tensor, own: Tensor, [height, width]: readonly [number, number]): boolean {
+  const channels = own.shape[1]! / (height * width);
   return weight.dim === 2 && weight.shape[1] === channels * TORCHVISION_POOLED_SIZE ** 2;
 }
 

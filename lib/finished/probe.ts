@@ -1,4 +1,4 @@
-// What the frozen features of a trained network are worth to a linear classifier, on the run's own classes or on others.
+// Linear probes of the frozen features of a trained network, on the run's own classes or on others.
 import { type Dataset, openImages } from '../data/index.js';
 import {
   type LinearSeparability,
@@ -9,7 +9,7 @@ import {
 import type { Tensor } from '../tensor/index.js';
 import type { TrainedRun } from './trained-run.js';
 
-/** How exactly the logistic regression of `probeLayer` is fitted. */
+/** Options of the logistic regression of `probeLayer`. */
 export type ProbeOptions = Omit<OneVersusRestOptions, 'classes'>;
 
 /**
@@ -24,6 +24,8 @@ export async function probeLayer(
   options: ProbeOptions = {},
 ): Promise<LinearSeparability> {
   run.checkLayer(layer);
+  run.requireShape(dataset.train);
+  run.requireShape(dataset.test);
   const { batchSize } = run.recipe.evaluation;
   const train = openImages(dataset.train, { device: run.device, randomResizedCrop: false });
   const test = openImages(dataset.test, { device: run.device, randomResizedCrop: false });

@@ -7,6 +7,8 @@ import {
   type LoadDatasetOptions,
   noDraws,
   openImages,
+  shapeOfPart,
+  sizeOf,
   type Transform,
 } from '../data/index.js';
 import {
@@ -17,10 +19,11 @@ import {
   scoreLogits,
   scoreRanking,
 } from '../evaluation/index.js';
-import { disposeNetwork, type Network, type NetworkBuilder } from '../models/index.js';
+import { disposeNetwork, type LayerMultiplyAdds, multiplyAddsOf, type Network } from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { requireOptions } from '../options.js';
 import {
+  buildNetwork,
   buildTransforms,
   deviceOfRecord,
   frozenDtype,
@@ -35,17 +38,25 @@ import {
   datasetOptions,
   describeClasses,
   describeTestChanges,
-  loadNetwork,
+  type EarlyExitRecord,
+  findNetwork,
+  type LoadedCode,
+  loadCodeOfRun,
+  loadOwn,
   loadRunData,
+  OWN_CODE,
+  type OwnCode,
   type RunConfig,
-  RunDirectory,
   RunDirectoryError,
   recordedNetwork,
   recordedRecipe,
+  TemporaryFolder,
 } from '../run/index.js';
-import { type Device, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
+import { canRehearse, type Device, inferenceMode, keep, onDevice, scope, type Tensor } from '../tensor/index.js';
+import { Climb } from './climb.js';
+import { imageShapeOf } from './image-shape.js';
 
-/** What a head, or the ensemble, makes of labelled images: loss, accuracies in percent, confusions. */
+/** Loss, accuracies in percent and confusions of a head, or of the ensemble, on labelled images. */
 export interface RunEvaluation extends Accuracy {
   /** Mean cross entropy; an ensemble has none. */
   readonly loss: number | null;
@@ -56,71 +67,87 @@ export interface RunEvaluation extends Accuracy {
 /** A layer by its index from 0, or the ensemble of all layers. */
 export type LayerSelection = number | 'ensemble';
 
+/** How a finished run is opened. Where its network is one's own, `network` or `module` is needed. */
+export interface OpenOptions extends OwnCode {
+  readonly device?: Recipe['device'] | undefined;
+  readonly precision?: Recipe['precision'] | undefined;
+}
+
 /** A finished run, loaded for use. Dispose it, or declare it with `using`. */
 export class TrainedRun {
   readonly #frozen: FrozenBlocks;
   readonly #readOuts = new Map<number, FrozenBlocks>();
+  readonly #heads = new Map<number, FrozenBlocks>();
+  readonly #code: Pick<LoadedCode, 'network' | 'data'>;
+  /** Of data of one's own that are kept in files; made with the first of them. */
+  #folder: TemporaryFolder | null = null;
 
   private constructor(
+    /** Or the exported file. */
     readonly runDirectory: string,
     readonly config: RunConfig,
     readonly recipe: Recipe,
     readonly network: Network,
+    /**
+     * Whether each layer has a trained head of its own: not so when the network was trained end to end, or exported without its
+     * auxiliary heads.
+     */
+    readonly hasAuxiliaryHeads: boolean,
     readonly device: Device,
     readonly precision: Precision,
     readonly classes: readonly string[],
     readonly normalization: Dataset['normalization'],
     readonly transforms: readonly Transform[],
+    /** What early exit comes to, where it was evaluated. */
+    readonly earlyExit: EarlyExitRecord | null,
+    /** Notes to show with all results, such as that a module has changed. */
+    readonly notes: readonly string[],
+    code: Pick<LoadedCode, 'network' | 'data'>,
   ) {
+    this.#code = code;
     this.#frozen = new FrozenBlocks(network.blocks, frozenDtype(precision));
   }
 
   /**
-   * Device and precision default to those that the run was trained with; where its GPU is not there, to the device that there
-   * is. Throws RunDirectoryError or SafetensorsError for a directory that is not a whole, finished run, and RecipeError for a
-   * device or a precision that this machine does not have.
+   * Opens a run directory, or a file of `layerwise export`. Device and precision default to those that the run was trained with;
+   * where its GPU is not there, to the device that there is. A module that the run names is not run: give it. Throws
+   * RunDirectoryError or SafetensorsError for a directory that is not a whole, finished run and for a file that is no such export,
+   * RecipeError for a device or a precision that this machine does not have, and ModuleFileError.
    */
-  static async open(
-    path: string,
-    options: {
-      device?: Recipe['device'] | undefined;
-      precision?: Recipe['precision'] | undefined;
-      /** The builder that the run was trained with, where its network is one's own. */
-      network?: NetworkBuilder | undefined;
-    } = {},
-  ): Promise<TrainedRun> {
+  static async open(path: string, options: OpenOptions = {}): Promise<TrainedRun> {
     requireOptions(options, 'options', (problem) => new RecipeError(`TrainedRun.open: ${problem}`), [
-      'device',
-      'precision',
-      'network',
+      ...['device', 'precision'],
+      ...OWN_CODE,
     ]);
-    const directory = RunDirectory.open(path);
-    const config = await directory.readConfig();
+    const found = await findNetwork(path);
+    const { config, configFile } = found;
     const { classes, normalization } = config;
     if (classes === undefined || normalization === undefined) {
-      throw new RunDirectoryError(`${path}/config.json: expected classes and normalization, but they are not there`);
+      throw new RunDirectoryError(`${configFile}: expected classes and normalization, but they are not there`);
     }
-    const recipe = recordedRecipe(directory, config);
+    const recipe = recordedRecipe(configFile, config);
     const device = options.device === undefined ? deviceOfRecord(config.device) : resolveDevice(options.device);
     const precision = resolvePrecision(options.precision ?? config.precision, device);
-    const network = recordedNetwork(directory, recipe, classes.length, device, options.network);
+    const { network: builder, data, changes } = await loadCodeOfRun(path, config, options, ['network']);
+    const network = recordedNetwork(configFile, recipe, classes.length, device, builder);
     for (const module of [...network.blocks, ...network.heads]) module.eval();
     const run = new TrainedRun(
       path,
       config,
       recipe,
       network,
+      found.holdsAuxiliaryHeads(network),
       device,
       precision,
       classes,
       normalization,
       buildTransforms(recipe, normalization).testTransforms,
+      found.earlyExit,
+      changes,
+      { network: builder, data },
     );
     try {
-      await loadNetwork(network, {
-        model: directory.model,
-        auxiliaryHeads: run.hasAuxiliaryHeads ? directory.auxiliaryHeads : null,
-      });
+      await found.load(network);
     } catch (error) {
       run.dispose();
       throw error;
@@ -128,16 +155,14 @@ export class TrainedRun {
     return run;
   }
 
-  /** Whether each layer has a trained head of its own: not so when the network was trained end to end. */
-  get hasAuxiliaryHeads(): boolean {
-    return this.recipe.training.schedule === 'layerwise';
-  }
-
   get layers(): number {
     return this.network.blocks.length;
   }
 
-  /** The logits [batch, classes], float32, of uint8 images [batch, channels, height, width] after a layer. Call it in a scope. */
+  /**
+   * The logits [batch, classes], float32, of uint8 images [batch, channels, height, width], or of vectors [batch, length], after a
+   * layer. Call it in a scope.
+   */
   logits(images: Tensor, layer = this.layers - 1): Tensor {
     return inferenceMode(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
@@ -147,6 +172,22 @@ export class TrainedRun {
         dtype: 'float32',
       });
     });
+  }
+
+  /** Images, or vectors, as `logits` takes them, at the beginning of their way up the network. Call it in a scope, in which it is used. */
+  climb(images: Tensor): Climb {
+    const inputs = inferenceMode(() => applyTransforms(this.transforms, images, noDraws));
+    return new Climb(inputs, { blocks: this.#frozen, read: (features, layer) => this.#read(features, layer) });
+  }
+
+  /** The logits of a layer's head, float32. */
+  #read(features: Tensor, layer: number): Tensor {
+    let head = this.#heads.get(layer);
+    if (head === undefined) {
+      head = new FrozenBlocks([this.network.heads[layer]!], frozenDtype(this.precision));
+      this.#heads.set(layer, head);
+    }
+    return inPrecision(this.precision, this.device, () => head.forward(features)).to({ dtype: 'float32' });
   }
 
   /** A layer and its head. */
@@ -160,15 +201,27 @@ export class TrainedRun {
     return readOut;
   }
 
+  /** Multiply-adds of an image in each layer; null where LibTorch is older than 2.4, which cannot count them. */
+  multiplyAdds(): readonly LayerMultiplyAdds[] | null {
+    if (!canRehearse()) return null;
+    const build = (): Network => buildNetwork(this.recipe, this.classes.length, 'meta', this.#code.network);
+    const network = onDevice('meta', build);
+    try {
+      return multiplyAddsOf(network);
+    } finally {
+      disposeNetwork(network);
+    }
+  }
+
   /**
-   * The features of a layer, averaged to 2x2: float32 [batch, 4 * channels] of uint8 images [batch, channels, height, width].
-   * Call it in a scope.
+   * The features of a layer for images or vectors, as `logits` takes them: maps averaged to 2x2, float32
+   * [batch, 4 * channels], and others as they are, [batch, features]. Call it in a scope.
    */
   features(images: Tensor, layer = this.layers - 1): Tensor {
     return inferenceMode(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
-      const features = this.#frozen.forward(inputs, layer + 1);
-      return features.to({ dtype: 'float32' }).adaptiveAvgPool2d(2).flatten({ startDim: 1 });
+      const features = this.#frozen.forward(inputs, layer + 1).to({ dtype: 'float32' });
+      return (features.dim === 4 ? features.adaptiveAvgPool2d(2) : features).flatten({ startDim: 1 });
     });
   }
 
@@ -182,11 +235,14 @@ export class TrainedRun {
     { anyClasses = false }: { anyClasses?: boolean } = {},
   ): Promise<Dataset> {
     const own = this.recipe.dataset;
-    const isOwn = overrides.name === undefined || overrides.name === own.name;
-    const dataset = await loadRunData(this.runDirectory, own.dataDir, {
-      ...datasetOptions(isOwn ? own : forDataset(overrides.name!, own)),
-      ...overrides,
-    });
+    const isSame = overrides.name === undefined || overrides.name === own.name;
+    const dataset =
+      isSame && own.name === 'own'
+        ? await this.#loadOwn(overrides)
+        : await loadRunData(this.runDirectory, own.dataDir, {
+            ...datasetOptions(isSame ? own : this.#forDataset(overrides.name!), this.normalization),
+            ...overrides,
+          });
     const changes = anyClasses ? null : describeClasses(this, dataset);
     if (changes !== null) {
       throw new RunDirectoryError(
@@ -195,6 +251,43 @@ export class TrainedRun {
       );
     }
     return dataset;
+  }
+
+  /** The run's data options for another data set: only the size and channels of images stay those of the run. */
+  #forDataset(name: DatasetName): Recipe['dataset'] {
+    const { dataset } = this.recipe;
+    const { channels, height, width } = imageShapeOf(this);
+    const scaled = datasetOf(name).hasImageFiles ? {} : { testResize: null, maxPixels: null };
+    return {
+      ...{ ...dataset, name, dataDir: null, trainLimit: null, testLimit: null, onBadImage: 'fail' },
+      ...{ imageSize: sizeOf(height, width), channels },
+      ...scaled,
+    };
+  }
+
+  /** Data of one's own, as given when the run was opened. */
+  async #loadOwn({ name: _, ...overrides }: Partial<LoadDatasetOptions>): Promise<Dataset> {
+    const { trainLimit, testLimit, testOnly, signal, ...others } = overrides;
+    const other = Object.entries(others).find(([, value]) => value !== undefined);
+    if (other !== undefined) {
+      throw new RecipeError(`dataset.${other[0]}: expected none for data of one's own, got ${String(other[1])}`);
+    }
+    const { data } = this.#code;
+    if (data === undefined) {
+      await loadCodeOfRun(this.runDirectory, this.config, {}, ['data']);
+      throw new RunDirectoryError(
+        `${this.runDirectory}: its images were given in code: open it with them (data), or name another data set`,
+      );
+    }
+    const { dataset } = this.recipe;
+    const limits = { trainLimit: trainLimit ?? dataset.trainLimit, testLimit: testLimit ?? dataset.testLimit };
+    this.#folder ??= new TemporaryFolder();
+    const { normalization, device } = this;
+    return loadOwn(
+      { ...dataset, ...limits },
+      { data, device, folder: this.#folder.newPath(), normalization, testOnly: testOnly ?? false },
+      { signal },
+    );
   }
 
   /**
@@ -208,7 +301,8 @@ export class TrainedRun {
 
   /** Loss, top-1, top-5 and confusions of a layer's head, or of the ensemble (which has no loss), on labelled images. */
   async evaluate(source: DatasetPart, selection: LayerSelection): Promise<RunEvaluation> {
-    this.#check(selection);
+    this.checkSelection(selection);
+    this.requireShape(source);
     const { batchSize, ensemble: scores } = this.recipe.evaluation;
     const images = openImages(source, { device: this.device });
     const ensemble = new LayerEnsemble(scores);
@@ -232,12 +326,29 @@ export class TrainedRun {
     }
   }
 
-  #check(selection: LayerSelection): void {
-    const isLast = selection === this.layers - 1;
-    if (!this.hasAuxiliaryHeads && !isLast) {
-      throw new RunDirectoryError('this network was trained end to end: only its last layer has a head');
-    }
+  /** Throws RunDirectoryError for a layer, from 0, that is not there or has no head, and for the ensemble of such. */
+  checkSelection(selection: LayerSelection): void {
+    if (selection !== this.layers - 1) this.requireAuxiliaryHeads();
     if (selection !== 'ensemble') this.checkLayer(selection);
+  }
+
+  /** Throws RunDirectoryError where only the last layer has a head. */
+  requireAuxiliaryHeads(): void {
+    if (this.hasAuxiliaryHeads) return;
+    throw new RunDirectoryError(
+      this.recipe.training.schedule === 'layerwise'
+        ? `${this.runDirectory}: exported without auxiliary heads, only its last layer has a head: export it with --auxiliary-heads`
+        : 'this network was trained end to end: only its last layer has a head',
+    );
+  }
+
+  /** Throws RunDirectoryError for images, or vectors, of another shape than the run's. */
+  requireShape(part: DatasetPart): void {
+    const [expected, got] = [this.network.inputShape, shapeOfPart(part)].map((shape) => shape.join(' x '));
+    if (expected === got) return;
+    throw new RunDirectoryError(
+      `${this.runDirectory}: expected images of ${expected}, as the run was trained on, got ${got}`,
+    );
   }
 
   /** Throws RunDirectoryError for a layer, from 0, that is not there. */
@@ -247,19 +358,17 @@ export class TrainedRun {
     }
   }
 
+  /** Frees the network. */
   dispose(): void {
     this.#frozen.dispose();
-    for (const readOut of this.#readOuts.values()) readOut.dispose();
+    for (const ready of [...this.#readOuts.values(), ...this.#heads.values()]) ready.dispose();
     disposeNetwork(this.network);
+    this.#folder?.[Symbol.dispose]();
+    this.#folder = null;
   }
 
+  /** As `dispose`, at the end of a `using` declaration. */
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-/** What a run says of its own data, for another data set: of that only the sizes of the images are the run's. */
-function forDataset(name: DatasetName, own: Recipe['dataset']): Recipe['dataset'] {
-  const scaled = datasetOf(name).hasImageFiles ? {} : { testResize: null, maxPixels: null };
-  return { ...own, ...{ dataDir: null, trainLimit: null, testLimit: null, onBadImage: 'fail' }, ...scaled };
 }

@@ -19,8 +19,8 @@ export interface ModelContext {
 /** What a network is to be built for. */
 export interface NetworkRequest {
   readonly classes: number;
-  /** [channels, height, width] of an image. */
-  readonly inputShape: readonly [number, number, number];
+  /** [channels, height, width] of an image, or [length] of a vector. */
+  readonly inputShape: readonly number[];
   /** Of the initial weights. */
   readonly seed: number;
 }
@@ -42,9 +42,9 @@ export interface ModelDeclaration<Schema extends z.ZodObject = z.ZodObject> {
   readonly names: readonly string[];
   /** A name as the literature writes it. */
   readonly titleOf: (name: string) => string;
-  /** What a recipe says of it under `model`: its `name` and its options, each with what it means and, where it has one, a flag. */
+  /** The schema of a recipe's `model`: its `name` and its options, each with its meaning and, where it has one, its flag. */
   readonly schema: Schema;
-  /** Those of the same model and another variant or schedule stand in for each other. */
+  /** With another variant or schedule, a preset is replaced by the one for these. */
   readonly presets: readonly ModelPreset<z.output<Schema>>[];
   /** Throws ModelError for values that do not go together. */
   readonly build: (options: z.output<Schema>, request: NetworkRequest) => Network;
@@ -55,16 +55,20 @@ export const declareModel = <Schema extends z.ZodObject>(
   declaration: ModelDeclaration<Schema>,
 ): ModelDeclaration<Schema> => declaration;
 
-/** Height and width of images of three channels and equal sides. Throws ModelError for others. */
-export function sideOf(name: string, [channels, height, width]: NetworkRequest['inputShape']): number {
-  if (channels === 3 && height === width) return height;
-  throw new ModelError(
-    `${name}: expected images of 3 channels and equal sides, got ${channels} x ${height} x ${width}`,
-  );
+/** Channels and size of the images that a network is to be built for. Throws ModelError for vectors. */
+export function imagesOf(
+  name: string,
+  inputShape: NetworkRequest['inputShape'],
+): { channels: number; imageSize: readonly [height: number, width: number] } {
+  const [channels, height, width] = inputShape;
+  if (channels === undefined || height === undefined || width === undefined) {
+    throw new ModelError(`${name}: expected images, got vectors of ${channels} values`);
+  }
+  return { channels, imageSize: [height, width] };
 }
 
-// What options of several models are. No machine has use for more: a mistyped number is refused here, and not by what it does
-// to the machine.
+// Schemas of options that several models have. No machine has use for more: a mistyped number is refused here, before it exhausts
+// the machine.
 export const channels = upTo(4_096);
 export const layerCount = upTo(512);
 export const convolutions = z.int().max(64);

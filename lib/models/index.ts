@@ -15,17 +15,28 @@ export {
   type TrainingSchedule,
 } from './declaration.js';
 export { ModelError } from './errors.js';
+export { type LayerMultiplyAdds, multiplyAddsOf, rehearseModules } from './multiply-adds.js';
 export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
 export {
   type LayeredNetworkOptions,
   layeredNetwork,
   type NetworkBuilder,
+  type OwnNetworkRequest,
   requireNetwork,
   requireTrainable,
+  type TrainingRequest,
 } from './own.js';
 export { keepFilters } from './pruning.js';
 export { type Downsampling, type LastHead, SimCnn, type SimCnnOptions } from './simcnn.js';
-export { endToEndStages, headStage, layerwiseStages, parametersOf, type Stage, trainedModules } from './stage.js';
+export {
+  endToEndStages,
+  headStage,
+  layerwiseStages,
+  parametersOf,
+  type Stage,
+  trainedModules,
+  trainedParameters,
+} from './stage.js';
 export {
   pooledSizeOf,
   TORCHVISION_POOLED_SIZE,

@@ -8,13 +8,13 @@ import type { Generator } from '../tensor/index.js';
 export interface Network {
   readonly name: string;
   readonly classes: number;
-  /** [channels, height, width] of an input image. */
-  readonly inputShape: readonly [number, number, number];
+  /** [channels, height, width] of an input image, or [length] of a vector. */
+  readonly inputShape: readonly number[];
   readonly blocks: readonly Module[];
   readonly heads: readonly Module[];
-  /** What differs from the paper's model, in a sentence each; shown wherever results are. */
+  /** Differences from the paper's model, one sentence each; shown with all results. */
   readonly notes: readonly string[];
-  /** The same of the auxiliary heads below the last. */
+  /** The same for the auxiliary heads below the last. */
   readonly auxiliaryNotes: readonly string[];
   /** The parameters and buffers of the finished network: all blocks and the last head, by their PyTorch names. */
   stateDict(): StateDict;

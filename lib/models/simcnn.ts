@@ -1,5 +1,6 @@
 // SimCNN: the paper's simple network of 3x3 convolutions, with auxiliary heads of k - 1 of them (sections 3 and 4.1).
 import { z } from 'zod';
+import { type ImageSize, shownSize, sidesOf } from '../data/index.js';
 import {
   AdaptiveAvgPool2d,
   AvgPool2d,
@@ -17,7 +18,7 @@ import {
   type StateDict,
 } from '../nn/index.js';
 import { Generator, noGrad } from '../tensor/index.js';
-import { channels, convolutions, declareModel, layerCount, type ModelContext, sideOf } from './declaration.js';
+import { channels, convolutions, declareModel, imagesOf, layerCount, type ModelContext } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
@@ -39,8 +40,10 @@ export interface LastHead {
  */
 export interface SimCnnOptions {
   readonly classes: number;
+  /** Channels of an input image; default: 3. */
+  readonly channels?: number;
   /** Height and width of an input image; default: 32. */
-  readonly imageSize?: number;
+  readonly imageSize?: ImageSize;
   /** Layers of an auxiliary problem: the layer that is grown counts as one, so a head has k - 1 convolutions. */
   readonly k: number;
   /** J, the number of layers. */
@@ -49,7 +52,7 @@ export interface SimCnnOptions {
   readonly width: number;
   /** M~, the width of the first head's convolutions; it doubles with M. Not used for k = 1. */
   readonly auxWidth?: number;
-  /** Channels of each layer, for networks that are not as wide as `width` and its doubling say, such as compressed ones. */
+  /** Channels of each layer, where they do not follow from `width`, as in compressed networks. */
   readonly widths?: readonly number[] | null;
   /** The last layer's head, where it is another: so many convolutions of `width` channels (M~f in the paper). */
   readonly lastHead?: LastHead | null;
@@ -70,6 +73,7 @@ const DOWNSAMPLINGS = ['invertible', 'stride', 'average', 'max'] as const;
 function checkOptions(options: SimCnnOptions): void {
   const {
     classes,
+    channels = 3,
     imageSize = 32,
     k,
     layers,
@@ -84,10 +88,13 @@ function checkOptions(options: SimCnnOptions): void {
   const check = (holds: boolean, expected: string, name: string, got: unknown) => {
     if (!holds) throw new ModelError(`simcnn: expected ${expected} for ${name}, got ${String(got)}`);
   };
+  const there = (size: readonly [number, number]): string => `${shownSize(sides)}, ${shownSize(size)} there`;
   const atLeast = (minimum: number, name: string, got: number) =>
     check(Number.isInteger(got) && got >= minimum, `an integer of at least ${minimum}`, name, got);
   atLeast(2, 'classes', classes);
-  atLeast(2, 'imageSize', imageSize);
+  atLeast(1, 'channels', channels);
+  const sides = sidesOf(imageSize);
+  for (const side of sides) atLeast(2, 'imageSize', side);
   atLeast(1, 'k', k);
   atLeast(1, 'layers', layers);
   atLeast(1, 'width', width);
@@ -102,7 +109,7 @@ function checkOptions(options: SimCnnOptions): void {
   }
   check(DOWNSAMPLINGS.includes(downsampling), `one of ${DOWNSAMPLINGS.join(', ')}`, 'downsampling', downsampling);
   check(Number.isSafeInteger(seed) && seed >= 0, 'an integer from 0 to 2^53 - 1', 'seed', seed);
-  let size = imageSize;
+  let size = sides;
   for (const [i, position] of downsampleAt.entries()) {
     check(
       Number.isInteger(position) && position >= 0 && position < layers,
@@ -112,14 +119,14 @@ function checkOptions(options: SimCnnOptions): void {
     );
     check(i === 0 || position > downsampleAt[i - 1]!, 'rising layers', 'downsampleAt', downsampleAt.join(', '));
     check(
-      size % 2 === 0,
+      size.every((side) => side % 2 === 0),
       `an even size at the downsampling of layer ${position}`,
       'imageSize',
-      `${imageSize}, ${size} there`,
+      there(size),
     );
-    size /= 2;
+    size = [size[0] / 2, size[1] / 2];
   }
-  check(size >= 2, 'a size of at least 2 after every downsampling', 'imageSize', `${imageSize}, ${size} there`);
+  check(Math.min(...size) >= 2, 'a size of at least 2 after every downsampling', 'imageSize', there(size));
 }
 
 /** What the layers of one network share. */
@@ -193,7 +200,7 @@ function auxiliaryHead(plan: Plan, inChannels: number, { convolutions, width }: 
 export class SimCnn implements Network {
   readonly name: string;
   readonly classes: number;
-  readonly inputShape: readonly [number, number, number];
+  readonly inputShape: readonly [channels: number, height: number, width: number];
   /** Output channels of each layer. */
   readonly widths: readonly number[];
   readonly blocks: readonly Module[];
@@ -203,16 +210,26 @@ export class SimCnn implements Network {
 
   constructor(options: SimCnnOptions) {
     checkOptions(options);
-    const { classes, imageSize = 32, k, layers, width, auxWidth = 0, downsampleAt, seed } = options;
+    const {
+      classes,
+      channels: inputChannels = 3,
+      imageSize = 32,
+      k,
+      layers,
+      width,
+      auxWidth = 0,
+      downsampleAt,
+      seed,
+    } = options;
     const { widths = null, lastHead = null } = options;
     const { downsampling = 'invertible', batchNormInit = 'ones', bias = 'all' } = options;
     this.name = `simcnn-k${k}`;
     this.classes = classes;
-    this.inputShape = [3, imageSize, imageSize];
+    this.inputShape = [inputChannels, ...sidesOf(imageSize)];
     const blocks: Module[] = [];
     const heads: Module[] = [];
     const ownWidths: number[] = [];
-    let channels = 3;
+    let channels = inputChannels;
     let doublings = 0;
     for (let j = 0; j < layers; j++) {
       using generator = Generator.create({ seed: layerSeed(seed, j) });
@@ -332,5 +349,5 @@ export const simcnn = declareModel({
     options: (context) => optionsFor(k, context),
   })),
   build: (options, { inputShape, ...request }) =>
-    new SimCnn({ ...request, imageSize: sideOf(options.name, inputShape), ...options }),
+    new SimCnn({ ...request, ...imagesOf(options.name, inputShape), ...options }),
 });

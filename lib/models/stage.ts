@@ -1,4 +1,5 @@
-import { AvgPool2d, InvertibleDownsampling, MaxPool2d, type Module, Sequential } from '../nn/index.js';
+import { isFixed, isSequential, type Module, Sequential } from '../nn/index.js';
+import type { Tensor } from '../tensor/index.js';
 import type { Network } from './network.js';
 
 /**
@@ -8,7 +9,10 @@ import type { Network } from './network.js';
 export interface Stage {
   /** The layer whose auxiliary problem this is; end to end, the last. */
   readonly layer: number;
-  /** Run in evaluation mode and without autograd: the layers below, and what of this layer has nothing to learn. */
+  /**
+   * Run in evaluation mode and without autograd: the layers below, and the modules that open this layer and have nothing to
+   * learn.
+   */
   readonly frozen: readonly Module[];
   readonly trained: readonly Module[];
   readonly head: Module;
@@ -21,22 +25,23 @@ export function layerwiseStages(network: Network): Stage[] {
   const below: Module[] = [];
   return network.blocks.map((block, layer) => {
     const head = network.heads[layer]!;
-    const { downsampling, rest } = splitBlock(block);
-    below.push(...downsampling);
+    const { opening, rest } = splitBlock(block);
+    below.push(...opening);
     const stage = { layer, frozen: [...below], trained: [rest], head, owned: [block, head] };
     below.push(rest);
     return stage;
   });
 }
 
-/** The downsampling that opens a block, which has no weights, and what follows it. */
-function splitBlock(block: Module): { downsampling: Module[]; rest: Module } {
-  const parts = block instanceof Sequential ? [...block.children] : [];
-  const first = parts.findIndex(
-    ([, part]) => !(part instanceof MaxPool2d || part instanceof AvgPool2d || part instanceof InvertibleDownsampling),
-  );
-  if (first <= 0) return { downsampling: [], rest: block };
-  return { downsampling: parts.slice(0, first).map(([, part]) => part), rest: new Sequential(parts.slice(first)) };
+/**
+ * Splits a block into the fixed modules that open it, such as its downsampling, and the rest. A block with a forward pass of its
+ * own is not split, and one with nothing to learn is left whole: it is the block of its stage.
+ */
+function splitBlock(block: Module): { opening: Module[]; rest: Module } {
+  const parts = isSequential(block) ? [...block.children] : [];
+  const first = parts.findIndex(([, part]) => !isFixed(part));
+  if (first <= 0) return { opening: [], rest: block };
+  return { opening: parts.slice(0, first).map(([, part]) => part), rest: new Sequential(parts.slice(first)) };
 }
 
 /** The baseline: all blocks and the last head train as one network. */
@@ -54,7 +59,12 @@ export function headStage(last: Stage): Stage {
 /** Everything of the stage that the optimiser changes. */
 export const trainedModules = (stage: Stage): readonly Module[] => [...stage.trained, stage.head];
 
-/** Weights of what a stage's files hold: of the head, and of the layers before it. */
+/** The parameters that the optimiser changes, each once: a block and its head may have one in common. */
+export const trainedParameters = (stage: Stage): Tensor[] => [
+  ...new Set(trainedModules(stage).flatMap((module) => module.parameters())),
+];
+
+/** The number of weights in a stage's files: of the head, and of the layers before it. */
 export function parametersOf({ owned, head }: Stage): { block: number; head: number } {
   const all = owned.reduce((sum, module) => sum + module.parameterCount(), 0);
   return { block: all - head.parameterCount(), head: head.parameterCount() };

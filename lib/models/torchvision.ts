@@ -1,6 +1,7 @@
 // Between a VGG of this project and torchvision's of the same layers. They differ in one place: torchvision averages the
 // features adaptively to 7 x 7 before the classifier, whatever the image size; here the classifier reads them as they are.
 // The averaging is linear, x -> A x A^T per channel, so it can be moved into or out of the first classifier weight.
+import { type ImageSize, sidesOf } from '../data/index.js';
 import type { StateDict } from '../nn/index.js';
 import { noGrad, scope, type Tensor, tensor } from '../tensor/index.js';
 import { ModelError } from './errors.js';
@@ -19,14 +20,14 @@ export interface TorchvisionWeights extends Disposable {
   readonly tensors: StateDict;
 }
 
-/** Height and width of a VGG's features after its fifth max-pooling. */
+/** Height or width of a VGG's features after its fifth max-pooling. */
 export const pooledSizeOf = (imageSize: number): number => imageSize / 32;
 
 /**
  * The state dict that torchvision's vgg11_bn (vgg13_bn, ...) with as many classes loads strictly, and with which it gives
  * the network's logits on images of the network's size. At 224 x 224 it is the network's own.
  * Throws ModelError for a network that torchvision's definition cannot be: no VGG, of another width than 64, with fewer
- * layers, or for images larger than 224.
+ * layers, for images larger than 224, or of other channels or unequal sides.
  */
 export function torchvisionStateDict(network: Network): TorchvisionWeights {
   const refuse = (expected: string, got: string): never => {
@@ -36,10 +37,13 @@ export function torchvisionStateDict(network: Network): TorchvisionWeights {
   const { name, width, blocks } = network;
   const title = vggTitle(name);
   const layers = vggLayerCount(name);
-  const imageSize = network.inputShape[1];
+  const [channels, imageSize, imageWidth] = network.inputShape;
   const size = pooledSizeOf(imageSize);
   if (width !== VGG_FULL_WIDTH) refuse(`${title} of width ${VGG_FULL_WIDTH}`, `width ${width}`);
   if (blocks.length !== layers) refuse(`all ${layers} layers of ${title}`, `the first ${blocks.length}`);
+  if (channels !== 3 || imageSize !== imageWidth) {
+    refuse('images of 3 channels and equal sides', network.inputShape.join(' x '));
+  }
   if (size > TORCHVISION_POOLED_SIZE) {
     refuse(`images of at most ${32 * TORCHVISION_POOLED_SIZE} x ${32 * TORCHVISION_POOLED_SIZE}`, `${imageSize}`);
   }
@@ -61,11 +65,13 @@ export function pooledClassifierWeight(weight: Tensor, size: number): Tensor {
 
 /**
  * The way back: from a weight [units, channels * 49] that reads an adaptive average to 7 x 7 to one that reads the
- * features themselves, [units, channels * size * size]: W (A x A), for any size.
+ * features themselves, [units, channels * height * width]: W (A x B), A of the height and B of the width; for any size.
  */
-export function unpooledClassifierWeight(weight: Tensor, size: number): Tensor {
-  const pooling = poolingMatrix(size, TORCHVISION_POOLED_SIZE);
-  return mapPlanes(weight, kronecker(pooling, pooling));
+export function unpooledClassifierWeight(weight: Tensor, size: ImageSize): Tensor {
+  const [height, width] = sidesOf(size);
+  const rows = poolingMatrix(height, TORCHVISION_POOLED_SIZE);
+  const columns = poolingMatrix(width, TORCHVISION_POOLED_SIZE);
+  return mapPlanes(weight, kronecker(rows, columns));
 }
 
 /** Multiplies the last dimension, as rows of channels times one plane, by a matrix of [plane, new plane]. */

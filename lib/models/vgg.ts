@@ -1,5 +1,6 @@
 // VGG with batch norm as the paper trains VGG-11: section 4.3, with the structure of torchvision's vgg11_bn to vgg19_bn.
 import { z } from 'zod';
+import { type ImageSize, shownSize, sidesOf } from '../data/index.js';
 import {
   AdaptiveAvgPool2d,
   BatchNorm2d,
@@ -17,7 +18,7 @@ import {
   type StateDict,
 } from '../nn/index.js';
 import { Generator } from '../tensor/index.js';
-import { channels, declareModel, layerCount, SCHEDULES, sideOf } from './declaration.js';
+import { channels, declareModel, imagesOf, layerCount, SCHEDULES } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, layerSeed, type Network } from './network.js';
 
@@ -65,8 +66,10 @@ export const vggLayerCount = (name: VggName): number => layersOf(name).length;
 export interface VggOptions {
   readonly name: VggName;
   readonly classes: number;
-  /** Height and width of an input image; a multiple of 32; default: 224. */
-  readonly imageSize?: number;
+  /** Channels of an input image; default: 3. */
+  readonly channels?: number;
+  /** Height and width of an input image, even wherever it is pooled: for all layers multiples of 32; default: 224. */
+  readonly imageSize?: ImageSize;
   /** Channels of the first layer; all other widths scale with it. Default: 64, the network itself. */
   readonly width?: number;
   /** Layers that are built, from the first; the last of them is read by the last head. Default: all. */
@@ -77,35 +80,47 @@ export interface VggOptions {
   readonly dropout?: number;
 }
 
-function checkOptions(options: VggOptions): Required<VggOptions> {
+type CheckedOptions = Omit<Required<VggOptions>, 'imageSize'> & { readonly imageSize: Sides };
+
+function checkOptions(options: VggOptions): CheckedOptions {
   const { name } = options;
   if (!VGG_NAMES.includes(name)) {
     throw new ModelError(`vgg: expected one of ${VGG_NAMES.join(', ')} for name, got ${String(name)}`);
   }
   const all = vggLayerCount(name);
-  const { classes, imageSize = 224, width = VGG_FULL_WIDTH, layers = all, seed, dropout = 0 } = options;
-  const check = (holds: boolean, expected: string, option: string, got: number) => {
+  const { classes, channels = 3, width = VGG_FULL_WIDTH, layers = all, seed, dropout = 0 } = options;
+  const imageSize = sidesOf(options.imageSize ?? 224);
+  const check = (holds: boolean, expected: string, option: string, got: unknown) => {
     if (!holds) throw new ModelError(`${name}: expected ${expected} for ${option}, got ${got}`);
   };
   check(Number.isInteger(classes) && classes >= 2, 'an integer of at least 2', 'classes', classes);
-  check(
-    Number.isInteger(imageSize) && imageSize >= 32 && imageSize % 32 === 0,
-    'a multiple of 32',
-    'imageSize',
-    imageSize,
-  );
+  check(Number.isInteger(channels) && channels >= 1, 'an integer of at least 1', 'channels', channels);
   check(Number.isInteger(width) && width >= 1, 'an integer of at least 1', 'width', width);
   check(Number.isInteger(layers) && layers >= 1 && layers <= all, `an integer from 1 to ${all}`, 'layers', layers);
   check(Number.isSafeInteger(seed) && seed >= 0, 'an integer from 0 to 2^53 - 1', 'seed', seed);
   check(dropout >= 0 && dropout < 1, '0 or more, below 1', 'dropout', dropout);
-  return { name, classes, imageSize, width, layers, seed, dropout };
+  for (const side of imageSize) check(Number.isInteger(side) && side >= 2, 'sides of at least 2', 'imageSize', side);
+  const plan = layersOf(name).slice(0, layers);
+  for (const [j, size] of outputSizes(plan, imageSize).entries()) {
+    const reader = j + 1 === layers ? 'the last head' : plan[j + 1]!.pooled ? `layer ${j + 2}` : null;
+    if (reader === null) continue;
+    const isEven = size.every((side) => side >= 2 && side % 2 === 0);
+    const there = `${shownSize(imageSize)}, ${shownSize(size)} there`;
+    check(isEven, `an even size at the pooling of ${reader}`, 'imageSize', there);
+  }
+  return { name, classes, channels, imageSize, width, layers, seed, dropout };
 }
 
+type Sides = readonly [height: number, width: number];
+
+/** Half of a size, as max-pooling gives it. */
+const pooledSize = ([height, width]: Sides): Sides => [Math.floor(height / 2), Math.floor(width / 2)];
+
 /** Height and width of each layer's output. */
-function outputSizes(plan: readonly LayerPlan[], imageSize: number): number[] {
+function outputSizes(plan: readonly LayerPlan[], imageSize: Sides): Sides[] {
   let size = imageSize;
   return plan.map(({ pooled }) => {
-    if (pooled) size /= 2;
+    if (pooled) size = pooledSize(size);
     return size;
   });
 }
@@ -118,17 +133,18 @@ const scaled = (channels: number, width: number): number =>
  * average to 2x2, linear. `padding` is 0 in the paper; 1 where images are too small for it.
  */
 function auxiliaryHead(
-  inputs: { channels: number; size: number },
+  inputs: { channels: number; size: Sides },
   classes: number,
   padding: number,
   init: { conv: Initializer; linear: Initializer },
 ): Module {
   const { channels, size } = inputs;
+  const [height, width] = size;
   const wide = 2 * channels;
   const conv = (from: number) =>
     new Conv2d({ inChannels: from, outChannels: wide, kernelSize: 3, padding, bias: false, init: init.conv });
   return new Sequential([
-    ['pool', new AdaptiveAvgPool2d({ outputSize: Math.ceil(size / 2) })],
+    ['pool', new AdaptiveAvgPool2d({ outputSize: [Math.ceil(height / 2), Math.ceil(width / 2)] })],
     ['conv0', conv(channels)],
     ['bn0', new BatchNorm2d({ features: wide })],
     ['relu0', new ReLU({ inPlace: true })],
@@ -144,18 +160,18 @@ function auxiliaryHead(
 
 /** The last head is VGG's classifier: max-pooling, then three linear layers. */
 function classifier(
-  inputs: { channels: number; size: number },
+  inputs: { channels: number; size: Sides },
   options: { classes: number; units: number; dropout: number; init: Initializer },
 ): Module {
   const { channels, size } = inputs;
   const { classes, units, dropout, init } = options;
-  const pooled = Math.floor(size / 2);
+  const [height, width] = pooledSize(size);
   // The names are the positions in torchvision's Sequential; dropout stands at 2 and 5.
   const drop = (name: string): [string, Module][] => (dropout > 0 ? [[name, new Dropout({ p: dropout })]] : []);
   return new Sequential([
     ['pool', new MaxPool2d({ kernelSize: 2 })],
     ['flatten', new Flatten()],
-    ['0', new Linear({ inFeatures: channels * pooled * pooled, outFeatures: units, init })],
+    ['0', new Linear({ inFeatures: channels * height * width, outFeatures: units, init })],
     ['1', new ReLU({ inPlace: true })],
     ...drop('2'),
     ['3', new Linear({ inFeatures: units, outFeatures: units, init })],
@@ -166,7 +182,7 @@ function classifier(
 }
 
 /** Two 3x3 convolutions without padding take 4 off the size; at least the 2x2 that is averaged to must be left. */
-const fitsUnpadded = (size: number): boolean => Math.ceil(size / 2) - 4 >= 2;
+const fitsUnpadded = (size: Sides): boolean => Math.ceil(Math.min(...size) / 2) - 4 >= 2;
 
 /**
  * VGG-11, 13, 16 or 19 with batch norm, as (block, auxiliary head) pairs. Block j is [max-pooling] -> conv 3x3 -> BN ->
@@ -178,7 +194,7 @@ const fitsUnpadded = (size: number): boolean => Math.ceil(size / 2) - 4 >= 2;
 export class Vgg implements Network {
   readonly name: VggName;
   readonly classes: number;
-  readonly inputShape: readonly [number, number, number];
+  readonly inputShape: readonly [channels: number, height: number, width: number];
   /** Channels of the first layer. */
   readonly width: number;
   readonly blocks: readonly Module[];
@@ -187,10 +203,10 @@ export class Vgg implements Network {
   readonly auxiliaryNotes: readonly string[];
 
   constructor(options: VggOptions) {
-    const { name, classes, imageSize, width, layers, seed, dropout } = checkOptions(options);
+    const { name, classes, channels: inputChannels, imageSize, width, layers, seed, dropout } = checkOptions(options);
     this.name = name;
     this.classes = classes;
-    this.inputShape = [3, imageSize, imageSize];
+    this.inputShape = [inputChannels, ...imageSize];
     this.width = width;
 
     const all = layersOf(name);
@@ -206,7 +222,7 @@ export class Vgg implements Network {
     plan.forEach(({ pooled }, j) => {
       using generator = Generator.create({ seed: layerSeed(seed, j) });
       const init = { conv: kaimingNormalFanOut(generator), linear: normalInit(0.01, generator) };
-      const inChannels = channels[j - 1] ?? 3;
+      const inChannels = channels[j - 1] ?? inputChannels;
       const outChannels = channels[j]!;
       const modules: Module[] = [
         ...(pooled ? [new MaxPool2d({ kernelSize: 2 })] : []),
@@ -237,7 +253,7 @@ export class Vgg implements Network {
     this.auxiliaryNotes =
       padding === 1
         ? [
-            `Auxiliary heads padded by 1 for ${imageSize} x ${imageSize} images: this project's own variant, not the paper's.`,
+            `Auxiliary heads padded by 1 for ${imageSize.join(' x ')} images: this project's own variant, not the paper's.`,
           ]
         : [];
   }
@@ -282,5 +298,5 @@ export const vgg = declareModel({
     })),
   ),
   build: (options, { inputShape, ...request }) =>
-    new Vgg({ ...request, imageSize: sideOf(options.name, inputShape), ...options }),
+    new Vgg({ ...request, ...imagesOf(options.name, inputShape), ...options }),
 });

@@ -1,6 +1,7 @@
 import type { Tensor } from '../tensor/index.js';
 import { ModuleError } from './errors.js';
 import { Module } from './module.js';
+import { declareTraits } from './traits.js';
 
 function checkEven(input: Tensor): [number, number, number, number] {
   const [batch, channels, height, width] = input.shape as [number, number, number, number];
@@ -45,3 +46,5 @@ export class InvertibleDownsampling extends Module {
     return invertibleDownsample(input);
   }
 }
+
+declareTraits(InvertibleDownsampling, { anyDtype: true, fixed: true });

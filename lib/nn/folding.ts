@@ -1,5 +1,6 @@
 import { noGrad, scope, type Tensor } from '../tensor/index.js';
-import type { BatchNorm2d, Conv2d } from './layers.js';
+import type { Conv2d } from './conv2d.js';
+import type { BatchNorm2d } from './normalization.js';
 
 /**
  * The weight and bias, float32, of the one convolution that does what `conv` followed by `bn` in evaluation mode does:

@@ -1,4 +1,4 @@
-// Files that people take for safetensors files: what they are, and how their weights get into one.
+// Files that people take for safetensors files: their formats, and how to convert their weights.
 import { type ReadableFile, readRegion } from '../files.js';
 
 /** Bytes that are looked at, of the beginning and, where a zip archive lists its files, of the end. */
@@ -12,8 +12,8 @@ interface Paths {
 }
 
 /**
- * What a file is that is not in the safetensors format, for people, with the Python lines that convert it; null where its
- * beginning is of no format that is known here.
+ * Describes a file that is not in the safetensors format, with the Python lines that convert it; null where its beginning is of
+ * no known format.
  */
 export async function describeOtherFormat(handle: ReadableFile, file: string, size: number): Promise<string | null> {
   if (size === 0) return null;
@@ -130,7 +130,7 @@ function describeBinary(head: string, { source, target }: Paths): string | null 
 const unpack = (kind: string, command: string): string =>
   `a file compressed with ${kind}; decompress it with ${command}`;
 
-/** Formats of which nothing can be converted in a few lines: how they begin (at a byte other than the first), and what to do. */
+/** Formats that a few lines cannot convert: how they begin (at a byte other than the first), and what to do. */
 const MAGICS: readonly (readonly [magic: string, what: string, at?: number])[] = [
   ['GGUF', 'a GGUF file, whose weights are mostly quantised; get the safetensors file that it was made of'],
   ['\x89HDF\r\n\x1a\n', 'an HDF5 file, as Keras writes; its names and layouts are not those of PyTorch'],

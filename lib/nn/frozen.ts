@@ -1,63 +1,33 @@
 import {
-  autocast,
   chain,
   type DType,
   elementSize,
   empty,
   isCuda,
-  keep,
+  isOwnedHere,
   noGrad,
   scope,
   type Tensor,
 } from '../tensor/index.js';
-import { InvertibleDownsampling } from './downsampling.js';
 import { ModuleError } from './errors.js';
-import { inEvaluation, modulesIn } from './evaluation-mode.js';
-import { foldBatchNorm } from './folding.js';
-import {
-  AdaptiveAvgPool2d,
-  AvgPool2d,
-  BatchNorm2d,
-  Conv2d,
-  Dropout,
-  Flatten,
-  isExactly,
-  Linear,
-  MaxPool2d,
-  ReLU,
-  Sequential,
-} from './layers.js';
+import { FrozenFunctions } from './frozen-functions.js';
 import type { Module } from './module.js';
-
-type Step = (input: Tensor) => Tensor;
+import type { ForwardFunction } from './sequential.js';
 
 const DTYPES: readonly DType[] = ['float32', 'bfloat16', 'float16'];
 
 /**
- * Bytes of the largest tensor between two steps. On a CPU so much stays in its caches from one step to the next; a GPU
- * wants work for all its cores, and only the memory is bounded.
+ * Bytes of the largest tensor between two functions. On a CPU it stays in the caches from one to the next; a GPU wants work
+ * for all its cores, so there only the memory is bounded.
  */
 const CPU_PART_BYTES = 8 * 2 ** 20;
 const CUDA_PART_BYTES = 2 ** 30;
 
-/** Modules that take an input of any dtype, whatever that of their own tensors is. */
-const ANY_DTYPE: ReadonlySet<unknown> = new Set([
-  ...[BatchNorm2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Dropout, Flatten, InvertibleDownsampling],
-]);
-
-/**
- * The modules whose output is always memory of its own. Others, and subclasses, may give back their input or a view of it, as
- * flattening and dropout in evaluation do: it must not be written to.
- */
-const ALLOCATING: ReadonlySet<unknown> = new Set([
-  Conv2d,
-  Linear,
-  BatchNorm2d,
-  MaxPool2d,
-  AvgPool2d,
-  AdaptiveAvgPool2d,
-  ReLU,
-]);
+/** Blocks by their indices, from `start` to before `end`. */
+export interface BlockRange {
+  readonly start: number;
+  readonly end: number;
+}
 
 /** How a batch is computed: so many images at a time, each becoming a tensor of this shape. */
 interface Parts {
@@ -66,15 +36,18 @@ interface Parts {
 }
 
 /**
- * Modules whose weights do not change any more, made ready to run forward only: batch norm is folded into the convolution
- * before it, weights are converted once, ReLU works in place where the memory was made on the way, and a batch goes through
- * in parts. Equal to the modules in evaluation mode up to rounding, whatever mode they are in. The weights are read at the first
- * forward pass; after that the modules may not change. Dispose it.
+ * Modules whose weights no longer change, prepared to run forward only: batch norm is folded into the convolution before it,
+ * weights are converted once, ReLU works in place where its input was allocated on the way, and a batch goes through in parts.
+ * Equal to the modules in evaluation mode up to rounding, whatever mode they are in; a module with a forward pass of its own runs
+ * as it is. The weights are read at the first forward pass; after that the modules may not change. Dispose it.
+ *
+ * A block's output for an image must not depend on the other images of the batch: batches go through in parts of any size. This
+ * is not checked. Its output must be [n, ...] for n images, which is checked.
  */
 export class FrozenBlocks {
   readonly #dtype: DType;
-  readonly #own: Tensor[] = [];
-  #steps: Step[][] | null = null;
+  readonly #made: FrozenFunctions;
+  #functions: (readonly ForwardFunction[])[] | null = null;
   readonly #parts = new Map<string, Parts>();
 
   /** `dtype` is what is computed in: float32, bfloat16 or float16. Throws ModuleError for another. */
@@ -86,55 +59,98 @@ export class FrozenBlocks {
       throw new ModuleError(`FrozenBlocks: expected one of ${DTYPES.join(', ')} for dtype, got ${String(dtype)}`);
     }
     this.#dtype = dtype;
+    this.#made = new FrozenFunctions(dtype);
   }
 
   /**
-   * What the first `count` blocks (default: all) make of a batch, in the dtype of the constructor; no gradient. Throws ModuleError
-   * for a count of blocks that there are not.
+   * The output of the first `count` blocks (default: all) for a batch, in the dtype of the constructor; no gradient. The input
+   * stays as it is. Throws ModuleError for a count above the number of blocks, and for a block whose output is not [n, ...] of n
+   * images.
    */
   forward(input: Tensor, count = this.blocks.length): Tensor {
-    if (!Number.isInteger(count) || count < 0 || count > this.blocks.length) {
-      const expected = `an integer from 0 to ${this.blocks.length}`;
-      throw new ModuleError(`FrozenBlocks: expected ${expected} for count, got ${String(count)}`);
+    this.#requireCount('count', count);
+    return this.between(input, { start: 0, end: count });
+  }
+
+  /**
+   * What the blocks from `start` to before `end` make of the output of the block below them; as `forward`. Throws as it does, and for an
+   * end below the start.
+   */
+  between(input: Tensor, blocks: BlockRange): Tensor {
+    this.#requireCount('start', blocks.start);
+    this.#requireCount('end', blocks.end);
+    if (blocks.end < blocks.start) {
+      throw new ModuleError(`FrozenBlocks: expected at least ${blocks.start} for end, got ${blocks.end}`);
     }
-    if (count === 0) return input;
+    if (blocks.start === blocks.end) return input;
     return noGrad(() => {
-      this.#steps ??= this.blocks.map((block) => this.#prepare(block));
-      const steps: Step[] = [(x) => x.to({ dtype: this.#dtype }), ...this.#steps.slice(0, count).flat()];
+      this.#functions ??= this.blocks.map((block) => this.#made.of(block));
       const batch = input.shape[0]!;
-      if (batch === 0) return chain(input, steps);
-      const { images, outputShape } = this.#partsOf(input, count, steps);
-      if (batch <= images) return chain(input, steps);
+      if (batch === 0) return this.#pass(input, blocks);
+      const { images, outputShape } = this.#partsOf(input, blocks);
+      if (batch <= images) return this.#pass(input, blocks);
       // Parts of nearly one size.
       const size = Math.ceil(batch / Math.ceil(batch / images));
       return scope(() => {
         const output = emptyChannelsLast([batch, ...outputShape], this.#dtype, input);
         for (let start = 0; start < batch; start += size) {
           const length = Math.min(size, batch - start);
-          scope(() => output.narrow(0, start, length).copy_(chain(input.narrow(0, start, length), steps)));
+          scope(() => output.narrow(0, start, length).copy_(this.#pass(input.narrow(0, start, length), blocks)));
         }
         return output;
       });
     });
   }
 
+  #requireCount(name: string, count: number): void {
+    if (Number.isInteger(count) && count >= 0 && count <= this.blocks.length) return;
+    const expected = `an integer from 0 to ${this.blocks.length}`;
+    throw new ModuleError(`FrozenBlocks: expected ${expected} for ${name}, got ${String(count)}`);
+  }
+
+  /** All of a batch at once. */
+  #pass(input: Tensor, { start, end }: BlockRange): Tensor {
+    const images = input.shape[0]!;
+    const blocks = this.#functions!.slice(start, end).flatMap((functions, i) => [
+      ...functions,
+      (x: Tensor): Tensor => this.#requireImages(x, images, start + i),
+    ]);
+    return scope(() => {
+      const output = chain(input, [(x) => x.to({ dtype: this.#dtype }), ...blocks]);
+      // A block may return a tensor of its own, such as a weight, which must not be freed with the output.
+      return output === input || isOwnedHere(output) ? output : output.detach();
+    });
+  }
+
+  #requireImages(output: Tensor, images: number, block: number): Tensor {
+    if (output.shape[0] === images) return output;
+    const count = `${images} ${images === 1 ? 'image' : 'images'}`;
+    throw new ModuleError(
+      `FrozenBlocks: expected [${images}, ...] of ${count} from block ${block + 1} (${this.blocks[block]!.constructor.name}), ` +
+        `got [${output.shape.join(', ')}]`,
+    );
+  }
+
   /** Found by sending one image through. */
-  #partsOf(input: Tensor, count: number, steps: readonly Step[]): Parts {
-    const key = `${count}: ${input.shape.slice(1).join()} ${input.device}`;
+  #partsOf(input: Tensor, blocks: BlockRange): Parts {
+    const key = `${blocks.start} to ${blocks.end}: ${input.shape.slice(1).join()} ${input.device}`;
     let parts = this.#parts.get(key);
     if (parts === undefined) {
       let largest = 1;
-      const outputShape = scope(() => {
-        const measured = steps.map(
-          (step): Step =>
-            (x) => {
-              const output = step(x);
-              largest = Math.max(largest, output.numel * elementSize(this.#dtype));
-              return output;
-            },
-        );
-        return chain(input.narrow(0, 0, 1), measured).shape.slice(1);
-      });
+      const measure = ({ numel }: Tensor): void => {
+        largest = Math.max(largest, numel * elementSize(this.#dtype));
+      };
+      this.#made.onOutput = measure;
+      let outputShape: readonly number[];
+      try {
+        outputShape = scope(() => {
+          const image = input.narrow(0, 0, 1);
+          measure(image);
+          return this.#pass(image, blocks).shape.slice(1);
+        });
+      } finally {
+        this.#made.onOutput = null;
+      }
       const affordable = isCuda(input.device) ? CUDA_PART_BYTES : CPU_PART_BYTES;
       parts = { images: Math.max(1, Math.floor(affordable / largest)), outputShape };
       this.#parts.set(key, parts);
@@ -142,70 +158,12 @@ export class FrozenBlocks {
     return parts;
   }
 
-  #prepare(block: Module): Step[] {
-    const modules = flatten(block);
-    const steps: Step[] = [];
-    /** Whether the step before made the memory that the next one gets. */
-    let isOwn = false;
-    for (let i = 0; i < modules.length; i++) {
-      const module = modules[i]!;
-      const next = modules[i + 1];
-      if (isExactly(module, Conv2d)) {
-        const folded = next !== undefined && isExactly(next, BatchNorm2d) ? foldBatchNorm(module, next) : null;
-        if (folded !== null) i++;
-        const weight = this.#take(folded?.weight ?? module.weight);
-        const bias = folded === null && module.bias === null ? null : this.#take(folded?.bias ?? module.bias!);
-        steps.push((x) => module.convolve(x, weight, bias));
-        folded?.weight.dispose();
-        folded?.bias.dispose();
-      } else if (isExactly(module, Linear)) {
-        const weight = this.#converted(module.weight);
-        const bias = module.bias === null ? null : this.#converted(module.bias);
-        steps.push((x) => x.linear(weight, bias));
-      } else if (isExactly(module, ReLU)) {
-        // Not the module's own `inPlace`: that is a promise about the network, not about what a caller gives in its middle.
-        steps.push(isOwn ? (x) => x.relu_() : (x) => x.relu());
-      } else {
-        const all = modulesIn(module);
-        const forward: Step = (x) => inEvaluation(all, () => module.forward(x));
-        steps.push(ANY_DTYPE.has(module.constructor) ? forward : this.#inDtype(forward));
-      }
-      isOwn = ALLOCATING.has(module.constructor);
-    }
-    return steps;
-  }
-
-  /** A module whose forward pass is its own has weights of its own dtype: autocast brings them and its input together. */
-  #inDtype(forward: Step): Step {
-    const dtype = this.#dtype;
-    if (dtype !== 'bfloat16' && dtype !== 'float16') return forward;
-    return (x) => autocast({ device: x.device, dtype }, () => forward(x)).to({ dtype });
-  }
-
-  /** The parameter itself where it is of the dtype of computation already: those of large heads are not held twice. */
-  #converted(parameter: Tensor): Tensor {
-    return parameter.dtype === this.#dtype ? parameter : this.#take(parameter);
-  }
-
-  /** A copy in the dtype of computation, channels-last as the images are. */
-  #take(parameter: Tensor): Tensor {
-    const taken = scope(() => {
-      const converted = parameter.detach().to({ dtype: this.#dtype });
-      return keep((parameter.dim === 4 ? converted.contiguous({ memoryFormat: 'channelsLast' }) : converted).clone());
-    });
-    this.#own.push(taken);
-    return taken;
-  }
-
+  /** Frees what was made for the frozen form; the modules stay. */
   dispose(): void {
-    for (const tensor of this.#own.splice(0)) tensor.dispose();
-    this.#steps = null;
+    this.#made.dispose();
+    this.#functions = null;
   }
 }
-
-/** A module, or the modules of a Sequential and of those in it, one after another. */
-const flatten = (module: Module): Module[] =>
-  isExactly(module, Sequential) ? [...module.children.values()].flatMap(flatten) : [module];
 
 /** Without values, on the device of `like`; [batch, channels, height, width] lies channels-last. */
 function emptyChannelsLast(shape: readonly number[], dtype: DType, { device }: Tensor): Tensor {

@@ -29,9 +29,10 @@ export abstract class Module {
   readonly #buffers = new Map<string, Tensor>();
   readonly #children = new Map<string, Module>();
 
-  /** What this module makes of a batch. */
+  /** This module's output for a batch. */
   abstract forward(input: Tensor): Tensor;
 
+  /** Registers a tensor that trains, and gives it back. */
   protected parameter(name: string, tensor: Tensor): Tensor {
     this.#requireFreeName(name);
     tensor.requiresGrad = true;
@@ -39,12 +40,14 @@ export abstract class Module {
     return tensor;
   }
 
+  /** Registers a tensor that does not train, such as a running mean, and gives it back. */
   protected buffer(name: string, tensor: Tensor): Tensor {
     this.#requireFreeName(name);
     this.#buffers.set(name, keep(tensor));
     return tensor;
   }
 
+  /** Registers a module as a part of this one, and gives it back. */
   protected child<M extends Module>(name: string, module: M): M {
     this.#requireFreeName(name);
     this.#children.set(name, module);
@@ -67,26 +70,39 @@ export abstract class Module {
     return this.#training;
   }
 
+  /** Puts the module and its children into training mode, or with `false` into evaluation mode. */
   train(training = true): this {
     this.#training = training;
     for (const child of this.#children.values()) child.train(training);
     return this;
   }
 
+  /** Puts the module and its children into evaluation mode. */
   eval(): this {
     return this.train(false);
+  }
+
+  /**
+   * Whether a module without parameters and buffers always computes the same function: it draws nothing, and is the same in
+   * training and in evaluation. Where such a module opens a block, its outputs may be kept while the block is trained. A subclass
+   * of `Module` with a `forward` of its own may say so of itself. Default: false.
+   */
+  get isFixed(): boolean {
+    return false;
   }
 
   get children(): ReadonlyMap<string, Module> {
     return this.#children;
   }
 
+  /** The parameters by name, without the buffers. */
   namedParameters(): StateDict {
     return this.#named((module) => module.#parameters);
   }
 
+  /** Each once, also where a module is used in two places. */
   parameters(): Tensor[] {
-    return [...this.namedParameters().values()];
+    return [...new Set(this.namedParameters().values())];
   }
 
   /** The number of trained values. */
@@ -129,7 +145,7 @@ export abstract class Module {
           const { grad } = tensor;
           const moved = convert(tensor);
           moved.requiresGrad = tensor.requiresGrad;
-          // The backward pass of a leaf alone accumulates what it is given.
+          // The backward pass of a lone leaf accumulates the gradient that it is given.
           if (grad !== null) moved.backward({ gradient: convert(grad) });
           tensor.become(moved);
         });

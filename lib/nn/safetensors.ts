@@ -34,7 +34,7 @@ const dtypeOf = (stored: StoredDType): DType => DTYPES.get(stored) ?? 'int64';
 /** A longer header is taken for a corrupted file; the format's own reader uses the same limit. */
 const MAX_HEADER_BYTES = 100_000_000;
 
-/** Bytes that are between file and tensors at one time: the tensors themselves may be larger than any typed array. */
+/** Bytes that are buffered between file and tensors: the tensors themselves may be larger than any typed array. */
 const PART_BYTES = 16 * 2 ** 20;
 
 /**
@@ -140,7 +140,18 @@ export async function readInParts(file: string, partBytes: number): Promise<Safe
 }
 
 /** Throws as `readSafetensors` does for a file whose header is not that of a safetensors file of its size. No tensor is read. */
-export const checkSafetensors = (file: string): Promise<void> => withHeader(file, async () => {});
+export const checkSafetensors = async (file: string): Promise<void> => void (await readSafetensorsHeader(file));
+
+/** What a safetensors file holds, without its tensors. */
+export interface SafetensorsHeader {
+  /** Of the tensors, in the order of their bytes. */
+  readonly names: readonly string[];
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Throws as `readSafetensors` does. No tensor is read. */
+export const readSafetensorsHeader = (file: string): Promise<SafetensorsHeader> =>
+  withHeader(file, async (_, { tensors, metadata }) => ({ names: tensors.map(({ name }) => name), metadata }));
 
 async function withHeader<T>(file: string, read: (opened: TensorFile, header: Header) => Promise<T>): Promise<T> {
   const found = await stat(file);
@@ -239,9 +250,9 @@ async function readLarge(source: TensorSource, stored: StoredTensor, into: State
   const target = empty(shape, { dtype: dtypeOf(dtype) });
   into.set(name, target);
   const size = storedElementSize(dtype);
-  const step = Math.floor(partBytes / size) * size;
-  const buffer = new Uint8Array(Math.min(step, end - start));
-  for (let at = start; at < end; at += step) {
+  const partLength = Math.floor(partBytes / size) * size;
+  const buffer = new Uint8Array(Math.min(partLength, end - start));
+  for (let at = start; at < end; at += partLength) {
     const bytes = buffer.subarray(0, end - at);
     await fill(source, `tensor ${name}`, bytes, dataStart + at);
     scope(() => {

@@ -1,6 +1,6 @@
 import { type Tensor, unscaleGradients } from '../tensor/index.js';
 import { optionsOf, requireNumber } from './errors.js';
-import type { Sgd } from './sgd.js';
+import type { Optimizer } from './optimizer.js';
 
 /**
  * Dynamic loss scaling for float16 (torch.amp.GradScaler): the loss is multiplied by a scale so that small gradients
@@ -46,12 +46,13 @@ export class GradScaler {
     return { scale: this.#scale, goodSteps: this.#goodSteps, skipped: this.#skipped };
   }
 
+  /** Computes the gradients of the loss [] times the scale. */
   backward(loss: Tensor): void {
     loss.mul(this.#scale).backward();
   }
 
   /** Unscales the gradients and steps, or skips the step. Returns whether it stepped. */
-  step(optimizer: Sgd): boolean {
+  step(optimizer: Optimizer): boolean {
     if (!unscaleGradients(optimizer.parameters, 1 / this.#scale)) {
       if (isScale(this.#scale / 2)) this.#scale /= 2;
       this.#goodSteps = 0;

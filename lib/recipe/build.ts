@@ -1,5 +1,13 @@
 // From a recipe to what it names: the network, its stages, the transforms.
-import { type Dataset, normalize, randomCrop, randomHorizontalFlip, type Transform } from '../data/index.js';
+import {
+  type Dataset,
+  normalize,
+  randomCrop,
+  randomHorizontalFlip,
+  sidesOf,
+  standardize,
+  type Transform,
+} from '../data/index.js';
 import {
   buildModel,
   disposeNetwork,
@@ -14,17 +22,22 @@ import {
   requireTrainable,
   type Stage,
 } from '../models/index.js';
-import { BatchNorm2d, type Module } from '../nn/index.js';
-import type { Device } from '../tensor/index.js';
-import type { Recipe } from './recipe.js';
+import { BatchNorm1d, BatchNorm2d, type Module } from '../nn/index.js';
+import { type Device, elementSize } from '../tensor/index.js';
+import { isVectors, type Recipe } from './recipe.js';
 
-/** [channels, height, width] of what a recipe's network sees. */
-export function inputShapeOf({ dataset }: Recipe): readonly [number, number, number] {
-  return dataset.inputShape ?? [3, dataset.imageSize, dataset.imageSize];
+/** [channels, height, width] of the images that a recipe's network sees, or [length] of the vectors. */
+export function inputShapeOf({ dataset }: Recipe): readonly number[] {
+  // Without a size of images the recipe has the length of vectors, which its schema requires.
+  return dataset.inputShape ?? [dataset.channels ?? 3, ...sidesOf(dataset.imageSize!)];
 }
 
-/** Bytes of an image, one a value. */
-export const imageBytesOf = (recipe: Recipe): number => inputShapeOf(recipe).reduce((product, size) => product * size);
+/** What images are before they are normalised, a byte a value, and vectors. */
+export const inputDtypeOf = ({ dataset }: Recipe): 'uint8' | 'float32' => (isVectors(dataset) ? 'float32' : 'uint8');
+
+/** Bytes of an image, or of a vector. */
+export const imageBytesOf = (recipe: Recipe): number =>
+  inputShapeOf(recipe).reduce((product, size) => product * size) * elementSize(inputDtypeOf(recipe));
 
 /** Of as many channels as the images have, where the values do not matter. */
 export function anyNormalization(recipe: Recipe): Dataset['normalization'] {
@@ -39,12 +52,14 @@ export function anyNormalization(recipe: Recipe): Dataset['normalization'] {
 export function buildNetwork(recipe: Recipe, classes: number, device: Device, builder?: NetworkBuilder): Network {
   const request = { classes, inputShape: inputShapeOf(recipe), seed: recipe.seed };
   if (builder === undefined) return placed(buildModel(recipe.model, request), device);
-  const { name } = recipe.model;
-  if (name !== 'own') throw new ModelError(`model.name: expected own for a network of one's own, got ${name}`);
-  const network: unknown = builder(request);
+  const { model } = recipe;
+  if (model.name !== 'own') {
+    throw new ModelError(`model.name: expected own for a network of one's own, got ${model.name}`);
+  }
+  const network: unknown = builder({ ...request, options: structuredClone(model.options) });
   requireNetwork(network);
   try {
-    requireTrainable(network, request);
+    requireTrainable(network, { ...request, schedule: recipe.training.schedule });
     return placed(network, device);
   } catch (error) {
     disposeNetwork(network);
@@ -87,7 +102,9 @@ export function notesOf(recipe: Recipe, network: Network): string[] {
 
 function hasBatchNorm({ blocks, heads }: Network): boolean {
   const isIn = (module: Module): boolean =>
-    module instanceof BatchNorm2d || [...module.children.values()].some((child) => isIn(child));
+    module instanceof BatchNorm1d ||
+    module instanceof BatchNorm2d ||
+    [...module.children.values()].some((child) => isIn(child));
   return [...blocks, ...heads].some(isIn);
 }
 
@@ -96,7 +113,7 @@ export function buildTransforms(
   normalization: Dataset['normalization'],
 ): { trainTransforms: Transform[]; testTransforms: Transform[] } {
   const { cropPadding, horizontalFlip } = recipe.augmentation;
-  const normalized = normalize(normalization);
+  const normalized = isVectors(recipe.dataset) ? standardize(normalization) : normalize(normalization);
   return {
     trainTransforms: [
       ...(cropPadding > 0 ? [randomCrop({ padding: cropPadding })] : []),

@@ -3,6 +3,7 @@ import { MODEL_PRESETS, type ModelPresetOf, SCHEDULES } from '../models/index.js
 import { requireOptions } from '../options.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
+import { ADAMW_BETAS, ADAMW_EPS } from './training-rules.js';
 
 /** What is asked of a preset. */
 export interface PresetOptions {
@@ -24,8 +25,8 @@ export const presetNames: readonly string[] = MODEL_PRESETS.map(({ preset }) => 
 const isOneOf = <T>(known: readonly T[], value: unknown): value is T => known.includes(value as T);
 
 /**
- * The whole recipe of a preset for its data set, or for another. With another model or schedule it is, and is called, the
- * preset of these, where there is one. Throws RecipeError for an unknown one of any of them.
+ * The whole recipe of a preset, for its own data set or another. With another model or schedule it is the preset of these, with
+ * its name, where there is one. Throws RecipeError for an unknown preset, data set, model or schedule.
  */
 export function presetRecipe(preset: string, options: PresetOptions): Recipe {
   requireOptions(options, 'options', (problem) => new RecipeError(`presetRecipe: ${problem}`), OPTIONS);
@@ -75,11 +76,16 @@ function protocolOf(name: DatasetName): Protocol {
   const { imageSize, testResize, augmentation, training, evaluation } = datasetOf(name).protocol;
   return {
     dataset: {
-      ...{ name, dataDir: null, trainLimit: null, testLimit: null, imageSize, testResize },
+      ...{ name, dataDir: null, trainLimit: null, testLimit: null, imageSize, channels: 3, testResize },
       ...{ maxPixels: null, onBadImage: 'fail' },
     },
-    augmentation: { ...augmentation, sameViewsForAllLayers: false, views: null },
-    training: { ...training, milestones: [...training.milestones], microBatchSize: null, resetMomentumAtDrops: true },
+    augmentation: { ...augmentation, sharedDraws: false, views: null },
+    training: {
+      ...{ optimizer: 'sgd', rateSchedule: 'multi-step', warmupEpochs: 0 },
+      ...training,
+      ...{ milestones: [...training.milestones], microBatchSize: null, labelSmoothing: 0, resetMomentumAtDrops: true },
+      ...{ nesterov: false, betas: [...ADAMW_BETAS], eps: ADAMW_EPS },
+    },
     evaluation: { ...evaluation },
     seed: 1,
     device: 'auto',

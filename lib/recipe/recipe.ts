@@ -1,15 +1,27 @@
 import { z } from 'zod';
-import { BAD_IMAGE_POLICIES, DATASET_NAMES, LOADABLE_DATASETS } from '../data/index.js';
+import {
+  BAD_IMAGE_POLICIES,
+  DATASET_NAMES,
+  datasetOf,
+  FILE_CHANNELS,
+  LOADABLE_DATASETS,
+  sidesOf,
+} from '../data/index.js';
 import { modelSchema, SCHEDULES } from '../models/index.js';
 import { describeIssue, shown, upTo } from '../schema.js';
 import { RecipeError } from './errors.js';
+import { ADAMW_BETAS, ADAMW_EPS, RATE_SCHEDULES, TRAINING_RULES } from './training-rules.js';
 
-// No machine has use for more: a mistyped number is refused here, and not by what it does to the machine.
+// No machine has use for more: a mistyped number is refused here, before it exhausts the machine.
 const epochs = upTo(100_000);
 const images = upTo(100_000_000);
 const batch = upTo(65_536);
 /** Pixels a side; image files are read at no more. */
 const side = upTo(4_096);
+const imageSize = z.union([side, z.tuple([side, side])], 'expected pixels a side, or [height, width]');
+const vectorLength = upTo(1_000_000);
+
+const beta = z.number().min(0).lt(1);
 
 /**
  * A recipe: everything that decides a run's result, but for the machine. Each value says what it means; `flag` is its name on
@@ -17,27 +29,41 @@ const side = upTo(4_096);
  */
 export const recipeSchema = z
   .strictObject({
-    preset: z.string().meta({ values: "a preset's name", description: 'the recipe that the others replace values of' }),
+    preset: z
+      .string()
+      .meta({ values: "a preset's name", description: 'the recipe whose values the other keys replace' }),
     model: modelSchema,
     dataset: z.strictObject({
       name: z.enum(DATASET_NAMES).meta({
         flag: 'dataset',
         choices: LOADABLE_DATASETS,
-        description: 'data set; its preset recipe goes with it; `own`: images that are given in code',
+        description:
+          "data set; its preset recipe goes with it; `own`: images of one's own, given in code or by a module",
       }),
-      dataDir: z
-        .string()
-        .nullable()
-        .meta({ flag: 'data-dir', values: 'a path', description: 'where the data set lies; `shapes` has none' }),
+      dataDir: z.string().nullable().meta({
+        flag: 'data-dir',
+        values: 'a path, or an address',
+        description: 'where the data set lies; `shapes` has none; shards of imagenet may lie on a web server',
+      }),
       trainLimit: images
         .nullable()
         .meta({ flag: 'train-limit', description: 'the first so many training images (default: all)' }),
       testLimit: images
         .nullable()
         .meta({ flag: 'test-limit', description: 'the first so many test images (default: all)' }),
-      imageSize: side.meta({ flag: 'image-size', description: 'pixels a side of what the network sees' }),
+      imageSize: imageSize.nullable().meta({
+        flag: 'image-size',
+        values: '1 to 4,096, or [height, width]',
+        description:
+          'pixels a side of the images that the network sees, or their height and width (as a flag: 32x48); null: vectors',
+      }),
+      channels: z.literal(FILE_CHANNELS).nullable().default(3).meta({
+        flag: 'channels',
+        description: 'channels of images from files: 3, in colour, or 1, grey; null: given images with other channels',
+      }),
       testResize: side.nullable().default(null).meta({
-        description: 'what the shorter side of a test image becomes before its centre is cut out; null: `imageSize`',
+        description:
+          'what the shorter side of a test image becomes before its centre is cut out; null: that of `imageSize`',
       }),
       maxPixels: upTo(2 ** 32)
         .nullable()
@@ -47,25 +73,31 @@ export const recipeSchema = z
         description:
           '`fail`: an image file that cannot be used ends the run; `skip`: another of its class stands in, for at most 1 % of a part',
       }),
+      options: z.record(z.string(), z.json()).optional().meta({
+        flag: 'data-options',
+        values: 'a JSON object',
+        description: "options that the module or function of one's own data gets",
+      }),
       // Filled in when the data is loaded.
       title: z.string().optional(),
-      /** [channels, height, width], where images are given in code. */
-      inputShape: z.tuple([side, side, side]).optional(),
+      /** [channels, height, width] of images that are given in code, [length] of vectors. */
+      inputShape: z.array(vectorLength).superRefine(requireShape).optional(),
       trainCount: images.optional(),
       testCount: images.optional(),
     }),
     augmentation: z.strictObject({
-      cropPadding: z
-        .int()
-        .min(0)
-        .max(4_095)
-        .meta({ description: 'zero-pad by so much, and crop at random; 0 leaves it out; less than `imageSize`' }),
+      cropPadding: z.int().min(0).max(4_095).meta({
+        description: 'zero-pad by so much, and crop at random; 0 leaves it out; less than the sides of `imageSize`',
+      }),
       randomResizedCrop: z.boolean().default(false).meta({
         description:
           "cut out 8 to 100 % of the image and scale it (GoogLeNet's crop); only for image files that stay on disk",
       }),
       horizontalFlip: z.boolean().meta({ description: 'mirror half of the images, at random' }),
-      sameViewsForAllLayers: z.boolean().meta({ description: 'every layer sees the same views, in the same order' }),
+      sharedDraws: z.boolean().meta({
+        description:
+          'layers share their random draws: each sees the same views of the images in the same order; with `views` the views are shared in any case',
+      }),
       views: epochs.nullable().default(null).meta({
         flag: 'views',
         description:
@@ -83,19 +115,58 @@ export const recipeSchema = z
         description:
           'images that go through the network at once; gradients are summed over the batch (default: the whole batch)',
       }),
-      learningRate: z.number().positive().meta({ flag: 'learning-rate', description: 'initial learning rate' }),
+      optimizer: z.enum(['sgd', 'adamw']).default('sgd').meta({
+        flag: 'optimizer',
+        description:
+          '`adamw`: `learningRate` 1e-3, `weightDecay` 1e-2 and `momentum` 0 replace the values of a preset, which are for SGD',
+      }),
+      learningRate: z.number().positive().meta({
+        flag: 'learning-rate',
+        description: 'initial learning rate; of `one-cycle` the highest',
+      }),
+      rateSchedule: z.enum(RATE_SCHEDULES).default('multi-step').meta({
+        flag: 'rate-schedule',
+        description:
+          '`multi-step`: drops at `milestones`; `cosine`: half a cosine down to 0 over all steps; `one-cycle`: up for 3 tenths of the steps, then down. The last two remove the milestones of a preset',
+      }),
+      warmupEpochs: z.int().min(0).max(100_000).default(0).meta({
+        flag: 'warmup-epochs',
+        description:
+          'first epochs, in which the rate rises linearly, step by step, from 1 % of `learningRate`; less than `epochs`',
+      }),
       milestones: z
         .array(epochs)
         .refine((epochs) => epochs.every((epoch, i) => i === 0 || epoch > epochs[i - 1]!), 'expected rising epochs')
         .meta({
           values: 'rising epochs, 1 to 100,000',
-          description: 'epochs, from 0, from which the rate is multiplied by `decay` once more',
+          description: 'epochs, counted from 0, at which the rate is multiplied by `decay`',
         }),
-      decay: z.number().positive().max(1).meta({ description: 'what the rate is multiplied by at a milestone' }),
+      decay: z.number().positive().max(1).meta({ description: 'factor of the rate at a milestone' }),
       momentum: z.number().min(0).lt(1).meta({ description: 'of SGD' }),
-      weightDecay: z.number().min(0).meta({ description: 'of SGD, on all parameters' }),
+      nesterov: z.boolean().default(false).meta({ description: "Nesterov's momentum; of SGD with `momentum`" }),
+      betas: z
+        .tuple([beta, beta])
+        .default([...ADAMW_BETAS])
+        .meta({
+          values: 'two numbers from 0, less than 1',
+          description: 'of AdamW: decay rates of the running averages of the gradient and of its square',
+        }),
+      eps: z
+        .number()
+        .positive()
+        .default(ADAMW_EPS)
+        .meta({ description: 'of AdamW: added to what a step is divided by' }),
+      weightDecay: z.number().min(0).meta({
+        description:
+          'on all parameters; with `sgd` a penalty on their squares, with `adamw` decoupled from the gradient',
+      }),
+      labelSmoothing: z.number().min(0).lt(1).default(0).meta({
+        flag: 'label-smoothing',
+        description: 'share of each label that is spread over all classes; in the training loss, not in tests',
+      }),
       resetMomentumAtDrops: z.boolean().meta({
-        description: "the momentum starts again at each milestone, as the authors' code does by making a new optimiser",
+        description:
+          "momentum, or averages of AdamW, start again at each milestone, as the authors' code does by making a new optimiser",
       }),
     }),
     evaluation: z.strictObject({
@@ -120,10 +191,67 @@ export const recipeSchema = z
       description: "threads of the CPU's kernels (default: as many as this process may use)",
     }),
   })
-  .refine(({ augmentation, dataset }) => augmentation.cropPadding < dataset.imageSize, {
-    path: ['augmentation', 'cropPadding'],
-    error: 'expected less than dataset.imageSize',
+  .refine(({ dataset }) => dataset.options === undefined || dataset.name === 'own', {
+    path: ['dataset', 'options'],
+    error: "expected none where the data are not one's own",
+  })
+  .superRefine(({ augmentation, dataset, training }, { addIssue }) => {
+    const refuse: Refuse = (path, message) => addIssue({ code: 'custom', path: [...path], message });
+    requireAugmentation(augmentation, dataset, refuse);
+    if (dataset.channels === 1) requireGreyFiles(dataset, refuse);
+    for (const { of, expected, holds } of TRAINING_RULES) {
+      if (!holds(training)) refuse(['training', of], `expected ${expected}`);
+    }
   });
+
+type Refuse = (path: readonly string[], message: string) => void;
+
+/** Refuses augmentation that the data do not allow: any of vectors, and crops beyond an image. */
+function requireAugmentation(
+  augmentation: Pick<Recipe['augmentation'], 'cropPadding' | 'randomResizedCrop' | 'horizontalFlip'>,
+  { imageSize, inputShape }: Pick<Recipe['dataset'], 'imageSize' | 'inputShape'>,
+  refuse: Refuse,
+): void {
+  if (isVectors({ inputShape })) {
+    for (const [name, none] of [
+      ['cropPadding', 0],
+      ['randomResizedCrop', false],
+      ['horizontalFlip', false],
+    ] as const) {
+      if (augmentation[name] !== none) refuse(['augmentation', name], `expected ${none} for vectors`);
+    }
+  } else if (imageSize === null) {
+    refuse(['dataset', 'imageSize'], 'expected pixels a side of images');
+  } else if (augmentation.cropPadding >= Math.min(...sidesOf(imageSize))) {
+    const least = typeof imageSize === 'number' ? '' : 'the smaller side of ';
+    refuse(['augmentation', 'cropPadding'], `expected less than ${least}dataset.imageSize`);
+  }
+}
+
+/** Refuses one channel for images that are not decoded from files, and for vectors. */
+function requireGreyFiles({ name, inputShape }: Pick<Recipe['dataset'], 'name' | 'inputShape'>, refuse: Refuse): void {
+  if (!datasetOf(name).hasImageFiles) {
+    refuse(['dataset', 'channels'], `expected 3 for ${name}, which has no image files`);
+  } else if (inputShape !== undefined && (inputShape.length === 1 || inputShape[0] !== 1)) {
+    refuse(['dataset', 'channels'], `expected 3 beside dataset.inputShape [${inputShape.join(', ')}]`);
+  }
+}
+
+/** Whether a recipe's data are vectors, and not images. */
+export const isVectors = ({ inputShape }: { inputShape?: readonly number[] | undefined }): boolean =>
+  inputShape?.length === 1;
+
+function requireShape(shape: readonly number[], { addIssue }: z.core.$RefinementCtx): void {
+  if (shape.length === 1) return;
+  if (shape.length !== 3) {
+    addIssue({ code: 'custom', message: 'expected [channels, height, width] or [length]' });
+  }
+  for (const [i, size] of shape.entries()) {
+    for (const issue of side.safeParse(size).error?.issues ?? []) {
+      addIssue({ code: 'custom', path: [i], message: issue.message });
+    }
+  }
+}
 
 /**
  * Everything that decides a run's result, but for the machine; docs/recipe.md has the range and meaning of each key.
@@ -144,10 +272,30 @@ function merge(base: Record<string, unknown>, changes: Record<string, unknown>):
   return Object.fromEntries(merged);
 }
 
-/** A recipe with some values replaced, checked. Throws RecipeError naming each unknown key and value out of range. */
-export function overrideRecipe(recipe: Recipe, overrides: unknown): Recipe {
-  if (!isObject(overrides)) throw new RecipeError(`expected an object of recipe values, got ${shown(overrides)}`);
-  return parseRecipe(merge(recipe, overrides));
+/**
+ * A recipe with some values replaced, checked. Later `overrides` win over earlier ones. Another optimiser or rate schedule brings
+ * its own defaults for the values that go with it; values in `overrides` win over these. Throws RecipeError naming each unknown
+ * key and value out of range.
+ */
+export function overrideRecipe(recipe: Recipe, ...overrides: readonly unknown[]): Recipe {
+  const changes = overrides.reduce<Record<string, unknown>>((all, each) => {
+    if (!isObject(each)) throw new RecipeError(`expected an object of recipe values, got ${shown(each)}`);
+    return merge(all, each);
+  }, {});
+  return parseRecipe(merge(merge(recipe, { training: ownDefaults(recipe, changes) }), changes));
+}
+
+/** The defaults that another optimiser, or another schedule of the learning rate, brings. */
+function ownDefaults({ training }: Recipe, changes: Record<string, unknown>): Partial<Recipe['training']> {
+  const asked = isObject(changes.training) ? changes.training : {};
+  const { optimizer = training.optimizer, rateSchedule = training.rateSchedule } = asked;
+  return {
+    ...(optimizer === 'adamw' && training.optimizer !== 'adamw'
+      ? { learningRate: 1e-3, weightDecay: 1e-2, momentum: 0, nesterov: false }
+      : {}),
+    ...(optimizer === 'sgd' && training.optimizer !== 'sgd' ? { betas: [...ADAMW_BETAS], eps: ADAMW_EPS } : {}),
+    ...(rateSchedule !== 'multi-step' && training.rateSchedule === 'multi-step' ? { milestones: [] } : {}),
+  };
 }
 
 /** Checks a value of unknown origin, such as a file's. */

@@ -1,13 +1,13 @@
 // A recipe on this machine, with its data.
-import { resolve } from 'node:path';
-import type { Dataset, OnBadImage } from '../data/index.js';
+import { type Dataset, type OnBadImage, sizeOf, wholeLocation } from '../data/index.js';
 import type { Device } from '../tensor/index.js';
 import { resolveDevice } from './device.js';
 import { RecipeError } from './errors.js';
+import { changesWithinEpochs } from './optimization.js';
 import { type Precision, resolvePrecision } from './precision.js';
 import { parseRecipe, type Recipe } from './recipe.js';
 
-/** What decides how a recipe is trained on a machine, and is no part of the recipe that a caller gives. */
+/** Options of how a machine trains a recipe that are no part of the recipe. */
 export interface ExecutionOptions {
   readonly onBadImage?: OnBadImage | undefined;
   readonly cudaGraph?: boolean | undefined;
@@ -35,7 +35,11 @@ export function requireGraphs(recipe: Recipe, device: Device, precision: Precisi
         ? 'cannot be used with fp16, whose loss scale is looked at after each step; use bf16'
         : recipe.training.microBatchSize !== null
           ? 'cannot be used with micro-batches'
-          : null;
+          : recipe.training.optimizer !== 'sgd'
+            ? `cannot be used with training.optimizer ${recipe.training.optimizer}; use sgd`
+            : changesWithinEpochs(recipe)
+              ? 'cannot be used with a learning rate that changes from step to step, which a graph would record; use training.rateSchedule multi-step without training.warmupEpochs'
+              : null;
   if (reason !== null) throw new RecipeError(`cudaGraph (--cuda-graph): ${reason}`);
 }
 
@@ -50,7 +54,7 @@ export function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadIm
 export function resolveRecipe(recipe: Recipe, loaded: Dataset, precision: Precision): Recipe {
   const { dataDir } = recipe.dataset;
   // Whoever opens the run does so from another working directory.
-  const dataset = { ...recipe.dataset, dataDir: dataDir === null ? null : resolve(dataDir) };
+  const dataset = { ...recipe.dataset, dataDir: dataDir === null ? null : wholeLocation(dataDir) };
   return parseRecipe(withCounts({ ...recipe, precision, dataset }, loaded));
 }
 
@@ -62,9 +66,16 @@ export function withCounts(recipe: Recipe, { title, train, test }: Dataset): Rec
   return { ...recipe, dataset: { ...dataset, ...shapeOf(recipe, train), ...counts } };
 }
 
-/** Of images that are given in code: a recipe cannot know their shape before. */
-function shapeOf({ dataset }: Recipe, images: Dataset['train']): Partial<Recipe['dataset']> {
-  if (dataset.name !== 'own' || !('images' in images)) return {};
-  const { channels, height, width } = images;
-  return { inputShape: [channels, height, width], imageSize: Math.min(height, width) };
+/** The shape of given pixels or vectors, which a recipe cannot know before. Image files get the shape that the recipe says. */
+function shapeOf({ dataset }: Recipe, part: Dataset['train']): Partial<Recipe['dataset']> {
+  if (dataset.name !== 'own' || 'names' in part) return {};
+  if ('vectors' in part) return { inputShape: [part.vectorLength], imageSize: null, channels: null };
+  const { channels, height, width } = part;
+  // Encoded images have the channels of the recipe, pixels have their own.
+  const asked = dataset.channels ?? 3;
+  return {
+    inputShape: [channels, height, width],
+    imageSize: sizeOf(height, width),
+    channels: channels === asked ? asked : null,
+  };
 }

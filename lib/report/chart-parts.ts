@@ -1,4 +1,4 @@
-import { type ScaleContinuousNumeric, scaleLinear } from 'd3-scale';
+import { scaleLinear } from 'd3-scale';
 import { LayerwiseError } from '../errors.js';
 import { chartStyles } from './chart-styles.js';
 import { Markup, type MarkupPart, markup } from './markup.js';
@@ -15,7 +15,7 @@ export interface ChartOptions {
   standalone?: boolean;
 }
 
-/** A chart was asked for of values that cannot be drawn: which, what was expected, what came. */
+/** Values that cannot be drawn as a chart: which, what was expected, what came. */
 export class ChartError extends LayerwiseError {
   override readonly name = 'ChartError';
   readonly code = 'INVALID_ARGUMENT';
@@ -47,7 +47,13 @@ ${chart.content}
   return svg.source;
 }
 
-export type Scale = ScaleContinuousNumeric<number, number>;
+/** From a value to a position in pixels: what the charts use of d3's scales, whose types no user of this package needs. */
+export interface Scale {
+  (value: number): number;
+  domain(): number[];
+  range(range: readonly [number, number]): Scale;
+  ticks(count: number): number[];
+}
 
 /** From just below the lowest to just above the highest value, in round steps, and never narrower than some points. */
 export function percentScale(values: readonly (number | null)[]): Scale {
@@ -117,7 +123,7 @@ export function arrangePanels(count: number, width: number, least: number): { co
   return { rows, columns: Math.max(1, Math.ceil(count / rows)) };
 }
 
-/** Moves labels, `y` their middles, until `distance` is between any two, each as little as may be, and none out of `limits`. */
+/** Moves labels as little as possible, so that their middles `y` are at least `distance` apart and none is out of `limits`. */
 export function spread<Label extends { y: number }>(
   labels: readonly Label[],
   distance: number,
@@ -137,10 +143,10 @@ export function spread<Label extends { y: number }>(
     groups.push(group);
   }
   const [top, bottom] = [limits[0], limits[1] - (sorted.length - 1) * distance];
-  const places = groups.flatMap(({ sum, count }) =>
+  const offsets = groups.flatMap(({ sum, count }) =>
     new Array<number>(count).fill(Math.max(top, Math.min(bottom, sum / count))),
   );
-  return sorted.map((label, position) => ({ ...label, y: places[position]! + position * distance }));
+  return sorted.map((label, position) => ({ ...label, y: offsets[position]! + position * distance }));
 }
 
 /** About how wide a text is drawn, in pixels: as wide as in the widest of the usual sans-serif faces. */

@@ -173,16 +173,15 @@ function checkPanel({ title, series }: DepthPanel): void {
     if (names.has(name)) throw new ChartError(`${title}: expected one series of each name, got "${name}" twice`);
     names.add(name);
     for (const { layer, value, low, high } of points) {
-      const place = `${title}, ${name}`;
+      const at = `${title}, ${name}`;
       if (!Number.isInteger(layer) || layer < 0) {
-        throw new ChartError(`${place}: expected a layer from 0, got ${layer}`);
+        throw new ChartError(`${at}: expected a layer from 0, got ${layer}`);
       }
-      if (!Number.isFinite(value))
-        throw new ChartError(`${place}, layer ${layer}: expected a finite value, got ${value}`);
+      if (!Number.isFinite(value)) throw new ChartError(`${at}, layer ${layer}: expected a finite value, got ${value}`);
       if (low === undefined && high === undefined) continue;
       if (!(Number.isFinite(low) && Number.isFinite(high) && low! <= value && value <= high!)) {
         throw new ChartError(
-          `${place}, layer ${layer}: expected low and high around the value ${value}, got ${low} and ${high}`,
+          `${at}, layer ${layer}: expected low and high around the value ${value}, got ${low} and ${high}`,
         );
       }
     }
@@ -227,8 +226,8 @@ function styleOf(position: number): SeriesStyle {
 }
 
 function mark({ name, shape, size, turn }: SeriesStyle, x: number, y: number, words?: string): Markup {
-  const place = `translate(${round(x)} ${round(y)})${turn === 0 ? '' : ` rotate(${turn})`}`;
-  return markup`<path class="lw-mark ${name}" transform="${place}" d="${symbol(shape, size)()}">${words !== undefined && markup`<title>${words}</title>`}</path>`;
+  const transform = `translate(${round(x)} ${round(y)})${turn === 0 ? '' : ` rotate(${turn})`}`;
+  return markup`<path class="lw-mark ${name}" transform="${transform}" d="${symbol(shape, size)()}">${words !== undefined && markup`<title>${words}</title>`}</path>`;
 }
 
 /** Every layer, or so many of them, from the first on in equal steps, as there is room for. */

@@ -9,4 +9,6 @@ export {
   depthSeriesChart,
 } from './depth-series-chart.js';
 export { type LearningCurvesOptions, learningCurvesChart } from './learning-curves-chart.js';
+export { pageStyles } from './page-styles.js';
 export { renderReport, writeReport } from './report.js';
+export { summariseRun, textAt } from './run-summary.js';

@@ -175,7 +175,7 @@ function tickAnchor(epoch: number, count: number): string {
 
 /** The epochs whose learning rate is lower than the one before; none of a rate that falls all the time. */
 function rateDrops(epochs: readonly EpochRecord[]): number[] {
-  const drops = epochs.filter((one, position) => position > 0 && one.lr < epochs[position - 1]!.lr);
+  const drops = epochs.filter((one, position) => position > 0 && one.learningRate < epochs[position - 1]!.learningRate);
   return drops.length <= Math.max(2, epochs.length / 4) ? drops.map((one) => one.epoch) : [];
 }
 

@@ -44,7 +44,7 @@ function renderList(values: readonly RecordedValue[]): Markup {
   return markup`<details><summary>${formatNumber(values.length)} values</summary>${text}</details>`;
 }
 
-/** A step of a pipeline on one line, as `random crop: padding 4, size 32`. */
+/** A transform on one line, as `random crop: padding 4, size 32`. */
 function renderItem(value: RecordedValue): Markup {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return renderValue(value);
   const { name, kind, type, ...rest } = value;

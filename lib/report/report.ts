@@ -3,6 +3,7 @@ import { writeWhole } from '#scripts/support/files.mjs';
 import { type RecordedValue, type RunRecord, readRunRecord } from '../run/index.js';
 import { accuracyByDepthChart } from './accuracy-by-depth-chart.js';
 import { byClass } from './class-section.js';
+import { earlyExit } from './early-exit-section.js';
 import {
   countInWords,
   formatDate,
@@ -20,7 +21,7 @@ import { responsive } from './responsive.js';
 import { type LayerSummary, numberAt, type RunSummary, summariseRun } from './run-summary.js';
 
 /**
- * Writes `report.html` into a run directory, whole or not at all, from its `config.json`, `metrics.jsonl` and `result.json`, and
+ * Writes `report.html` into a run directory, whole or not at all, from its `config.json`, `metrics.jsonl`, `result.json` and `early-exit.json`, and
  * returns its path. While training is unfinished it reports what there is and says so.
  *
  * @throws {RunRecordError} where a file of the run is missing or corrupted.
@@ -52,6 +53,7 @@ ${headline(run, summary)}
 ${accuracyByDepth(summary)}
 ${layerTable(run, summary)}
 ${byClass(run, summary)}
+${earlyExit(run)}
 ${learningCurves(run, summary)}
 <section aria-labelledby="recipe">
 <h2 id="recipe">Recipe</h2>
@@ -60,10 +62,20 @@ ${renderRecipe(run.config.recipe)}
 </section>
 ${versions(run)}
 </main>
-<footer>Written by layerwise${run.config.versions.layerwise !== undefined && ` ${run.config.versions.layerwise}`} from ${summary.finished ? 'config.json, metrics.jsonl and result.json' : 'config.json and metrics.jsonl'}, in which layers and epochs count from 0; here they count from 1.</footer>
+<footer>Written by layerwise${run.config.versions.layerwise !== undefined && ` ${run.config.versions.layerwise}`} from ${sourcesOf(run)}, in which layers and epochs count from 0; here they count from 1.</footer>
 </body>
 </html>
 `.source;
+}
+
+/** The files of the run that the page is made of. */
+function sourcesOf({ result, earlyExit }: RunRecord): string {
+  const others = [
+    ...(result === undefined ? [] : ['result.json']),
+    ...(earlyExit === undefined ? [] : ['early-exit.json']),
+  ];
+  const names = ['config.json', 'metrics.jsonl', ...others];
+  return `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 }
 
 function headline(run: RunRecord, summary: RunSummary): Markup {
@@ -108,13 +120,13 @@ function progressNote({ incompleteLine }: RunRecord, { layers, finished, endToEn
   const last = layers.at(-1);
   const ofLayers = planned.layers === undefined ? '' : ` of ${formatNumber(planned.layers)}`;
   const ofEpochs = planned.epochs === undefined ? '' : ` of ${formatNumber(planned.epochs)}`;
-  const place =
+  const reached =
     last === undefined
       ? ''
       : `The last record is of ${endToEnd ? '' : `layer ${last.layer + 1}${ofLayers}, `}epoch ${last.epochs}${ofEpochs}. `;
   const unfinished =
     !finished &&
-    markup`<p><strong>Training is not finished.</strong> ${place}${layers.length > 0 && 'This page shows what there is, with the latest figures of each layer.'}</p>`;
+    markup`<p><strong>Training is not finished.</strong> ${reached}${layers.length > 0 && 'This page shows what there is, with the latest figures of each layer.'}</p>`;
   const incomplete =
     incompleteLine !== undefined &&
     markup`<p>Line ${incompleteLine} of metrics.jsonl, the last, was left incomplete and is not counted.</p>`;
@@ -243,7 +255,7 @@ function learningCurves({ epochs }: RunRecord, summary: RunSummary): MarkupPart 
     responsive((width, size) => learningCurvesChart(epochs, { ...options, width, measure, id: `${measure}-${size}` }));
   const dropsRate = epochs.some((one, position) => {
     const before = epochs[position - 1];
-    return before?.layer === one.layer && one.lr < before.lr;
+    return before?.layer === one.layer && one.learningRate < before.learningRate;
   });
   return markup`<section aria-labelledby="curves">
 <h2 id="curves">Learning curves</h2>

@@ -1,6 +1,6 @@
 import { datasetTitle } from '../data/index.js';
 import { modelTitle } from '../models/index.js';
-import type { LayerResult, RecordedRecipe, RecordedValue, RunRecord } from '../run/index.js';
+import type { EpochRecord, LayerResult, RecordedRecipe, RecordedValue, RunRecord } from '../run/index.js';
 
 /** A layer as the report prints it: the figures of its last epoch. */
 export interface LayerSummary extends LayerResult {
@@ -33,7 +33,7 @@ export function summariseRun(run: RunRecord): RunSummary {
     epochs: numberAt(recipe, 'training', 'epochs'),
   };
   return {
-    layers: result === undefined ? layersSoFar(run, planned.epochs) : finishedLayers(run, result.layers),
+    layers: result === undefined ? layersSoFar(run, planned) : finishedLayers(run, result.layers),
     finished: result !== undefined,
     endToEnd: textAt(recipe, 'training', 'schedule') === 'end-to-end',
     model: titleOf(recipe, 'model') ?? config.preset,
@@ -44,28 +44,42 @@ export function summariseRun(run: RunRecord): RunSummary {
 }
 
 function finishedLayers(run: RunRecord, layers: readonly LayerResult[]): LayerSummary[] {
+  const byLayer = epochsByLayer(run);
   return [...layers]
     .sort((a, b) => a.layer - b.layer)
-    .map((one) => ({
-      ...one,
-      inTraining: false,
-      epochs: run.epochs.filter(({ layer }) => layer === one.layer).length,
-    }));
+    .map((one) => ({ ...one, inTraining: false, epochs: byLayer.get(one.layer)?.length ?? 0 }));
 }
 
-function layersSoFar({ epochs }: RunRecord, plannedEpochs: number | undefined): LayerSummary[] {
-  const numbers = [...new Set(epochs.map((one) => one.layer))];
-  return numbers.map((number) => {
-    const of = epochs.filter((one) => one.layer === number);
-    const last = of.at(-1)!;
+function layersSoFar(run: RunRecord, planned: RunSummary['planned']): LayerSummary[] {
+  const byLayer = epochsByLayer(run);
+  const latest = run.epochs.at(-1)?.layer;
+  return [...byLayer].map(([layer, epochs]) => {
+    const last = epochs.at(-1)!;
+    const isDone = layer < layersTaken(run, planned.layers) || last.epoch + 1 === planned.epochs;
     return {
       ...last,
       parameters: null,
-      seconds: of.reduce((sum, one) => sum + one.seconds, 0),
-      inTraining: number === numbers.at(-1) && last.epoch + 1 !== plannedEpochs,
+      seconds: epochs.reduce((sum, one) => sum + one.seconds, 0),
+      inTraining: layer === latest && !isDone,
       epochs: last.epoch + 1,
     };
   });
+}
+
+/** Layers that came with their epochs from the run that this one started from. The last layer of a network gets epochs here. */
+function layersTaken({ config }: RunRecord, plannedLayers: number | undefined): number {
+  const taken = config.startedFrom?.layers ?? 0;
+  return taken === plannedLayers ? taken - 1 : taken;
+}
+
+function epochsByLayer({ epochs }: RunRecord): Map<number, EpochRecord[]> {
+  const byLayer = new Map<number, EpochRecord[]>();
+  for (const epoch of epochs) {
+    const before = byLayer.get(epoch.layer);
+    if (before === undefined) byLayer.set(epoch.layer, [epoch]);
+    else before.push(epoch);
+  }
+  return byLayer;
 }
 
 /** What the recipe calls its model or data set: by its title, or its name as the literature writes it. */
@@ -80,7 +94,7 @@ export function numberAt(recipe: RecordedRecipe, group: string, name: string): n
   return typeof value === 'number' ? value : undefined;
 }
 
-function textAt(recipe: RecordedRecipe, group: string, name: string): string | undefined {
+export function textAt(recipe: RecordedRecipe, group: string, name: string): string | undefined {
   const value = groupOf(recipe, group)[name];
   return typeof value === 'string' && value !== '' ? value : undefined;
 }

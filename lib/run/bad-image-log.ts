@@ -8,7 +8,7 @@ export class BadImageLog {
   readonly #pending: BadImage[] = [];
   #file: string | null = null;
 
-  /** Takes a file down, once. */
+  /** Records a file, once. */
   readonly add = (bad: BadImage): void => {
     if (this.#file === null) this.#pending.push(bad);
     else if (!this.#paths.has(bad.path)) this.#append(this.#file, bad);

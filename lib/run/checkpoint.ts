@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { asWriteError, writeWhole } from '#scripts/support/files.mjs';
 import type { Stage } from '../models/index.js';
 import { loadInto, type Module, readSafetensors, type StateDict, writeSafetensors } from '../nn/index.js';
-import type { GradScaler, Sgd } from '../optim/index.js';
+import type { GradScaler, Optimizer } from '../optim/index.js';
 import type { Precision } from '../recipe/index.js';
 import { describeIssue, isAtLeastSum, shown } from '../schema.js';
 import type { Generator, Tensor } from '../tensor/index.js';
@@ -72,7 +72,7 @@ export interface TrainingState {
   readonly stageSeconds: readonly number[];
 }
 
-/** What of a run decides which checkpoints it can have. */
+/** The facts of a run that limit its checkpoints. */
 export interface CheckpointLimits {
   readonly stages: readonly Stage[];
   readonly epochs: number;
@@ -146,9 +146,7 @@ function stageTensors(stage: Stage): StateDict {
   return tensors;
 }
 
-const momentumName = (i: number): string => `momentum.${i}`;
-
-/** `loadInto`, of tensors as they were saved: of the same types, and with values that weights can have. */
+/** `loadInto` for saved tensors, which must have the same dtypes and shapes, and values that weights can have. */
 function load(target: StateDict, source: StateDict): void {
   for (const [name, own] of target) {
     const tensor = source.get(name);
@@ -176,16 +174,25 @@ function requirePosition(position: string | undefined, state: CheckpointState): 
   throw new RunDirectoryError(`expected the tensors of ${expected}, got those of ${position}`);
 }
 
-/** One buffer a parameter, once a step has been made; before, none. */
-function requireMomentum(buffers: readonly Tensor[], optimizer: Sgd, { position }: CheckpointState): void {
-  const own = optimizer.state.momentumBuffers;
-  if (isStart(position) && buffers.length === 0) return;
-  if (buffers.length !== own.length) {
-    throw new RunDirectoryError(`momentum: expected ${own.length} tensors, one a parameter, got ${buffers.length}`);
+/**
+ * Takes the optimiser's tensors out of those of a file. After a step all of them must be there. Before the first there may be
+ * none: a stage that starts from given weights has had no optimiser yet.
+ */
+function takeOptimizer(tensors: StateDict, optimizer: Optimizer, { position }: CheckpointState): StateDict {
+  const own = optimizer.state.tensors;
+  const taken: StateDict = new Map();
+  for (const name of own.keys()) {
+    const tensor = tensors.get(name);
+    if (tensor !== undefined) taken.set(name, tensor);
+    tensors.delete(name);
   }
-  buffers.forEach((buffer, i) => {
-    requireLike(momentumName(i), buffer, own[i]!);
-  });
+  if (isStart(position) && taken.size === 0) return taken;
+  const missing = [...own.keys()].filter((name) => !taken.has(name));
+  if (missing.length > 0) {
+    throw new RunDirectoryError(`expected ${own.size} tensors of the optimiser, got none for ${missing.join(', ')}`);
+  }
+  for (const [name, tensor] of taken) requireLike(name, tensor, own.get(name)!);
+  return taken;
 }
 
 export class CheckpointStore {
@@ -194,7 +201,7 @@ export class CheckpointStore {
 
   readonly #requireHeld: () => void;
 
-  /** `requireHeld` throws where the run is another process's by now; it is asked before anything is written. */
+  /** `requireHeld` is called before each write. It throws where another process has taken over the run. */
   constructor(
     readonly directory: string,
     requireHeld: () => void = () => {},
@@ -207,8 +214,8 @@ export class CheckpointStore {
   }
 
   /**
-   * Throws RunDirectoryError where there is no checkpoint, but the run has had one: there are more epochs recorded than are
-   * before the first checkpoint, or tensors that are not of the first.
+   * Throws RunDirectoryError where the run's checkpoint was lost: there is none, but more epochs are recorded than come before
+   * the first checkpoint, or there are tensors of a later one.
    */
   async requireNoneLost(
     stages: readonly Stage[],
@@ -247,26 +254,16 @@ export class CheckpointStore {
   }
 
   /** Loads the stage in training, its optimiser, and the generator that dropout draws from. */
-  async loadCurrent(state: CheckpointState, stage: Stage, optimizer: Sgd, generator: Generator): Promise<void> {
+  async loadCurrent(state: CheckpointState, stage: Stage, optimizer: Optimizer, generator: Generator): Promise<void> {
     if (state.current === null) return;
     await this.#withTensors(state.current, (tensors, { position }) => {
       requirePosition(position, state);
-      const momentumBuffers: Tensor[] = [];
-      for (let i = 0; tensors.has(momentumName(i)); i++) {
-        momentumBuffers.push(tensors.get(momentumName(i))!);
-        tensors.delete(momentumName(i));
-      }
+      const optimizerTensors = takeOptimizer(tensors, optimizer, state);
       const generatorState = tensors.get('generator');
       tensors.delete('generator');
       load(stageTensors(stage), tensors);
-      requireMomentum(momentumBuffers, optimizer, state);
-      // A stage that starts from given weights has not had an optimiser yet.
-      if (!isStart(state.position)) optimizer.restore({ momentumBuffers, isFirstStep: state.isFirstStep });
-      if (generatorState !== undefined) {
-        generator.setState(generatorState);
-        generatorState.dispose();
-      }
-      for (const buffer of momentumBuffers) buffer.dispose();
+      if (!isStart(state.position)) optimizer.restore({ tensors: optimizerTensors, isFirstStep: state.isFirstStep });
+      if (generatorState !== undefined) generator.setState(generatorState);
     });
   }
 
@@ -299,19 +296,15 @@ export class CheckpointStore {
   /** Saves a stage in training: its weights, its optimiser, and the generator that dropout draws from. */
   async save(
     stage: Stage,
-    training: { optimizer: Sgd; scaler: GradScaler | null; generator: Generator },
+    training: { optimizer: Optimizer; scaler: GradScaler | null; generator: Generator },
     state: TrainingState,
   ): Promise<void> {
     const { optimizer, scaler, generator } = training;
     await this.#makeDirectory();
-    const { momentumBuffers, isFirstStep } = optimizer.state;
+    const { tensors: optimizerTensors, isFirstStep } = optimizer.state;
     const current = `training-${++this.#serial}.safetensors`;
     using generatorState = generator.state();
-    const tensors: StateDict = new Map([
-      ...stageTensors(stage),
-      ...momentumBuffers.map((buffer, i) => [momentumName(i), buffer] as const),
-      ['generator', generatorState],
-    ]);
+    const tensors: StateDict = new Map([...stageTensors(stage), ...optimizerTensors, ['generator', generatorState]]);
     await writeSafetensors(join(this.directory, current), tensors, { position: nameOf(state.position) });
     await this.#commit({ ...state, scaler: scaler?.state ?? null, isFirstStep, current });
   }

@@ -1,4 +1,4 @@
-// Whether a run's data is still what the run was made of, and if not, what has become of it.
+// Whether a run's data has changed, and how.
 import {
   compareParts,
   type DataIdentity,
@@ -18,8 +18,8 @@ export interface CheckedData {
 }
 
 /**
- * Compares the data with what the record of a run says of it. Throws RunDirectoryError that tells which classes and images
- * are missing, new or changed, and what to do. Images that were replaced in place are noted where `acceptChangedData` says so.
+ * Compares the data with the record of a run. Throws RunDirectoryError, which tells the classes and images that are missing, new
+ * or changed, and what to do. With `acceptChangedData`, images that were replaced in place are only noted.
  */
 export async function checkData(
   directory: string,
@@ -68,7 +68,7 @@ const isSame = (a: readonly string[], b: readonly string[]): boolean =>
 const isInPlace = ({ missing, added, renamed }: PartChanges): boolean =>
   missing.length + added.length + renamed.length === 0;
 
-/** The counts are all that the record of an older version says of its images. */
+/** The record of an older version has only the counts of images. */
 function requireCounts(directory: string, { recipe }: RunConfig, dataset: Dataset): string {
   const recorded = recipe.dataset as { trainCount?: number; testCount?: number } | undefined;
   for (const part of ['train', 'test'] as const) {
@@ -123,7 +123,9 @@ function imagesOf({ classes, data }: ClassList, name: string): string | null {
   const label = classes.indexOf(name);
   const train = data?.train;
   if (train === undefined) return null;
-  return [train.images[label], train.names?.[label], train.sizes?.[label], train.pixels?.[label]].join();
+  const { images, ...digests } = train;
+  const each = [digests.names, digests.sizes, digests.pixels, digests.values].map((one) => one?.[label]);
+  return [images[label], ...each].join();
 }
 
 function describeChanges(part: 'train' | 'test', classes: readonly string[], changes: PartChanges): string {

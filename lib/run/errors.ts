@@ -6,6 +6,12 @@ export class RunDirectoryError extends LayerwiseError {
   readonly code = 'RUN_DIRECTORY';
 }
 
+/** A module of the user's own cannot be used: which file, and why. */
+export class ModuleFileError extends LayerwiseError {
+  override readonly name = 'ModuleFileError';
+  readonly code = 'MODULE_FILE';
+}
+
 /**
  * RUN_FILE_MISSING: there is no `config.json`. RUN_FILE_CORRUPTED: a file does not hold what it should, or two of them
  * contradict each other.

@@ -30,6 +30,16 @@ export async function loadNetwork(
     await loadFile(files.auxiliaryHeads, auxiliary, network.name);
 }
 
+/** The same from one file, which may hold the auxiliary heads, too. */
+export function loadExported(
+  network: Network,
+  file: string,
+  { auxiliaryHeads }: { auxiliaryHeads: boolean },
+): Promise<void> {
+  const own = network.stateDict();
+  return loadFile(file, auxiliaryHeads ? new Map([...own, ...network.auxiliaryStateDict()]) : own, network.name);
+}
+
 async function loadFile(file: string, target: StateDict, name: string): Promise<void> {
   if (!existsSync(file)) throw new RunDirectoryError(`${file}: not found; has the run finished?`);
   const { tensors } = await readSafetensors(file);

@@ -3,31 +3,30 @@ import path from 'node:path';
 import { z } from 'zod';
 import { describeIssue, isAtLeastSum } from '../schema.js';
 import { parseJson, readTextFile, TextFileError } from '../text-file.js';
+import { currentConfig, currentMetrics } from './earlier-names.js';
 import { RunRecordError } from './errors.js';
-import type { EpochRecord, RecordedRecipe, RunConfig, RunRecord, RunResult } from './record.js';
+import type { EarlyExitRecord, EpochRecord, RecordedRecipe, RunConfig, RunRecord, RunResult } from './record.js';
+
+/** The files of a run directory that its record is read from. */
+export const RECORD_FILES = ['config.json', 'metrics.jsonl', 'result.json', 'early-exit.json'] as const;
 
 /**
- * Reads `config.json`, `metrics.jsonl` and `result.json` of a run directory. The last two may be absent, and the last line of
- * `metrics.jsonl` may be incomplete.
+ * Reads the files of RECORD_FILES. All but the first may be absent, and the last line of `metrics.jsonl` may be incomplete.
  *
  * @throws {RunRecordError} where `config.json` is missing, a file does not hold what it should, or two of them do not fit.
  */
 export async function readRunRecord(runDir: string): Promise<RunRecord> {
-  const configFile = path.join(runDir, 'config.json');
-  const resultFile = path.join(runDir, 'result.json');
-  const metricsFile = path.join(runDir, 'metrics.jsonl');
-  const [config, metrics, result] = await Promise.all([
-    readIfPresent(configFile),
-    readIfPresent(metricsFile),
-    readIfPresent(resultFile),
-  ]);
+  const files = RECORD_FILES.map((name) => path.join(runDir, name)) as [string, string, string, string];
+  const [configFile, metricsFile, resultFile, earlyExitFile] = files;
+  const [config, metrics, result, earlyExit] = await Promise.all(files.map(readIfPresent));
   if (config === undefined) {
     throw new RunRecordError('RUN_FILE_MISSING', { file: configFile }, 'not found; expected a run directory');
   }
   const record: RunRecord = {
-    config: check(configSchema, parseFile(config, configFile), { file: configFile }),
+    config: check(configSchema, currentConfig(parseFile(config, configFile)), { file: configFile }),
     ...parseMetrics(metrics ?? '', metricsFile),
     ...(result !== undefined && { result: check(resultSchema, parseFile(result, resultFile), { file: resultFile }) }),
+    ...(earlyExit !== undefined && { earlyExit: parseEarlyExit(earlyExit, earlyExitFile) }),
   };
   const misfit = misfitOf(record);
   if (misfit !== null) {
@@ -36,8 +35,20 @@ export async function readRunRecord(runDir: string): Promise<RunRecord> {
   return record;
 }
 
+/** The configuration of a run that another file holds, as text. Throws RunRecordError, naming that file. */
+export function parseRunConfig(text: string, file: string): RunConfig {
+  const config = check(configSchema, parseFile(text, file), { file });
+  const misfit = misfitOf({ config });
+  if (misfit !== null) throw new RunRecordError('RUN_FILE_CORRUPTED', { file }, misfit.problem);
+  return config;
+}
+
+/** What early exit of a run comes to, as text of a file. Throws RunRecordError, naming that file. */
+export const parseEarlyExit = (text: string, file: string): EarlyExitRecord =>
+  check(earlyExitSchema, parseFile(text, file), { file });
+
 /** The first of a run's figures that is in range by itself, and contradicts another. */
-function misfitOf({ config, result }: RunRecord): { file: string; problem: string } | null {
+function misfitOf({ config, result, earlyExit }: Omit<RunRecord, 'epochs'>): { file: string; problem: string } | null {
   const { recipe, classes, data } = config;
   const { seed, preset } = recipe;
   const precision = recipe.precision === 'auto' ? undefined : recipe.precision;
@@ -55,6 +66,7 @@ function misfitOf({ config, result }: RunRecord): { file: string; problem: strin
     ['result.json', 'confusion', classes?.length, 'one row a class of config.json', result?.confusion?.length],
     ['result.json', 'the sum of confusion', data?.test.count, 'the number of test images', tested],
     ['result.json', 'the last layer', layers && layers - 1, 'of recipe.model.layers', result?.layers.at(-1)?.layer],
+    ['early-exit.json', 'the last of layers', result?.layers.at(-1)?.layer, 'of result.json', earlyExit?.layers.at(-1)],
   ];
   for (const [file, name, expected, source, got] of facts) {
     if (expected === undefined || got === undefined || expected === got) continue;
@@ -79,7 +91,7 @@ function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'i
     } catch (error) {
       throw new RunRecordError('RUN_FILE_CORRUPTED', position, `not JSON (${(error as Error).message})`);
     }
-    const metrics = check(epochSchema, value, position);
+    const metrics = check(epochSchema, currentMetrics(value), position);
     const problem = misplaced(metrics, record.epochs.at(-1));
     if (problem !== null) throw new RunRecordError('RUN_FILE_CORRUPTED', position, problem);
     record.epochs.push(metrics);
@@ -139,7 +151,7 @@ async function readIfPresent(file: string): Promise<string | undefined> {
 
 const index = z.int().min(0);
 const text = z.string().min(1);
-/** A figure that an older version, or another program, left out is one that was not taken. */
+/** A figure that an older version, or another program, left out counts as not taken. */
 const orNull = <T>(schema: z.ZodType<T>): z.ZodType<T | null> => schema.nullish().transform((value) => value ?? null);
 
 const percentage = orNull(z.number().min(0).max(100));
@@ -166,6 +178,7 @@ const partSchema = z
     names: digests,
     sizes: digests,
     pixels: digests,
+    values: digests,
   })
   .refine(({ count, images }) => images.reduce((sum, one) => sum + one, 0) === count, {
     path: ['count'],
@@ -173,18 +186,23 @@ const partSchema = z
   })
   .refine(
     ({ images, ...ofClasses }) =>
-      [ofClasses.names, ofClasses.sizes, ofClasses.pixels].every(
+      [ofClasses.names, ofClasses.sizes, ofClasses.pixels, ofClasses.values].every(
         (one) => one === undefined || one.length === images.length,
       ),
     'expected as many digests as classes',
   );
+
+const moduleSchema = z.object({
+  path: z.string().refine(path.isAbsolute, 'expected a whole path'),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits'),
+});
 
 const recipeSchema = z.custom<RecordedRecipe>(
   (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
   'expected an object',
 );
 
-/** What other versions add is kept. */
+/** Keys that other versions add are kept. */
 const configSchema: z.ZodType<RunConfig> = z.looseObject({
   package: z.literal('layerwise'),
   formatVersion: z.literal(1, 'expected 1, the format of this version of layerwise'),
@@ -195,6 +213,7 @@ const configSchema: z.ZodType<RunConfig> = z.looseObject({
     .object({ mean: z.array(z.number()).min(1), std: z.array(z.number().positive()).min(1) })
     .refine(({ mean, std }) => mean.length === std.length, 'expected as many means as standard deviations')
     .optional(),
+  modules: z.object({ network: moduleSchema.optional(), data: moduleSchema.optional() }).optional(),
   data: z.object({ train: partSchema, test: partSchema }).optional(),
   seed: index,
   device: z.string().regex(/^(cpu|cuda:\d+)$/, 'expected cpu or cuda:N'),
@@ -210,7 +229,7 @@ const configSchema: z.ZodType<RunConfig> = z.looseObject({
 const epochSchema: z.ZodType<EpochRecord> = z.object({
   layer: index,
   epoch: index,
-  lr: z.number().min(0),
+  learningRate: z.number().min(0),
   ...figures,
   seconds,
   imagesPerSecond: orNull(z.number().min(0)),
@@ -251,3 +270,46 @@ const resultSchema: z.ZodType<RunResult> = z
       error: 'expected at least the sum of the layers',
     },
   );
+
+const probability = z.number().min(0).max(1);
+const earlyExitFigures = {
+  top1: z.number().min(0).max(100),
+  multiplyAdds: z.number().min(0).nullable(),
+  milliseconds: z.number().min(0),
+};
+
+const earlyExitSchema: z.ZodType<EarlyExitRecord> = z
+  .object({
+    layers: z
+      .array(index)
+      .min(1)
+      .refine((layers) => layers.every((layer, i) => i === 0 || layer > layers[i - 1]!), 'expected rising layers'),
+    threshold: probability,
+    chosenOn: z.object({
+      part: z.enum(['train', 'test']),
+      images: z.int().min(1),
+      top1: z.number().min(0).max(100),
+      wholeTop1: z.number().min(0).max(100),
+    }),
+    tolerance: z.number().min(0).max(100),
+    images: z.int().min(1),
+    whole: z.object(earlyExitFigures),
+    points: z
+      .array(
+        z.object({
+          ...{ threshold: probability, ...earlyExitFigures },
+          meanLayers: z.number().min(0),
+          exits: z.array(index),
+        }),
+      )
+      .min(1),
+    timing: z.object({ batchSize: z.int().min(1), device: text, precision: text, threads: z.int().min(1) }),
+  })
+  .refine(({ points, threshold }) => points.some((point) => point.threshold === threshold), {
+    path: ['threshold'],
+    error: 'expected that of one of the points',
+  })
+  .refine(({ points, layers }) => points.every(({ exits }) => exits.length === layers.length), {
+    path: ['points'],
+    error: 'expected as many exits as layers',
+  });

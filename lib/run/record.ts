@@ -6,12 +6,14 @@ export interface RunConfig {
   package: 'layerwise';
   formatVersion: 1;
   preset: string;
-  /** The resolved recipe. The report prints whatever it holds; of the names below it makes use where they are there. */
+  /** The resolved recipe. The report prints all of it, and uses the names below where they are there. */
   recipe: RecordedRecipe;
   /** The data set's classes, by label. */
   classes?: string[];
   /** Mean and standard deviation of each channel, of values 0 to 1, that images were normalised with. */
   normalization?: { mean: readonly number[]; std: readonly number[] };
+  /** The modules that network and data of one's own came from. */
+  modules?: { network?: ModuleRecord; data?: ModuleRecord };
   /** Which images the run is made of; runs of older versions and imported ones lack it. */
   data?: DataIdentity;
   seed: number;
@@ -23,10 +25,19 @@ export interface RunConfig {
   versions: Record<string, string>;
   /** ISO 8601. */
   startedAt: string;
-  /** The finished run whose first layers were taken instead of being trained, how many, and whether their head was. */
+  /**
+   * The finished run whose first layers were taken instead of being trained, how many, and whether the last head was taken or is
+   * new.
+   */
   startedFrom?: { runDirectory: string; layers: number; head: 'new' | 'taken' };
-  /** What became of the run while it was interrupted, for all who see its results. */
+  /** Notes on what happened to the run while it was interrupted, shown with its results. */
   notes?: readonly string[];
+}
+
+/** A JavaScript file, and SHA-256 of its text in hexadecimal; what it imports is not in it. */
+export interface ModuleRecord {
+  readonly path: string;
+  readonly sha256: string;
 }
 
 /**
@@ -42,7 +53,10 @@ export interface RecordedRecipe {
 /** A value of JSON. */
 export type RecordedValue = string | number | boolean | null | RecordedValue[] | { [name: string]: RecordedValue };
 
-/** What an epoch, or a layer after its last one, came to. Accuracies are percentages; null is a figure that was not taken or not finite. */
+/**
+ * The figures of an epoch, or of a layer after its last epoch. Accuracies are percentages; null is a figure that was not taken or
+ * not finite.
+ */
 export interface Figures {
   /** Mean over the epoch's augmented images, as they were trained on. */
   readonly trainLoss: number | null;
@@ -61,7 +75,7 @@ export interface EpochRecord extends Figures {
   readonly layer: number;
   /** From 0, in each layer anew. */
   readonly epoch: number;
-  readonly lr: number;
+  readonly learningRate: number;
   /** Of the whole epoch, its evaluation included. */
   readonly seconds: number;
   /** Of training alone. */
@@ -77,7 +91,7 @@ export interface LayerResult extends Figures {
   readonly parameters: { readonly block: number; readonly head: number } | null;
 }
 
-/** Of a layer of which nothing was taken. */
+/** The figures of a layer for which none were taken. */
 export const NO_FIGURES: Figures = {
   trainLoss: null,
   trainTop1: null,
@@ -97,6 +111,58 @@ export interface RunResult {
   confusion?: number[][];
 }
 
+/** What answering images takes, and how well it does. */
+export interface EarlyExitFigures {
+  /** Percentage. */
+  readonly top1: number;
+  /** Mean of an image; null where LibTorch is too old to count them. */
+  readonly multiplyAdds: number | null;
+  /** Mean of an image, measured in batches. */
+  readonly milliseconds: number;
+}
+
+/** What early exit at one threshold comes to. */
+export interface EarlyExitPoint extends EarlyExitFigures {
+  readonly threshold: number;
+  /** Mean number of layers that an image went through. */
+  readonly meanLayers: number;
+  /** Images that left at each of the record's `layers`. */
+  readonly exits: readonly number[];
+}
+
+/** `early-exit.json`, which `evaluate --early-exit` writes: what it comes to that images leave at the first layer which is sure enough. */
+export interface EarlyExitRecord {
+  /** Those that images may leave at, from 0, rising; the last of the network is the last of them. */
+  readonly layers: readonly number[];
+  /** An image leaves at the first of them whose head's largest softmax probability is above it. */
+  readonly threshold: number;
+  /**
+   * What layers and threshold were chosen on, and top-1 there: training images that the run was not trained on, or, where there are
+   * none, every other test image.
+   */
+  readonly chosenOn: {
+    readonly part: 'train' | 'test';
+    readonly images: number;
+    readonly top1: number;
+    readonly wholeTop1: number;
+  };
+  /** Points of top-1 that they might lose there. */
+  readonly tolerance: number;
+  /** Test images that all that follows is of; where they were chosen on test images, the others. */
+  readonly images: number;
+  /** Of all layers and the last head. */
+  readonly whole: EarlyExitFigures;
+  /** By rising threshold; `threshold` is one of them. */
+  readonly points: readonly EarlyExitPoint[];
+  /** What times were measured on: images at once, the device, its precision and threads. */
+  readonly timing: {
+    readonly batchSize: number;
+    readonly device: string;
+    readonly precision: string;
+    readonly threads: number;
+  };
+}
+
 /** A run directory, read and checked. */
 export interface RunRecord {
   config: RunConfig;
@@ -104,6 +170,8 @@ export interface RunRecord {
   epochs: EpochRecord[];
   /** Absent while training is unfinished. */
   result?: RunResult;
+  /** Where early exit was evaluated. */
+  earlyExit?: EarlyExitRecord;
   /** The line of `metrics.jsonl` that a killed run left half written, counted from 1. It is not in `epochs`. */
   incompleteLine?: number;
 }

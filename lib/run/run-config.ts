@@ -1,30 +1,33 @@
 import { cpus } from 'node:os';
+import { packageVersion } from '#scripts/support/paths.mjs';
 import { type DataIdentity, datasetOf, type Normalization } from '../data/index.js';
 import { ModelError, type Network, type NetworkBuilder } from '../models/index.js';
 import { buildNetwork, type Precision, parseRecipe, type Recipe, RecipeError } from '../recipe/index.js';
 import { buildInfo, type Device, getThreads, isCuda } from '../tensor/index.js';
-import { packageVersion } from '../version.js';
 import { RunDirectoryError } from './errors.js';
 import type { RunConfig } from './record.js';
 import { RunDirectory } from './run-directory.js';
 
-/** The recipe of a run that is there. Throws RunDirectoryError. */
+/** The recipe of an existing run. Throws RunDirectoryError. */
 export async function recipeOfRun(runDirectory: string): Promise<Recipe> {
   const directory = RunDirectory.open(runDirectory);
-  return recordedRecipe(directory, await directory.readConfig());
+  return recordedRecipe(directory.config, await directory.readConfig());
 }
 
-/** The recipe in the record of a run. Throws RunDirectoryError, naming the file and the value, for one that is none. */
-export function recordedRecipe(directory: RunDirectory, config: RunConfig): Recipe {
+/** The recipe in the record of a run. Throws RunDirectoryError, naming the file that has it and the value, for one that is none. */
+export function recordedRecipe(file: string, config: RunConfig): Recipe {
   try {
     return withoutIdleOptions(parseRecipe(config.recipe));
   } catch (error) {
     if (!(error instanceof RecipeError)) throw error;
-    throw new RunDirectoryError(`${directory.path}/config.json: recipe: ${error.message}`, { cause: error });
+    throw new RunDirectoryError(`${file}: recipe: ${error.message}`, { cause: error });
   }
 }
 
-/** Once options that a data set does not have were recorded and had no effect; now they are refused where they are given. */
+/**
+ * Earlier versions recorded options that a data set does not have and that had no effect. Now they are refused where they are
+ * given.
+ */
 function withoutIdleOptions(recipe: Recipe): Recipe {
   const { source, hasImageFiles } = datasetOf(recipe.dataset.name);
   const { dataDir, maxPixels } = recipe.dataset;
@@ -32,9 +35,12 @@ function withoutIdleOptions(recipe: Recipe): Recipe {
   return { ...recipe, dataset: { ...recipe.dataset, ...dataset } };
 }
 
-/** The network of the recipe in the record of a run. Throws RunDirectoryError for values that do not go together. */
+/**
+ * The network of the recipe in the record of a run. Throws RunDirectoryError, naming the file that has it, for values that do not go
+ * together.
+ */
 export function recordedNetwork(
-  directory: RunDirectory,
+  file: string,
   recipe: Recipe,
   classes: number,
   device: Device,
@@ -44,7 +50,7 @@ export function recordedNetwork(
     return buildNetwork(recipe, classes, device, builder);
   } catch (error) {
     if (!(error instanceof ModelError)) throw error;
-    throw new RunDirectoryError(`${directory.path}/config.json: recipe.model: ${error.message}`, { cause: error });
+    throw new RunDirectoryError(`${file}: recipe.model: ${error.message}`, { cause: error });
   }
 }
 
@@ -58,12 +64,13 @@ export function describeRun(run: {
   recipe: Recipe;
   classes: readonly string[];
   normalization: Normalization;
+  modules?: RunConfig['modules'];
   data?: DataIdentity;
   device: Device;
   precision: Precision;
   startedFrom?: RunConfig['startedFrom'];
 }): RunConfig {
-  const { recipe, classes, normalization, data, device, precision, startedFrom } = run;
+  const { recipe, classes, normalization, modules, data, device, precision, startedFrom } = run;
   const { libtorchLoaded, libtorchBuilt } = buildInfo();
   return {
     package: 'layerwise',
@@ -72,6 +79,7 @@ export function describeRun(run: {
     recipe,
     classes: [...classes],
     normalization,
+    ...(modules === undefined ? {} : { modules }),
     ...(data === undefined ? {} : { data }),
     seed: recipe.seed,
     ...describeDevice(device),

@@ -2,22 +2,28 @@
 import {
   DataError,
   type Dataset,
-  type InMemoryData,
-  inMemoryDataset,
-  type LabelledImages,
+  datasetOf,
   type LoadDatasetOptions,
   loadDataset,
+  loadOwnData,
+  type Normalization,
+  type OwnData,
   requireImageFiles,
-  take,
 } from '../data/index.js';
 import { type Recipe, RecipeError } from '../recipe/index.js';
+import type { Device } from '../tensor/index.js';
 import type { BadImageLog } from './bad-image-log.js';
+import type { DataBuilder } from './code-module.js';
 
-/** What a recipe says of its data, as `loadDataset` takes it. */
-export function datasetOptions(dataset: Recipe['dataset']): LoadDatasetOptions {
-  const { name, dataDir, trainLimit, testLimit, imageSize, testResize, maxPixels, onBadImage } = dataset;
+/** A recipe's data options for `loadDataset`. The normalisation of grey images is computed; that of an existing run is kept. */
+export function datasetOptions(dataset: Recipe['dataset'], normalization?: Normalization): LoadDatasetOptions {
+  const { name, dataDir, trainLimit, testLimit, imageSize, channels, testResize, maxPixels, onBadImage } = dataset;
+  const isGrey = channels === 1 && datasetOf(name).hasImageFiles;
   return {
-    ...{ name, imageSize, onBadImage },
+    ...{ name, onBadImage },
+    ...(imageSize === null ? {} : { imageSize }),
+    ...(channels === null ? {} : { channels }),
+    ...(isGrey && normalization !== undefined ? { normalization } : {}),
     ...(dataDir === null ? {} : { dataDir }),
     ...(trainLimit === null ? {} : { trainLimit }),
     ...(testLimit === null ? {} : { testLimit }),
@@ -29,49 +35,69 @@ export function datasetOptions(dataset: Recipe['dataset']): LoadDatasetOptions {
 export interface RecipeDataOptions {
   readonly signal?: AbortSignal | undefined;
   readonly badImages: BadImageLog;
-  /** Of a run that goes on: where it is. */
+  /** The path of a run that is resumed. */
   readonly runDirectory?: string;
+  /** The normalisation in the record of a run that is resumed. */
+  readonly normalization?: Normalization | undefined;
   /** The images of a recipe whose data set is one's own. */
-  readonly data?: InMemoryData | undefined;
+  readonly own?: OwnDataOptions | undefined;
+}
+
+/** Data of one's own, and what is made of them. */
+export interface OwnDataOptions {
+  readonly data: OwnData | DataBuilder;
+  readonly device: Device;
+  /** The folder of images that are kept in a file. */
+  readonly folder: string;
+  /** The normalisation in the record of a run that is resumed. */
+  readonly normalization?: Normalization | undefined;
+  readonly testOnly?: boolean;
 }
 
 /** Throws DataError, also where the recipe's augmentation needs image files and there are none. */
 export async function loadRecipeDataset(
   { dataset, augmentation }: Recipe,
-  { data, ...options }: RecipeDataOptions,
+  { own, ...options }: RecipeDataOptions,
 ): Promise<Dataset> {
-  const loaded = await (data === undefined ? loadNamed(dataset, options) : limited(ownDataset(dataset, data), dataset));
-  // Before the run directory is made, too.
+  const { signal, badImages } = options;
+  const loaded = await (own === undefined
+    ? loadNamed(dataset, options)
+    : loadOwn(dataset, own, { signal, reportBadImage: badImages.add }));
+  // Before the first step.
   if (augmentation.randomResizedCrop) requireImageFiles(loaded.train);
   return loaded;
 }
 
 function loadNamed(
   dataset: Recipe['dataset'],
-  { signal, badImages, runDirectory }: Omit<RecipeDataOptions, 'data'>,
+  { signal, badImages, runDirectory, normalization }: Omit<RecipeDataOptions, 'own'>,
 ): Promise<Dataset> {
   const options = {
-    ...datasetOptions(dataset),
+    ...datasetOptions(dataset, normalization),
     reportBadImage: badImages.add,
     ...(signal === undefined ? {} : { signal }),
   };
   return runDirectory === undefined ? loadDataset(options) : loadRunData(runDirectory, dataset.dataDir, options);
 }
 
-function ownDataset({ name }: Recipe['dataset'], data: InMemoryData): Dataset<LabelledImages> {
-  if (name === 'own') return inMemoryDataset(data);
-  throw new RecipeError(`dataset.name: expected own for images that are given as data, got ${name}`);
+/**
+ * Data of one's own for a recipe that asks for it. Throws RecipeError where the recipe asks for another data set, and DataError.
+ */
+export async function loadOwn(
+  dataset: Recipe['dataset'],
+  { data, device, folder, normalization, testOnly = false }: OwnDataOptions,
+  { signal, reportBadImage }: Pick<LoadDatasetOptions, 'signal' | 'reportBadImage'>,
+): Promise<Dataset> {
+  const { name, dataDir: _, ...options } = datasetOptions(dataset);
+  if (name !== 'own')
+    throw new RecipeError(`dataset.name: expected own for images that are given as data, got ${name}`);
+  const { imageSize, channels } = dataset;
+  const request = { options: structuredClone(dataset.options ?? {}), imageSize, channels, testOnly, device, signal };
+  const given = typeof data === 'function' ? await data(request) : data;
+  return loadOwnData(given, { ...options, imageSize, testOnly, folder, normalization, signal, reportBadImage });
 }
 
-/** The first images of each part, as of any data set. */
-function limited(
-  { train, test, ...others }: Dataset<LabelledImages>,
-  { trainLimit, testLimit }: Recipe['dataset'],
-): Dataset<LabelledImages> {
-  return { ...others, train: take(train, trainLimit ?? train.count), test: take(test, testLimit ?? test.count) };
-}
-
-/** `loadDataset` of a run's own data: where it is not found, the error says how to tell where it has gone. */
+/** `loadDataset` for a run's own data. Where it is not found, the error says how to give its new path. */
 export async function loadRunData(
   directory: string,
   dataDir: string | null,

@@ -1,53 +1,71 @@
 import { existsSync } from 'node:fs';
-import { appendFile, mkdir, readdir, rm } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { asWriteError, writeWhole } from '#scripts/support/files.mjs';
-import { describeHolder, type HeldLock, withLock } from '#scripts/support/lock.mjs';
+import { describeHolder, type HeldLock, holderOf, withLock } from '#scripts/support/lock.mjs';
 import { makeDirectory } from '#scripts/support/make-directory.mjs';
 import { shown } from '../schema.js';
 import { readJsonFile, TextFileError } from '../text-file.js';
 import { RunDirectoryError, RunRecordError } from './errors.js';
 import { readRunRecord } from './read-record.js';
-import type { EpochRecord, RunConfig, RunRecord, RunResult } from './record.js';
+import type { EarlyExitRecord, EpochRecord, RunConfig, RunRecord, RunResult } from './record.js';
 
+const CONFIG_FILE = 'config.json';
 const LOCK_FILE = 'run.lock';
-/** Is there while a finished run is being made in one go: nothing beside it is anybody's yet. */
+/** Is there while a finished run is being made in one go: the other files do not count yet. */
 const UNFINISHED_FILE = '.layerwise-unfinished';
 
 /** A file that was being written when its process died, as `writeWhole` names it. */
 const isPartial = (entry: string): boolean => /\.[0-9a-f]{8}\.partial$/.test(entry);
 
+/** Pixels that are kept while a run goes on. They may be there before its first file. */
+const IMAGES_FOLDER = '.layerwise-images';
+
 /** What a process that died can leave before its first file. */
 const isLeftover = (entry: string): boolean => entry.startsWith(LOCK_FILE) || isPartial(entry);
+
+/** Whether a folder holds nothing but pixels as a run keeps them. */
+async function holdsPixelsAlone(path: string): Promise<boolean> {
+  const entries = await readdir(path).catch(() => ['']);
+  return entries.every((entry) => /^(train|test)\.pixels(\.[0-9a-f]{8}\.partial)?$/.test(entry));
+}
 
 /** The directory that holds a run: its recipe, its metrics, its checkpoint, its result. */
 export class RunDirectory {
   #lock: HeldLock | null = null;
   readonly #isNew: boolean;
+  /** Directories that were made for it, itself first. */
+  readonly #made: readonly string[];
 
   private constructor(
     readonly path: string,
-    { isNew }: { isNew: boolean },
+    { isNew, made = [] }: { isNew: boolean; made?: readonly string[] },
   ) {
     this.#isNew = isNew;
+    this.#made = made;
   }
 
   /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
   static async create(path: string): Promise<RunDirectory> {
     requirePath(path);
-    await makeDirectory(path);
-    await requireEmpty(path);
-    return new RunDirectory(path, { isNew: true });
+    const made = missing(path);
+    const directory = new RunDirectory(path, { isNew: true, made });
+    return directory.beginWith(async () => {
+      await makeDirectory(path);
+      await requireEmpty(path);
+      return directory;
+    });
   }
 
   /** Makes a new one of this name; where there is one already, of this name with a number. */
   static async createNumbered(path: string): Promise<RunDirectory> {
+    const above = missing(dirname(path));
     await makeDirectory(dirname(path));
     for (let number = 1; ; number++) {
       const numbered = number === 1 ? path : `${path}-${number}`;
       try {
         await mkdir(numbered);
-        return new RunDirectory(numbered, { isNew: true });
+        return new RunDirectory(numbered, { isNew: true, made: [numbered, ...above] });
       } catch (error) {
         // Another process was faster.
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw asWriteError(numbered, error, 'made');
@@ -76,19 +94,52 @@ export class RunDirectory {
     });
   }
 
+  /**
+   * Does all the work of a new run. Where it fails before there is a `config.json`, the directory, and those above it that were
+   * made for it, are gone again.
+   */
+  async beginWith<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!this.hasConfig) {
+        // What is not empty is not only this run's.
+        for (const path of this.#made) await rmdir(path).catch(() => {});
+      }
+      throw error;
+    }
+  }
+
+  /** Whether a run has begun in a directory: its recipe is written. */
+  static exists(path: string): boolean {
+    return existsSync(join(path, CONFIG_FILE));
+  }
+
+  /** As `exists`, of this one. */
+  get hasConfig(): boolean {
+    return RunDirectory.exists(this.path);
+  }
+
   /** Opens an existing one. Throws RunDirectoryError where there is no run. */
   static open(path: string): RunDirectory {
     requirePath(path);
-    if (!existsSync(join(path, 'config.json'))) {
+    if (!RunDirectory.exists(path)) {
       throw new RunDirectoryError(`${path}: expected a run directory, but there is no config.json in it`);
     }
     return new RunDirectory(path, { isNew: false });
   }
 
+  /** Whether a run here has begun and not ended, and nobody is at work on it. */
+  static isInterrupted(path: string): boolean {
+    const has = (name: string): boolean => existsSync(join(path, name));
+    const hasBegun = RunDirectory.exists(path) && !has('result.json') && !has(UNFINISHED_FILE);
+    return hasBegun && holderOf(join(path, LOCK_FILE)) === undefined;
+  }
+
   /**
-   * Runs `work` while nobody else writes to this run. Throws RunDirectoryError, at once, where another process (or another
-   * worker of this one) does. The lock of one that is gone is taken over: at once on this machine, after 15 seconds
-   * without a heartbeat where it cannot be seen from here. Throws the signal's reason where that stops the waiting.
+   * Runs `work` while nobody else writes to this run. Throws RunDirectoryError, at once, where another process (or another worker
+   * of this one) does. The lock of a holder that is gone is taken over: at once on this machine, and after 15 seconds without a
+   * heartbeat where the holder cannot be seen from here. Throws the signal's reason where that stops the waiting.
    */
   hold<T>(work: () => Promise<T>, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<T> {
     const file = join(this.path, LOCK_FILE);
@@ -119,7 +170,7 @@ export class RunDirectory {
     });
   }
 
-  /** Throws LockLostError where another has taken over this run in the meantime. To be asked before anything is written. */
+  /** Throws LockLostError where another has taken over this run in the meantime. Call it before each write. */
   readonly requireHeld = (): void => this.#lock?.requireHeld();
 
   /** Files of features, while the run goes on. */
@@ -127,9 +178,18 @@ export class RunDirectory {
     return join(this.path, 'features');
   }
 
+  /** Pixels of data of one's own that are kept in files, while the run goes on. */
+  get images(): string {
+    return join(this.path, IMAGES_FOLDER);
+  }
+
   /** Image files that others stood in for. */
   get badImages(): string {
     return join(this.path, 'bad-images.jsonl');
+  }
+
+  get config(): string {
+    return join(this.path, CONFIG_FILE);
   }
 
   get checkpoint(): string {
@@ -145,7 +205,7 @@ export class RunDirectory {
   }
 
   async writeConfig(config: RunConfig): Promise<void> {
-    await this.#write('config.json', `${JSON.stringify(config, null, 2)}\n`);
+    await this.#write(CONFIG_FILE, `${JSON.stringify(config, null, 2)}\n`);
   }
 
   /** Config, metrics and result. Throws RunDirectoryError with file and field for what is not as a run writes it. */
@@ -190,10 +250,20 @@ export class RunDirectory {
     await this.#write('result.json', `${JSON.stringify(result, null, 2)}\n`);
   }
 
+  /** Replaces what there is. */
+  async writeEarlyExit(record: EarlyExitRecord): Promise<void> {
+    await this.#write('early-exit.json', `${JSON.stringify(record, null, 2)}\n`);
+  }
+
   async #write(name: string, text: string): Promise<void> {
     this.requireHeld();
     await writeWhole(join(this.path, name), text);
   }
+}
+
+/** A directory that is not there, and those above it that are not. */
+function missing(path: string): string[] {
+  return existsSync(path) || dirname(path) === path ? [] : [path, ...missing(dirname(path))];
 }
 
 /** Callers may come without types; an empty path would be that of the working directory. */
@@ -204,9 +274,12 @@ function requirePath(path: unknown): asserts path is string {
 
 /** A run that was not made to its end does not count. */
 async function requireEmpty(path: string): Promise<void> {
-  const entries = (await readdir(path)).filter((entry) => !isLeftover(entry));
+  const hasOnlyPixels = await holdsPixelsAlone(join(path, IMAGES_FOLDER));
+  const entries = (await readdir(path)).filter(
+    (entry) => !isLeftover(entry) && !(entry === IMAGES_FOLDER && hasOnlyPixels),
+  );
   if (entries.includes(UNFINISHED_FILE)) return;
-  if (entries.includes('config.json')) {
+  if (entries.includes(CONFIG_FILE)) {
     throw new RunDirectoryError(`${path} already holds a run: go on with --resume ${path}, or give another --out`);
   }
   if (entries.length > 0) {
@@ -218,10 +291,10 @@ async function requireEmpty(path: string): Promise<void> {
 
 function requireFinished(path: string): void {
   if (!existsSync(join(path, UNFINISHED_FILE))) return;
-  throw new RunDirectoryError(`${path}: the command that makes this run has not come to its end: give it again`);
+  throw new RunDirectoryError(`${path}: the command that makes this run did not finish: give it again`);
 }
 
-/** Removes all but the lock; what says that the rest does not count goes last. */
+/** Removes all but the lock; the mark of an unfinished run goes last. */
 async function clear(path: string): Promise<void> {
   const entries = (await readdir(path)).filter((entry) => !entry.startsWith(LOCK_FILE) && entry !== UNFINISHED_FILE);
   for (const entry of [...entries, UNFINISHED_FILE]) await rm(join(path, entry), { recursive: true, force: true });

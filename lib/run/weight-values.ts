@@ -1,4 +1,4 @@
-// Values that no trained network has: with them every answer is NaN, or one that nothing was learned for.
+// Values that no trained network has: with them every output is NaN, or has nothing to do with what was learned.
 import type { StateDict } from '../nn/index.js';
 import { scope, type Tensor } from '../tensor/index.js';
 
@@ -6,8 +6,9 @@ import { scope, type Tensor } from '../tensor/index.js';
 const NAMED = 3;
 
 /**
- * Which tensors hold values that weights cannot have, with what was expected and how many came; null where all are fit: every
- * value is finite, and a `running_var` of batch norm, whose root is taken, is not below 0.
+ * Describes the tensors that hold values that weights cannot have, with what was expected and how many came; null where there are
+ * none. Every value must be finite; batch norm's `running_var` and AdamW's `exp_avg_sq`, whose roots are taken, must not be below
+ * 0.
  */
 export function describeUnfitValues(tensors: StateDict): string | null {
   const unfit = [...tensors].map(([name, tensor]) => unfitOf(name, tensor)).filter((problem) => problem !== null);
@@ -22,9 +23,10 @@ function unfitOf(name: string, tensor: Tensor): string | null {
   if (finite < numel) {
     return `${name}: expected finite ${dtype} numbers, got ${numel - finite} of ${numel} that are not`;
   }
-  if (!/(^|\.)running_var$/.test(name)) return null;
+  const kind = /(^|\.)running_var$/.test(name) ? 'variances' : /^exp_avg_sq\.\d+$/.test(name) ? 'squares' : null;
+  if (kind === null) return null;
   const negative = count(() => tensor.lt(0));
-  return negative === 0 ? null : `${name}: expected variances of at least 0, got ${negative} of ${numel} below`;
+  return negative === 0 ? null : `${name}: expected ${kind} of at least 0, got ${negative} of ${numel} below`;
 }
 
 /** How often a condition holds. */

@@ -11,17 +11,17 @@ import { ModuleError, SafetensorsError, StateDictError } from '../nn/index.js';
 import { OptimizerError } from '../optim/index.js';
 import { RecipeError } from '../recipe/index.js';
 import { ChartError } from '../report/index.js';
-import { RunDirectoryError, RunRecordError } from '../run/index.js';
+import { ModuleFileError, RunDirectoryError, RunRecordError } from '../run/index.js';
 import { TensorError } from '../tensor/index.js';
 import { TextFileError } from '../text-file.js';
 import { NonFiniteLossError, OutOfMemoryError, TrainingInterrupted } from '../training/index.js';
 
-/** The classes that an error has again after its way. */
+/** The classes that errors get back after they were sent. */
 export const SENT_CLASSES = [
   ...[TensorError, ModuleError, StateDictError, SafetensorsError, OptimizerError, ModelError, DataError],
   ...[MetricError, LogisticRegressionError, RecipeError, FeatureCacheError, RunDirectoryError, RunRecordError],
   ...[ChartError, WeightsError, NonFiniteLossError, OutOfMemoryError, TrainingInterrupted, TextFileError],
-  ...[WriteError, LockLostError],
+  ...[WriteError, LockLostError, ModuleFileError],
 ] as const;
 
 /** An error in a form that can be cloned. Cloning an Error itself would lose its class, its code and its other fields. */
@@ -29,7 +29,7 @@ export interface SentError {
   readonly name: string;
   readonly message: string;
   readonly stack: string;
-  /** What else the error tells and can be cloned, such as its code and `at`, the layer and the epoch. */
+  /** The error's other fields that can be cloned, such as its code and `at`, the layer and the epoch. */
   readonly fields: Readonly<Record<string, unknown>>;
   readonly cause?: SentError;
 }

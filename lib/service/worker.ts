@@ -1,8 +1,11 @@
 // The worker thread of a training job: its own addon environment, its own tensors, no event loop of anybody else's.
+import { readlinkSync } from 'node:fs';
+import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { onLibTorchMessage } from '../tensor/index.js';
 import { resume, type TrainingEvent, train } from '../training/index.js';
 import type { FromWorker, JobInput, ToWorker } from './messages.js';
+import { modulesAt } from './sent-code.js';
 import { toSend } from './sent-error.js';
 
 const port = parentPort!;
@@ -13,14 +16,17 @@ onLibTorchMessage((text) => send({ type: 'libtorch', text }));
 
 const controller = new AbortController();
 port.on('message', (message: ToWorker) => {
-  if (message.type === 'cancel') controller.abort();
+  if (message.type === 'stop') controller.abort();
 });
 
 try {
+  const { code, niceness, ...given } = input.options;
+  if (niceness !== undefined) stepBack(niceness);
   const options = {
     signal: controller.signal,
     onEvent: (event: TrainingEvent) => send({ type: 'event', event }),
-    ...input.options,
+    ...given,
+    ...modulesAt(code),
   };
   const outcome =
     input.kind === 'train'
@@ -36,3 +42,9 @@ try {
   send({ type: 'failed', error: toSend(error) });
 }
 port.close();
+
+/** Of this thread, and of those that it starts, such as LibTorch's: Linux takes the id of a thread for that of a process. */
+function stepBack(niceness: number): void {
+  const thread = Number(readlinkSync('/proc/thread-self').split('/')[2]);
+  setPriority(thread, Math.min(getPriority(thread) + niceness, 19));
+}

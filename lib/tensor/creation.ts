@@ -77,7 +77,8 @@ export function rand(shape: readonly number[], options: RandomOptions = {}): Ten
   return emptyFor('rand', shape, options).uniform_({ generator: options.generator ?? null });
 }
 
-type RandomOptions = CreationOptions & { generator?: Generator };
+/** How random numbers are made: as any tensor, from `generator` (default: that of the device). */
+export type RandomOptions = CreationOptions & { generator?: Generator };
 
 function emptyFor(operator: string, shape: readonly number[], options: RandomOptions): Tensor {
   checkOptions(options, operator, RANDOM);

@@ -2,8 +2,8 @@ import { type Device, deviceCode } from './device.js';
 import { native } from './native.js';
 
 /**
- * The kernels of a piece of work on a CUDA device, recorded once and launched again as a whole: the host then spends on
- * all of them what it spends on one. Dispose it.
+ * The kernels of a piece of work on a CUDA device, recorded once and launched again as a whole: that costs the host as much as to
+ * launch one kernel. Dispose it.
  *
  * The work must be the same each time: it reads and writes tensors that stay where they are, and never waits for the
  * device (no `item`, no copy to the host). Numbers that it is given, such as a learning rate, are recorded as they are.

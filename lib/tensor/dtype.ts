@@ -34,6 +34,10 @@ const MEMORY_FORMAT_CODES: Record<MemoryFormat, number> = { contiguous: 0, prese
 export type Reduction = 'none' | 'mean' | 'sum';
 const REDUCTION_CODES: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 };
 
+/** How GELU is computed: by the error function, or approximated by tanh. */
+export type GeluApproximation = 'none' | 'tanh';
+const GELU_APPROXIMATION_CODES: Record<GeluApproximation, number> = { none: 0, tanh: 1 };
+
 function codeOf<K extends string, Code>(codes: Record<K, Code>, what: string, name: K): Code {
   // Not the names that every object has.
   if (!Object.hasOwn(codes, name)) {
@@ -49,6 +53,8 @@ function codeOf<K extends string, Code>(codes: Record<K, Code>, what: string, na
 export const dtypeCode = (name: DType): number => codeOf(DTYPE_CODES, 'dtype', name);
 export const memoryFormatCode = (name: MemoryFormat): number => codeOf(MEMORY_FORMAT_CODES, 'memoryFormat', name);
 export const reductionCode = (name: Reduction): number => codeOf(REDUCTION_CODES, 'reduction', name);
+export const geluApproximationCode = (name: GeluApproximation): number =>
+  codeOf(GELU_APPROXIMATION_CODES, 'approximate', name);
 
 /** The name of a LibTorch element type; throws TensorError for one that is not supported here. */
 export function dtypeName(code: number): DType {

@@ -1,14 +1,43 @@
 export { chain } from './chain.js';
-export { arange, type CreationOptions, empty, full, onDevice, ones, rand, randn, tensor, zeros } from './creation.js';
+export { channelsLast } from './channels-last.js';
+export {
+  arange,
+  type CreationOptions,
+  empty,
+  full,
+  onDevice,
+  ones,
+  type RandomOptions,
+  rand,
+  randn,
+  tensor,
+  zeros,
+} from './creation.js';
 export { CudaGraph } from './cuda-graph.js';
+export {
+  DECODED,
+  type Decoding,
+  type DecodingRequest,
+  decodeImages,
+  decodingThreads,
+  findTurboJpeg,
+  setDecodingThreads,
+} from './decoding.js';
 export { type Device, isCuda } from './device.js';
-export { type DType, elementSize, type MemoryFormat, type Reduction, type TypedArray } from './dtype.js';
+export {
+  type DType,
+  elementSize,
+  type GeluApproximation,
+  type MemoryFormat,
+  type Reduction,
+  type TypedArray,
+} from './dtype.js';
 export { type TensorDescription, TensorError, type TensorErrorCode } from './errors.js';
 export { cat, stack } from './generated/operators.js';
 export { type MessageHandler, onLibTorchMessage } from './messages.js';
 export { autocast, clearGradients, enableGrad, inferenceMode, isGradEnabled, noGrad } from './modes.js';
 export type { BuildInfo, CudaMemoryStats, MemoryStats } from './native.js';
-export { type SgdStep, sgdStep, unscaleGradients } from './optimizers.js';
+export { type AdamWMoments, type AdamWStep, adamwStep, type SgdStep, sgdStep, unscaleGradients } from './optimizers.js';
 export { Generator, manualSeed } from './random.js';
 export {
   buildInfo,
@@ -26,5 +55,5 @@ export {
   setThreads,
   synchronize,
 } from './runtime.js';
-export { keep, scope } from './scope.js';
+export { isOwnedHere, isTensor, keep, scope } from './scope.js';
 export { Tensor } from './tensor.js';

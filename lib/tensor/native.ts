@@ -1,8 +1,7 @@
-import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { addonCandidates, addonPath } from '#scripts/support/addon.mjs';
 import { usableProcessors } from '#scripts/support/limits.mjs';
+import { doctorCommand, setUpCommand } from '#scripts/support/paths.mjs';
 import { dtypeName } from './dtype.js';
 import { TensorError, type TensorErrorCode } from './errors.js';
 import type { NativeOperators } from './generated/operators.js';
@@ -85,6 +84,7 @@ export interface NativeAddon extends NativeOperators {
   dtype(self: number): number;
   device(self: number): number;
   byteLength(self: number): number;
+  sharesMemory(self: number): boolean;
   isContiguous(self: number, memoryFormat: number): boolean;
   item(self: number): number;
 
@@ -116,6 +116,17 @@ export interface NativeAddon extends NativeOperators {
     nesterov: boolean,
     isFirstStep: boolean,
   ): void;
+  adamwStep(
+    parameters: Int32Array,
+    expAvg: Int32Array,
+    expAvgSq: Int32Array,
+    step: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+  ): void;
   unscaleGradients(parameters: Int32Array, inverseScale: number): boolean;
 
   captureGraph(device: number, body: () => void): number;
@@ -134,6 +145,23 @@ export interface NativeAddon extends NativeOperators {
   takeMessages(): string[];
   listenForMessages(listener: () => void): void;
 
+  decodeImages(
+    images: number,
+    bytes: Uint8Array,
+    ends: Float64Array,
+    arePaths: boolean,
+    ranges: Float64Array,
+    draws: Float64Array,
+    coveredHeight: number,
+    coveredWidth: number,
+    maxPixels: number,
+    whenDone: (outcomes: Uint8Array) => void,
+  ): number;
+  cancelDecoding(batch: number): void;
+  openTurboJpeg(path: string): boolean;
+  setDecodingThreads(threads: number): void;
+  decodingThreads(): number;
+
   threadWaiting(): ThreadWaiting;
 
   buildInfo(): BuildInfo;
@@ -145,15 +173,6 @@ export interface NativeAddon extends NativeOperators {
   setErrorFactory(createError: (error: NativeError) => Error): void;
 }
 
-/** Where the addon may be, the first that exists wins: LAYERWISE_ADDON, the cmake-js build, the node-gyp build. */
-function addonCandidates(): string[] {
-  const root = resolve(dirname(fileURLToPath(import.meta.url)), '..', '..');
-  const chosen = process.env.LAYERWISE_ADDON;
-  if (chosen !== undefined && chosen !== '') return [resolve(chosen)];
-  const out = resolve(root, process.env.LAYERWISE_OUT || 'out');
-  return [join(out, 'cmake', 'Release', 'layerwise.node'), join(root, 'build', 'Release', 'layerwise.node')];
-}
-
 /** LibTorch counts the processors of the machine; a control group may allow this process fewer. */
 function limitThreads(addon: NativeAddon): void {
   if ((process.env.OMP_NUM_THREADS ?? '') !== '') return;
@@ -163,19 +182,18 @@ function limitThreads(addon: NativeAddon): void {
 
 function deliverMessages(addon: NativeAddon): void {
   addon.listenForMessages(() => addon.takeMessages().forEach(passLibTorchMessage));
-  // What came after the event loop's last turn.
+  // Messages that came after the event loop's last turn.
   process.on('exit', () => addon.takeMessages().forEach(passLibTorchMessageAtExit));
 }
 
 function loadAddon(): NativeAddon {
-  const candidates = addonCandidates();
-  const path = candidates.find((candidate) => existsSync(candidate));
-  const mend = 'Build it with: npm run build. See what is wrong with: npm run doctor';
+  const path = addonPath();
+  const mend = `Get it with: ${setUpCommand}. See what is wrong with: ${doctorCommand}`;
   if (path === undefined) {
     throw new TensorError({
       code: 'ADDON_UNAVAILABLE',
       operator: 'load',
-      message: `the native addon is not built; looked for\n  ${candidates.join('\n  ')}\n${mend}`,
+      message: `the native addon is not there; looked for\n  ${addonCandidates().join('\n  ')}\n${mend}`,
     });
   }
   try {
@@ -203,8 +221,8 @@ function loadAddon(): NativeAddon {
 }
 
 /**
- * The addon. It is loaded when something of it is first used: whoever only wants names and schemas, as a command's `--help`
- * does, needs no LibTorch. From then on all of it are properties of this object itself, as quick to find as the addon's.
+ * The addon. It is loaded at its first use: names and schemas alone, as for a command's `--help`, need no LibTorch. After that
+ * all its functions are properties of this object itself, which are as quick to find as the addon's.
  */
 export const native: NativeAddon = Object.create(
   new Proxy(Object.prototype, {

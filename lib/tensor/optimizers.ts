@@ -1,4 +1,4 @@
-import { checkOptions, handlesOf, tensorsOf } from './handle.js';
+import { checkOptions, handleOf, handlesOf, tensorsOf } from './handle.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
 
@@ -32,6 +32,50 @@ export function sgdStep(parameters: readonly Tensor[], momentumBuffers: readonly
     weightDecay,
     nesterov,
     isFirstStep,
+  );
+}
+
+/** What AdamW has of each parameter: averages of its gradient and of that squared, laid out like it. */
+export interface AdamWMoments {
+  readonly expAvg: readonly Tensor[];
+  readonly expAvgSq: readonly Tensor[];
+  /** How many gradients each parameter has had: float32 [parameters]. */
+  readonly step: Tensor;
+}
+
+export interface AdamWStep {
+  readonly learningRate: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly weightDecay: number;
+}
+
+const MOMENTS = ['expAvg', 'expAvgSq', 'step'] as const;
+const ADAMW_STEP = ['learningRate', 'beta1', 'beta2', 'eps', 'weightDecay'] as const;
+
+/**
+ * One step of torch.optim.AdamW over all parameters in one native call, fused where LibTorch can; it counts the step. Parameters
+ * without a gradient stay, and their counts too.
+ */
+export function adamwStep(parameters: readonly Tensor[], moments: AdamWMoments, step: AdamWStep): void {
+  checkOptions(moments, 'adamwStep', MOMENTS, 'moments');
+  checkOptions(step, 'adamwStep', ADAMW_STEP, 'step');
+  const { learningRate, beta1, beta2, eps, weightDecay } = step;
+  const counts = moments.step;
+  const updated = tensorsOf(parameters, 'parameters', 'adamwStep');
+  const expAvg = tensorsOf(moments.expAvg, 'expAvg', 'adamwStep');
+  const expAvgSq = tensorsOf(moments.expAvgSq, 'expAvgSq', 'adamwStep');
+  native.adamwStep(
+    handlesOf(updated),
+    handlesOf(expAvg),
+    handlesOf(expAvgSq),
+    handleOf(counts, 'step', 'adamwStep'),
+    learningRate,
+    beta1,
+    beta2,
+    eps,
+    weightDecay,
   );
 }
 

@@ -28,6 +28,7 @@ export class Generator {
     this.#handle = handle;
   }
 
+  /** A new one, on `device` (default: cpu). `seed`: an integer from 0 to 2^53 - 1; throws TensorError for others. */
   static create(options: { seed: number; device?: Device }): Generator {
     checkOptions(options, 'Generator.create', ['seed', 'device']);
     return new Generator(native.createGenerator(deviceCode(options.device ?? 'cpu'), checkSeed(options.seed)));
@@ -48,16 +49,19 @@ export class Generator {
     return new Tensor(native.generatorState(this.#handle));
   }
 
+  /** Goes on from a state that `state` gave, uint8 [n]. Throws TensorError for another. */
   setState(state: Tensor): void {
     native.setGeneratorState(this.#handle, handleOf(state, 'state', 'setState'));
   }
 
+  /** Frees it. It cannot be used afterwards; a second call does nothing. */
   dispose(): void {
     if (this.#handle === DISPOSED) return;
     native.disposeGenerator(this.#handle);
     this.#handle = DISPOSED;
   }
 
+  /** As `dispose`, at the end of a `using` declaration. */
   [Symbol.dispose](): void {
     this.dispose();
   }

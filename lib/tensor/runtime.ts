@@ -36,7 +36,7 @@ export function measurePeak<T>(body: () => T): { result: T; peakBytes: number } 
   return { result: outcome.result, peakBytes };
 }
 
-/** What a computation would take, as its rehearsal on meta tells. */
+/** The memory and multiply-adds of a computation, found by rehearsing it on meta. */
 export interface Rehearsal<T> {
   readonly result: T;
   /** The most bytes that tensors on meta would take at one time above those at the start, autograd's included. */
@@ -64,7 +64,9 @@ export function canRehearse(): boolean {
   return major > 2 || (major === 2 && minor >= 4);
 }
 
-/** `measurePeak` of what may fail: its error comes with the bytes that were allocated by then. `body` must be synchronous. */
+/**
+ * `measurePeak` for work that may fail: its error comes with the bytes that were allocated by then. `body` must be synchronous.
+ */
 export function measureAttempt<T>(body: () => T): {
   outcome: { result: T } | { error: unknown };
   peakBytes: number;

@@ -69,6 +69,7 @@ export class Tensor extends TensorOperators {
     return native.byteLength(this.#handle);
   }
 
+  /** Whether its values lie row-major in memory (`contiguous`), or channels-last. */
   isContiguous(memoryFormat: MemoryFormat = 'contiguous'): boolean {
     return native.isContiguous(this.#handle, memoryFormatCode(memoryFormat));
   }
@@ -96,6 +97,11 @@ export class Tensor extends TensorOperators {
     checkOptions(options, 'backward', ['gradient', 'retainGraph']);
     const { gradient = null, retainGraph = false } = options;
     native.backward(this.#handle, handleOrNone(gradient, 'gradient', 'backward'), retainGraph);
+  }
+
+  /** @internal Whether another tensor lies in the same memory, such as a view of this one. */
+  get sharesMemory(): boolean {
+    return native.sharesMemory(this.#handle);
   }
 
   /**
@@ -147,8 +153,8 @@ export class Tensor extends TensorOperators {
         : Array.from(elements);
     const nest = ([size, ...inner]: readonly number[], start: number): unknown => {
       if (size === undefined) return flat[start];
-      const step = inner.reduce((product, n) => product * n, 1);
-      return Array.from({ length: size }, (_, i) => nest(inner, start + i * step));
+      const stride = inner.reduce((product, n) => product * n, 1);
+      return Array.from({ length: size }, (_, i) => nest(inner, start + i * stride));
     };
     return nest(this.shape, 0);
   }
@@ -183,6 +189,7 @@ export class Tensor extends TensorOperators {
     return handle;
   }
 
+  /** As `dispose`, at the end of a `using` declaration. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -191,6 +198,7 @@ export class Tensor extends TensorOperators {
     return this.isDisposed ? 'Tensor(disposed)' : `Tensor(${this.dtype}[${this.shape.join(', ')}] on ${this.device})`;
   }
 
+  /** What `console.log` prints. */
   [inspect.custom](): string {
     return this.toString();
   }

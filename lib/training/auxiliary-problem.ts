@@ -1,7 +1,15 @@
-import { type Stage, trainedModules } from '../models/index.js';
-import { FrozenBlocks, forwardSteps } from '../nn/index.js';
-import { GradScaler, multiStep, type Schedule, Sgd } from '../optim/index.js';
-import { frozenDtype, inPrecision, type Precision, type Recipe } from '../recipe/index.js';
+import { type Stage, trainedModules, trainedParameters } from '../models/index.js';
+import { type ForwardFunction, FrozenBlocks, forwardFunctions } from '../nn/index.js';
+import { GradScaler, type Optimizer } from '../optim/index.js';
+import {
+  buildLearningRates,
+  buildOptimizer,
+  frozenDtype,
+  inPrecision,
+  type LearningRates,
+  type Precision,
+  type Recipe,
+} from '../recipe/index.js';
 import { chain, type Device, noGrad, scope, stack, type Tensor } from '../tensor/index.js';
 import { GraphedSteps } from './graphed-steps.js';
 
@@ -14,7 +22,7 @@ export interface ProblemContext {
   readonly cudaGraph?: boolean;
 }
 
-/** What a stage learns from: features [n, channels, height, width] of its frozen layers, and labels int64 [n]. */
+/** What a stage learns from: features [n, ...] of its frozen layers, such as [n, channels, height, width], and labels int64 [n]. */
 export interface StepBatch {
   readonly features: Tensor;
   readonly labels: Tensor;
@@ -24,7 +32,7 @@ export interface StepBatch {
 export type GiveBatch = (start: number, length: number) => StepBatch;
 
 export interface StepResult {
-  /** Mean cross entropy of the batch, a scalar on the device. */
+  /** Mean cross entropy of the batch, with the recipe's label smoothing; a scalar on the device. */
   readonly loss: Tensor;
   /** Hits among the batch, an int64 scalar on the device. */
   readonly correct: Tensor;
@@ -32,16 +40,17 @@ export interface StepResult {
   readonly stepped: boolean;
 }
 
-/** One stage with its optimiser: SGD on the cross entropy of the stage's head over features of the layers below. */
+/** One stage with its optimiser: gradient descent on the cross entropy of the stage's head over features of the layers below. */
 export class AuxiliaryProblem {
-  readonly optimizer: Sgd;
-  readonly learningRate: Schedule;
+  readonly optimizer: Optimizer;
+  readonly learningRates: LearningRates;
   readonly scaler: GradScaler | null;
   readonly #context: ProblemContext;
-  readonly #steps: readonly ((input: Tensor) => Tensor)[];
+  readonly #functions: readonly ForwardFunction[];
   readonly #graphed: GraphedSteps | null;
-  /** Block and head as they are evaluated: their weights stand still between epochs. */
+  /** Block and head in the form in which they are evaluated: their weights do not change between epochs. */
   #evaluated: FrozenBlocks | null = null;
+  #epoch = 0;
 
   constructor(
     readonly stage: Stage,
@@ -49,13 +58,9 @@ export class AuxiliaryProblem {
     scaler?: ConstructorParameters<typeof GradScaler>[0],
   ) {
     this.#context = context;
-    this.#steps = forwardSteps(trainedModules(stage));
-    const { learningRate, milestones, decay, momentum, weightDecay } = context.recipe.training;
-    this.learningRate = multiStep({ initial: learningRate, milestones, factor: decay });
-    this.optimizer = new Sgd(
-      trainedModules(stage).flatMap((module) => module.parameters()),
-      { learningRate, momentum, weightDecay },
-    );
+    this.#functions = forwardFunctions(trainedModules(stage));
+    this.learningRates = buildLearningRates(context.recipe);
+    this.optimizer = buildOptimizer(context.recipe, trainedParameters(stage));
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
     const { device, recipe, cudaGraph = false } = context;
     this.#graphed = cudaGraph
@@ -64,18 +69,25 @@ export class AuxiliaryProblem {
   }
 
   /**
-   * Sets the epoch's learning rate. At a drop the momentum starts again, where the recipe says so; not when the epoch is
-   * gone on with in its middle.
+   * Sets the learning rate of the epoch's first step. At a drop the optimiser starts again, where the recipe says so, but not
+   * when an epoch is resumed in its middle.
    */
   beginEpoch(epoch: number, options: { inItsMiddle: boolean }): void {
-    this.optimizer.learningRate = this.learningRate(epoch);
-    const dropped = epoch > 0 && this.learningRate(epoch) !== this.learningRate(epoch - 1);
-    if (dropped && !options.inItsMiddle && this.#context.recipe.training.resetMomentumAtDrops) this.optimizer.reset();
+    this.#epoch = epoch;
+    this.optimizer.learningRate = this.learningRates.at(epoch, 0);
+    const startsAgain = this.#context.recipe.training.resetMomentumAtDrops && this.learningRates.dropsAt(epoch);
+    if (startsAgain && !options.inItsMiddle) this.optimizer.reset();
     for (const module of trainedModules(this.stage)) module.train();
     this.#forgetEvaluated();
   }
 
-  /** One step of SGD on `count` images, which `give` makes the batch of. Call it in a scope. */
+  /** Sets the learning rate of a step of the epoch, counted from 0. */
+  beginStep(step: number): void {
+    if (!this.learningRates.changesWithinEpochs) return;
+    this.optimizer.learningRate = this.learningRates.at(this.#epoch, step);
+  }
+
+  /** One step of the optimiser on a batch of `count` images, which `give` makes. Call it in a scope. */
   step(count: number, give: GiveBatch): StepResult {
     return this.#graphed?.step(count, give, this.optimizer.learningRate) ?? this.#step(count, give);
   }
@@ -92,7 +104,10 @@ export class AuxiliaryProblem {
     return Math.min(count, this.#context.recipe.training.microBatchSize ?? count);
   }
 
-  /** What of a step takes memory, for a batch that may not fit: its passes, without an update. Call it in a scope. */
+  /**
+   * The part of a step that takes memory, for a batch that may not fit: forward and backward pass, without an update. Call it in
+   * a scope.
+   */
   tryBatch(count: number, give: GiveBatch): void {
     try {
       this.#accumulate(count, give);
@@ -104,16 +119,17 @@ export class AuxiliaryProblem {
   /** Gradients of the mean loss of `count` images, in parts where the recipe says so. */
   #accumulate(count: number, give: GiveBatch): Pick<StepResult, 'loss' | 'correct'> {
     const size = this.imagesAtOnce(count);
+    const { labelSmoothing } = this.#context.recipe.training;
     this.optimizer.zeroGrad();
     const parts: Pick<StepResult, 'loss' | 'correct'>[] = [];
     for (let start = 0; start < count; start += size) {
       const length = Math.min(size, count - start);
-      // What the forward pass made is let go before the backward pass, but for what autograd needs.
+      // The tensors of the forward pass are freed before the backward pass, except those that autograd needs.
       const { loss, correct } = scope(() => {
         const { features, labels } = give(start, length);
         const logits = this.#train(features).to({ dtype: 'float32' });
         const correct = noGrad(() => logits.argmax({ dim: 1 }).eq(labels).sum());
-        const loss = logits.crossEntropy(labels);
+        const loss = logits.crossEntropy(labels, { labelSmoothing });
         return { loss: length === count ? loss : loss.mul(length / count), correct };
       });
       if (this.scaler === null) loss.backward();
@@ -145,7 +161,7 @@ export class AuxiliaryProblem {
   }
 
   #train(features: Tensor): Tensor {
-    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, this.#steps));
+    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, this.#functions));
   }
 
   #forgetEvaluated(): void {

@@ -1,5 +1,6 @@
 // How a run is stopped before its first step; from there on the trainer looks after the signal.
 import { setImmediate } from 'node:timers/promises';
+import { unlessAborted } from '../abort.js';
 import type { RunDirectory } from '../run/index.js';
 
 export interface Interruption {
@@ -8,26 +9,17 @@ export interface Interruption {
   readonly error: () => Error;
 }
 
-/** Does work that comes before the first step. On an abort what it is at is left alone, and its outcome is not waited for. */
-export async function unlessAborted<T>({ signal, error }: Interruption, work: () => Promise<T>): Promise<T> {
-  if (signal === undefined) return work();
-  let stop = (): void => {};
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(error());
-    signal.addEventListener('abort', stop);
-    if (signal.aborted) stop();
-  });
-  try {
-    const done = await Promise.race([aborted, work()]);
-    // Work that never left this thread to the event loop has kept the abort from being heard.
-    await Promise.race([aborted, setImmediate()]);
+/** Does work that comes before the first step. On an abort the work is abandoned: its outcome is not waited for. */
+export function unlessInterrupted<T>({ signal, error }: Interruption, work: () => Promise<T>): Promise<T> {
+  return unlessAborted(signal, error, async () => {
+    const done = await work();
+    // Work that never yielded to the event loop has kept the abort from being noticed.
+    await setImmediate();
     return done;
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
+  });
 }
 
-/** Waiting for another process's lock is given up on an abort; once held, the work itself looks after the signal. */
+/** An abort ends the wait for another process's lock. Once the lock is held, the work itself looks after the signal. */
 export async function holdUnlessAborted<T>(
   directory: RunDirectory,
   { signal, error }: Interruption,

@@ -11,7 +11,7 @@ import { explainingMemory } from './out-of-memory.js';
 /** Called between batches; may stop the run by throwing. */
 type Pause = () => Promise<void>;
 
-/** What the test images tell of the layers of a run: each epoch's figures, the ensemble over layers, the last confusions. */
+/** Tests the layers of a run on the test images: each epoch's figures, the ensemble over layers, the last confusions. */
 export class LayerTests {
   readonly #images: ImageSource;
   readonly #features: TestFeatures;
@@ -35,7 +35,7 @@ export class LayerTests {
     this.#ensemble = training.schedule === 'layerwise' ? new LayerEnsemble(evaluation.ensemble) : null;
   }
 
-  /** Makes ready what the stage reads of the test images. */
+  /** Prepares the stage's features of the test images. */
   begin(stage: Stage, pause: Pause): Promise<void> {
     return this.#inMemory(stage, () => this.#features.begin(stage, pause));
   }
@@ -48,7 +48,7 @@ export class LayerTests {
     );
   }
 
-  /** Loss and accuracies of a layer, and of the ensemble that it would make with those that were kept. */
+  /** Loss and accuracies of a layer, and accuracies of its ensemble with the layers that were kept. */
   score(logits: Tensor): Pick<TestedEpoch, 'testLoss' | 'testTop1' | 'testTop5' | 'ensembleTop1' | 'ensembleTop5'> {
     const own = scoreLogits(logits, this.#images);
     const ensemble =
@@ -62,13 +62,13 @@ export class LayerTests {
     };
   }
 
-  /** Takes a finished layer into the ensemble, and its confusions for those of the run. */
+  /** Adds a finished layer to the ensemble. Its confusions become those of the run. */
   keep(logits: Tensor): void {
     this.#ensemble?.add(logits);
     this.#confusion = confusionMatrix(logits, this.#images.labels, this.#classes);
   }
 
-  /** Computes again what a layer that was trained before gives the ensemble: it is kept nowhere. */
+  /** Computes the outputs of a layer that was trained before again and adds them to the ensemble: they are kept nowhere. */
   async addAgain(stage: Stage, pause: Pause): Promise<void> {
     if (this.#ensemble === null) return;
     const problem = new AuxiliaryProblem(stage, this.#context);

@@ -1,9 +1,10 @@
-// The plan of a recipe that nobody has begun to train.
-import type { Dataset } from '../data/index.js';
+// The plan of a recipe before it is trained.
+import { doctorCommand } from '#scripts/support/paths.mjs';
+import { type Dataset, isInMemory } from '../data/index.js';
 import { resolveCacheBudget } from '../features/index.js';
 import { disposeNetwork, type NetworkBuilder } from '../models/index.js';
 import { buildNetwork, checkRecipe, type Precision, type Recipe, RecipeError, resolveRecipe } from '../recipe/index.js';
-import { BadImageLog, loadRecipeDataset } from '../run/index.js';
+import { BadImageLog, loadCode, loadRecipeDataset, TemporaryFolder } from '../run/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
 import { requireRunOptions, type TrainOptions } from './run-options.js';
@@ -13,7 +14,10 @@ import { Turn } from './turn.js';
 
 /** As for `train`. */
 export interface PlanRecipeOptions
-  extends Pick<TrainOptions, 'recipe' | 'startFrom' | 'network' | 'data' | 'cache' | 'cudaGraph' | 'onBadImage'> {
+  extends Pick<
+    TrainOptions,
+    'recipe' | 'startFrom' | 'network' | 'data' | 'module' | 'cache' | 'cudaGraph' | 'onBadImage'
+  > {
   /** Whether a few steps of each layer are timed, too. */
   readonly measured: boolean;
   /** Called with the plan of a run that is then refused for its memory. */
@@ -36,19 +40,28 @@ export interface PlannedRecipe {
 /** Plans what `train` would do with a recipe, and throws as it would. */
 export async function planRecipe(options: PlanRecipeOptions): Promise<PlannedRecipe> {
   requireRunOptions('planRecipe', options);
-  if (!canRehearse()) throw new RecipeError('a plan needs LibTorch 2.4 or later; npm run doctor tells which there is');
+  if (!canRehearse()) {
+    throw new RecipeError(`a plan needs LibTorch 2.4 or later; ${doctorCommand} shows the one in use`);
+  }
+  // For data that are kept in a file, since there is no run directory.
+  using folder = new TemporaryFolder();
+  return await planIn(folder.path, options);
+}
+
+async function planIn(folder: string, options: PlanRecipeOptions): Promise<PlannedRecipe> {
   const { recipe: given, device, precision } = checkRecipe(options);
-  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog(), data: options.data });
+  const { network: builder, data } = await loadCode(options);
+  const own = data === undefined ? undefined : { data, device, folder };
+  const dataset = await loadRecipeDataset(given, { badImages: new BadImageLog(), own });
   const recipe = resolveRecipe(given, dataset, precision);
   return Turn.during(recipe.threads, async () => {
     const classes = dataset.classes.length;
-    const builder = options.network;
     const taken = await takenOf(recipe, dataset, options.startFrom, builder);
     const shared = { recipe, classes, builder, device, precision, ...taken };
     const plan = planRun({
       ...shared,
       budget: resolveCacheBudget(options.cache, device),
-      imagesInMemory: 'images' in dataset.train,
+      imagesInMemory: isInMemory(dataset.train),
       usableBytes: usableBytesOf(device),
       onRefused: options.onRefused,
     });

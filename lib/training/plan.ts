@@ -1,8 +1,8 @@
-// What can be known of a run before its first step: found by rehearsing its stages on the meta device.
+// What a run takes, found before its first step by rehearsing its stages on the meta device.
 import { availableMemory } from '#scripts/support/limits.mjs';
 import { type CacheBudget, type CachePlan, type CacheTier, planCache, rowBytes } from '../features/index.js';
 import { gibibytes } from '../format.js';
-import { disposeNetwork, type NetworkBuilder, parametersOf, type Stage, trainedModules } from '../models/index.js';
+import { disposeNetwork, ModelError, type NetworkBuilder, parametersOf, type Stage } from '../models/index.js';
 import {
   anyNormalization,
   buildNetwork,
@@ -13,10 +13,10 @@ import {
   type Recipe,
   RecipeError,
 } from '../recipe/index.js';
-import { canRehearse, type Device, isCuda, onDevice } from '../tensor/index.js';
+import { canRehearse, type Device, isCuda, onDevice, TensorError } from '../tensor/index.js';
 import {
   hasOneValue,
-  parameterBytes,
+  optimizerBytes,
   type RehearsalContext,
   rehearseForward,
   rehearseMemory,
@@ -28,8 +28,8 @@ export interface LayerPlan {
   readonly layer: number;
   /** Whether it will be trained: not where it is taken from another run, or finished. */
   readonly isTrained: boolean;
-  /** [channels, height, width] of its output. */
-  readonly outputShape: readonly [number, number, number];
+  /** Of its output for one image, such as [channels, height, width]. */
+  readonly outputShape: readonly number[];
   readonly parameters: { readonly block: number; readonly head: number };
   /**
    * Multiply-adds of one image's forward pass: of the frozen layers below, of the block and of the head. Those of products
@@ -39,7 +39,7 @@ export interface LayerPlan {
   /** Bytes of memory; null where it is not trained. */
   readonly memory: {
     /**
-     * Of tensors during a training step: the network with its statistics and the stage's gradients and momentum, the
+     * Of tensors during a training step: the network with its statistics and the stage's gradients and optimiser, the
      * frozen layers as they run, the batch's images and features, what autograd keeps, and what LibTorch's kernels take for
      * a while.
      */
@@ -49,7 +49,7 @@ export interface LayerPlan {
   } | null;
   /** Bytes of the features that it reads, of all kept views, and where they are; null where they are computed. */
   readonly features: { readonly bytes: number; readonly tiers: readonly CacheTier[] } | null;
-  /** Bytes of its files: finished, and while it trains, with its momentum. */
+  /** Bytes of its files: finished, and while it trains, with its optimiser's. */
   readonly checkpoint: { readonly finished: number; readonly training: number };
 }
 
@@ -67,7 +67,7 @@ export interface RunPlan {
   readonly steps: number;
   /** The layer whose memory is the most. Null where none is trained. */
   readonly largest: { readonly layer: number; readonly bytes: number } | null;
-  /** Bytes of images that are kept in memory on the training device, training and test. */
+  /** Bytes of images, or vectors, that are kept in memory on the training device, training and test. */
   readonly imageBytes: number;
   /** The most bytes that kept features take on disk at one time. */
   readonly featureBytesOnDisk: number;
@@ -106,6 +106,19 @@ export interface PlanOptions {
  * not left out or added to the batch before, since either would silently train another recipe than the one that is recorded.
  */
 export function planRun(options: PlanOptions): RunPlan {
+  try {
+    return rehearseRun(options);
+  } catch (error) {
+    if (options.builder === undefined || !(error instanceof TensorError)) throw error;
+    throw new ModelError(
+      `own: the network cannot be planned, which is done without values on the device meta: ${error.message}; in a forward pass, make ` +
+        'tensors on the device of the input ({ device: x.device }), and read no values',
+      { cause: error },
+    );
+  }
+}
+
+function rehearseRun(options: PlanOptions): RunPlan {
   const { recipe, classes, device, precision, budget, takenLayers, firstStage = 0 } = options;
   const network = onDevice('meta', () => buildNetwork(recipe, classes, 'meta', options.builder));
   try {
@@ -147,7 +160,7 @@ function planLayer(
   const { outputShape, multiplyAdds } = rehearseForward(context, stage);
   const owned = stage.owned.flatMap((module) => [...module.stateDict().values()]);
   const finished = owned.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const momentum = recipe.training.momentum === 0 ? 0 : parameterBytes(trainedModules(stage));
+  const optimizer = optimizerBytes(context, stage);
   const kept = cache.views?.get(stage.frozen.length) ?? null;
   return {
     ...{ layer: stage.layer, isTrained, outputShape, multiplyAdds },
@@ -157,7 +170,7 @@ function planLayer(
       kept === null
         ? null
         : { bytes: rowBytes(kept.format) * recipe.dataset.trainCount! * kept.tiers.length, tiers: kept.tiers },
-    checkpoint: { finished, training: finished + momentum },
+    checkpoint: { finished, training: finished + optimizer },
   };
 }
 

@@ -1,11 +1,11 @@
-// All of a run that is made before its first step, whether it begins or goes on.
-import type { Dataset } from '../data/index.js';
+// Prepares a run, new or resumed: all that is made before its first step.
+import { type Dataset, isInMemory } from '../data/index.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from '../features/index.js';
 import { disposeNetwork, type Network, type NetworkBuilder, type Stage } from '../models/index.js';
 import { buildStages, type Precision, type Recipe } from '../recipe/index.js';
 import type { CheckpointLimits, CheckpointStore } from '../run/index.js';
 import type { Device } from '../tensor/index.js';
-import { type Interruption, unlessAborted } from './interruption.js';
+import { type Interruption, unlessInterrupted } from './interruption.js';
 import { planStart, type RunPlan } from './plan.js';
 import { type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
 
@@ -49,16 +49,16 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
   const { build, startFrom, checkpoints, interruption } = options;
   const classes = dataset.classes.length;
   const budget = resolveCacheBudget(options.cache, device);
-  const imagesInMemory = 'images' in dataset.train;
+  const imagesInMemory = isInMemory(dataset.train);
   const planned = { recipe, classes, device, precision, budget, imagesInMemory, builder: options.network };
-  // Before the memory of a network is taken. What was trained before must be known first.
+  // A new run is planned before its network takes memory. For another, the plan needs what was trained before.
   const isNew = startFrom === undefined && checkpoints === undefined;
   const early = isNew ? planStart(planned) : null;
   const network = build();
   try {
     const isTaken = startFrom !== undefined && checkpoints?.exists !== true;
     const taken = isTaken
-      ? await unlessAborted(interruption, () =>
+      ? await unlessInterrupted(interruption, () =>
           takeLayers(startFrom, { recipe, network, classes: dataset.classes, builder: options.network }),
         )
       : null;

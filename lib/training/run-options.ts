@@ -1,11 +1,11 @@
 // What `train` and `resume` are asked for, and what they give.
 import { z } from 'zod';
-import { BAD_IMAGE_POLICIES, type InMemoryData, type OnBadImage } from '../data/index.js';
+import { BAD_IMAGE_POLICIES, type OnBadImage } from '../data/index.js';
 import type { CacheBudget } from '../features/index.js';
 import type { Finished } from '../finished/index.js';
-import type { NetworkBuilder } from '../models/index.js';
 import { requireOptions } from '../options.js';
 import { type Recipe, RecipeError } from '../recipe/index.js';
+import { type OWN_CODE, type OwnCode, requireOwnCode } from '../run/index.js';
 import { describeIssue } from '../schema.js';
 import type { TrainingEvent } from './events.js';
 import type { StartFrom } from './start-from.js';
@@ -18,6 +18,7 @@ export interface RunOptions {
    * from.
    */
   readonly signal?: AbortSignal;
+  /** Called with each event, in order. What it throws ends the run. */
   readonly onEvent?: (event: TrainingEvent) => void;
   /**
    * Bytes that features of frozen layers may take: those of the test images, and with `augmentation.views` those of every
@@ -32,36 +33,37 @@ export interface RunOptions {
    */
   readonly cudaGraph?: boolean;
   /**
-   * In place of the recipe's `dataset.onBadImage`, and kept in `config.json`. A run that failed with a bad image may go on
-   * with 'skip': it ends as one that had 'skip' from the start.
+   * Replaces the recipe's `dataset.onBadImage`, also in `config.json`. A run that failed with a bad image may go on with 'skip':
+   * it ends as one that had 'skip' from the start.
    */
   readonly onBadImage?: OnBadImage;
+  /**
+   * Writes an event file for TensorBoard into the run directory: figures by layer, the filters of the first convolution as images,
+   * and the recipe as hyperparameters. Default: false.
+   */
+  readonly tensorboard?: boolean;
   /** Seconds between checkpoints within an epoch; there is one after each epoch in any case. Default: 300. */
   readonly checkpointSeconds?: number;
 }
 
-/** Options of `train`. */
-export interface TrainOptions extends RunOptions {
+/**
+ * Options of `train`. A recipe whose `model.name` is own needs `network` or `module`, one whose `dataset.name` is own `data` or
+ * `module`.
+ */
+export interface TrainOptions extends RunOptions, OwnCode {
   readonly recipe: Recipe;
   /** The run directory to make: new or empty. Default: a new one under runs/, named after the recipe and the time. */
   readonly out?: string;
   /** Layers to take from a finished run instead of training them. */
   readonly startFrom?: StartFrom;
-  /** Builds the network of a recipe whose `model.name` is own, as that of `presetRecipe('own', ...)` is. */
-  readonly network?: NetworkBuilder;
-  /** The images of a recipe whose `dataset.name` is own. */
-  readonly data?: InMemoryData;
 }
 
-/** Options of `resume`. */
-export interface ResumeOptions extends RunOptions {
+/** Options of `resume`: network and data that are one's own are given again. */
+export interface ResumeOptions extends RunOptions, OwnCode {
   /** Where the data of the run lies now, if it has moved; it is recorded. */
   readonly dataDir?: string;
   /** Another device than the run's own; it is recorded. */
   readonly device?: Recipe['device'];
-  /** The builder and the images that the run was started with, where they were given in code. */
-  readonly network?: NetworkBuilder;
-  readonly data?: InMemoryData;
   /** Goes on, with a note, where images were replaced in place, as a damaged file is; default: false. */
   readonly acceptChangedData?: boolean;
 }
@@ -84,6 +86,7 @@ const ofBoth = {
   cudaGraph: z.boolean().optional(),
   onBadImage: z.enum(BAD_IMAGE_POLICIES).optional(),
   checkpointSeconds: z.number().min(0).optional(),
+  tensorboard: z.boolean().optional(),
 };
 
 const startFrom = z.strictObject({
@@ -92,7 +95,12 @@ const startFrom = z.strictObject({
   head: z.enum(['new', 'taken']).optional(),
 });
 
-const given = { network: handler.optional(), data: z.looseObject({}).optional() };
+/** Checked by `requireOwnCode`. */
+const given = {
+  network: z.unknown().optional(),
+  data: z.unknown().optional(),
+  module: z.unknown().optional(),
+} satisfies Record<(typeof OWN_CODE)[number], unknown>;
 
 const ofTrain = {
   ...ofBoth,
@@ -114,7 +122,7 @@ const SCHEMAS = {
   }),
   planRecipe: z
     .strictObject({ ...ofTrain, measured: z.boolean().optional(), onRefused: handler.optional() })
-    .omit({ out: true, signal: true, onEvent: true, checkpointSeconds: true }),
+    .omit({ out: true, signal: true, onEvent: true, checkpointSeconds: true, tensorboard: true }),
 } as const;
 
 /** Throws RecipeError for an option that there is not, and for a value of the wrong kind. */
@@ -124,4 +132,5 @@ export function requireRunOptions(user: keyof typeof SCHEMAS, options: object): 
   requireOptions(options, 'options', refuse, Object.keys(schema.shape));
   const { success, error } = schema.safeParse(options);
   if (!success) throw refuse(error.issues.map((issue) => describeIssue(issue, options)).join('; '));
+  requireOwnCode(options, refuse);
 }

@@ -16,10 +16,12 @@ import {
   saveNetwork,
 } from '../run/index.js';
 import { Generator, isCuda, setCudnnBenchmark } from '../tensor/index.js';
+import type { TrainingEvent } from './events.js';
 import type { PreparedRun } from './prepare-run.js';
 import type { RunOptions, TrainingOutcome } from './run-options.js';
 import { recordTakenLayers } from './start-from.js';
 import { Trainer } from './trainer.js';
+import { TrainingBoard } from './training-board.js';
 import type { Turn } from './turn.js';
 
 /** What a run writes to, and its right to compute. */
@@ -39,7 +41,11 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   await requireNoneLost(run, files);
   if (run.taken !== null) await recordTakenLayers(run.taken, stages, files);
   const from = await readPosition(run, files);
-  const onEvent = options.onEvent ?? (() => {});
+  using board = options.tensorboard === true ? new TrainingBoard(run, directory) : null;
+  const onEvent = (event: TrainingEvent): void => {
+    board?.take(event);
+    options.onEvent?.(event);
+  };
   if (isCuda(device)) setCudnnBenchmark(true);
   using generator = Generator.create({ seed: recipe.seed, device });
   drawNetworkFrom(network, generator);
@@ -87,6 +93,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });
     const outcome = await finishRun(directory, result);
     onEvent({ type: 'done', ...outcome });
+    await board?.written();
     return outcome;
   } finally {
     await trainFeatures.dispose();
@@ -96,7 +103,10 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   }
 }
 
-/** A run without a checkpoint begins anew: it has not trained more than what is done before its first one. */
+/**
+ * A run without a checkpoint begins anew. Throws RunDirectoryError where it has trained more than comes before a first
+ * checkpoint.
+ */
 async function requireNoneLost({ stages, taken }: PreparedRun, { checkpoints, directory }: RunFiles): Promise<void> {
   const { epochs } = await directory.readRecord();
   const firstTrained = stages[taken?.stageSeconds.length ?? 0]!.layer;
@@ -128,7 +138,7 @@ function requireRecords(
 ): void {
   const taken = config.startedFrom?.layers ?? 0;
   for (const [i, { layer }] of stages.slice(0, position.stage + 1).entries()) {
-    // Of layers that were taken there are those of another run, if any.
+    // Layers that were taken have the epochs of another run, if any.
     if (i < taken) continue;
     const expected = i < position.stage ? recipe.training.epochs : position.epoch;
     const got = records.filter((record) => record.layer === layer).length;
@@ -143,7 +153,9 @@ function requireRecords(
 function neverReached({ training: { milestones, epochs } }: Recipe): string[] {
   const beyond = milestones.filter((milestone) => milestone >= epochs);
   if (beyond.length === 0) return [];
-  return [`The learning rate does not drop at ${beyond.join(', ')}: a layer has ${epochs} epochs.`];
+  return [
+    `The learning rate does not drop at ${beyond.join(', ')}: a layer has ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}.`,
+  ];
 }
 
 /** The layer, epoch and step that a checkpoint goes on with; after the last stage, its end. */

@@ -1,10 +1,9 @@
 // A stage of a run on the meta device: what it takes and whether it can be trained at all, without computing.
 import { batchDraws, Draws, noDraws, type Transform } from '../data/index.js';
 import { FrozenPrefix } from '../features/index.js';
-import { type Network, type Stage, trainedModules } from '../models/index.js';
-import type { Module } from '../nn/index.js';
-import { frozenDtype, type Precision, type Recipe } from '../recipe/index.js';
-import { noGrad, rehearse, scope, type Tensor, TensorError, zeros } from '../tensor/index.js';
+import { type Network, rehearseModules, type Stage, trainedParameters } from '../models/index.js';
+import { buildOptimizer, frozenDtype, inputDtypeOf, type Precision, type Recipe } from '../recipe/index.js';
+import { channelsLast, noGrad, rehearse, scope, type Tensor, TensorError, zeros } from '../tensor/index.js';
 import { AuxiliaryProblem, type StepBatch } from './auxiliary-problem.js';
 
 export interface RehearsalContext {
@@ -17,28 +16,22 @@ export interface RehearsalContext {
   readonly isKept: (stage: Stage) => boolean;
 }
 
-type Shape = readonly [channels: number, height: number, width: number];
-
 const META = { device: 'meta' } as const;
 
-/** What one image is made into, and the multiply-adds of it: by the frozen layers, the block and the head. */
+/** The shape that one image becomes, and its multiply-adds: in the frozen layers, the block and the head. */
 export interface ForwardFigures {
-  readonly inputShape: Shape;
-  readonly outputShape: Shape;
+  readonly inputShape: readonly number[];
+  readonly outputShape: readonly number[];
   readonly multiplyAdds: { readonly frozen: number; readonly block: number; readonly head: number };
 }
 
 export function rehearseForward({ network }: RehearsalContext, stage: Stage): ForwardFigures {
-  const pass = (modules: readonly Module[], input: Tensor): { output: Tensor; multiplyAdds: number } => {
-    const { result, multiplyAdds } = rehearse(() => modules.reduce((x, module) => module.eval().forward(x), input));
-    return { output: result, multiplyAdds };
-  };
-  const shapeOf = (tensor: Tensor): Shape => tensor.shape.slice(1) as unknown as Shape;
+  const shapeOf = (tensor: Tensor): readonly number[] => tensor.shape.slice(1);
   return scope(() =>
     noGrad(() => {
-      const frozen = pass(stage.frozen, zeros([1, ...network.inputShape], META));
-      const block = pass(stage.trained, frozen.output);
-      const head = pass([stage.head], block.output);
+      const frozen = rehearseModules(stage.frozen, zeros([1, ...network.inputShape], META));
+      const block = rehearseModules(stage.trained, frozen.output);
+      const head = rehearseModules([stage.head], block.output);
       return {
         inputShape: shapeOf(frozen.output),
         outputShape: shapeOf(block.output),
@@ -51,7 +44,7 @@ export function rehearseForward({ network }: RehearsalContext, stage: Stage): Fo
 /** Bytes of tensors, beside the network's own. */
 export interface StageMemory {
   /**
-   * A training step: the batch's images and features, all that autograd keeps, gradients, momentum, the frozen layers as
+   * A training step: the batch's images and features, all that autograd keeps, gradients, the optimiser's state, the frozen layers as
    * they run, and what LibTorch's kernels take for a while.
    */
   readonly step: number;
@@ -72,11 +65,9 @@ function withProblem<T>(
   const { inputShape } = rehearseForward(context, stage);
   const give = (start: number, length: number): StepBatch => ({
     features: isKept(stage)
-      ? zeros([length, ...inputShape], { ...META, dtype: frozenDtype(precision) }).contiguous({
-          memoryFormat: 'channelsLast',
-        })
+      ? channelsLast(zeros([length, ...inputShape], { ...META, dtype: frozenDtype(precision) }))
       : prefix.forward(
-          zeros([length, ...network.inputShape], { ...META, dtype: 'uint8' }),
+          zeros([length, ...network.inputShape], { ...META, dtype: inputDtypeOf(recipe) }),
           batchDraws(
             draws,
             0,
@@ -97,7 +88,7 @@ function withProblem<T>(
 /** The memory of a stage that is trained in batches of `count` images. */
 export function rehearseMemory(context: RehearsalContext, stage: Stage, count: number): StageMemory {
   const { recipe, network, precision, transforms } = context;
-  const { evaluation, dataset, training } = recipe;
+  const { evaluation, dataset } = recipe;
   let step = 0;
   const { peakBytes } = rehearse(() => {
     withProblem(context, stage, (problem, give) => {
@@ -113,21 +104,26 @@ export function rehearseMemory(context: RehearsalContext, stage: Stage, count: n
       scope(() => {
         const batch = zeros([Math.min(evaluation.batchSize, dataset.testCount!), ...network.inputShape], {
           ...META,
-          dtype: 'uint8',
+          dtype: inputDtypeOf(recipe),
         });
         problem.predict(test.forward(batch, noDraws));
       });
       test.dispose();
     });
   });
-  const momentum = training.momentum === 0 ? 0 : parameterBytes(trainedModules(stage));
-  return { step: step + momentum, peak: Math.max(peakBytes, step + momentum) };
+  const state = optimizerBytes(context, stage);
+  return { step: step + state, peak: Math.max(peakBytes, step + state) };
 }
 
-export const parameterBytes = (modules: readonly Module[]): number =>
-  modules.flatMap((module) => module.parameters()).reduce((sum, parameter) => sum + parameter.byteLength, 0);
+/** Bytes of what a stage's optimiser keeps from step to step. */
+export function optimizerBytes({ recipe }: RehearsalContext, stage: Stage): number {
+  const optimizer = buildOptimizer(recipe, trainedParameters(stage));
+  const bytes = [...optimizer.state.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  optimizer.dispose();
+  return bytes;
+}
 
-/** Whether a pass of so many images would give a batch norm one value a channel, whose variance is none. */
+/** Whether a pass of so many images would give a batch norm one value a channel, which has no variance. */
 export function hasOneValue(context: RehearsalContext, stage: Stage, images: number): boolean {
   const kept = { ...context, isKept: () => true };
   return withProblem(kept, stage, (problem, give) => {

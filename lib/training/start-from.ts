@@ -61,7 +61,7 @@ export async function takeLayers(
   const classChanges = describeClasses({ classes: source.classes }, { classes });
   if (classChanges !== null) refuse(`its classes are not those of the data set: ${classChanges}`);
   if (source.network.inputShape.join() !== network.inputShape.join()) {
-    refuse(`its images are ${source.network.inputShape.join(' x ')}, these ${network.inputShape.join(' x ')}`);
+    refuse(`its inputs are ${source.network.inputShape.join(' x ')}, these ${network.inputShape.join(' x ')}`);
   }
   const copy = (what: string, from: Module, to: Module): void => {
     try {

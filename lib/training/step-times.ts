@@ -7,7 +7,7 @@ import {
   buildNetwork,
   buildStages,
   buildTransforms,
-  imageBytesOf,
+  inputDtypeOf,
   inputShapeOf,
   type Precision,
   type Recipe,
@@ -130,9 +130,10 @@ function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): I
     return Array.from({ length: rounds }, () => clock(work)).sort((a, b) => a - b)[Math.floor(rounds / 2)]!;
   };
   const make = (count: number): Tensor => {
-    const { integers } = drawsOf(count * imageBytesOf(recipe));
-    const pixels = Uint8Array.from(integers(1, 256));
-    return scope(() => keep(tensor(pixels, { shape: [count, ...inputShapeOf(recipe)], device })));
+    const shape = [count, ...inputShapeOf(recipe)];
+    const { integers } = drawsOf(shape.reduce((product, size) => product * size));
+    const values = Uint8Array.from(integers(1, 256));
+    return scope(() => keep(tensor(values, { shape, device }).to({ dtype: inputDtypeOf(recipe) })));
   };
   const timed = <T>(count: number, measure: (images: Tensor, features: Tensor) => T): T => {
     using images = make(count);
@@ -142,7 +143,7 @@ function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): I
   try {
     problem.beginEpoch(0, { inItsMiddle: false });
     const few = Math.min(FIRST_IMAGES, batch);
-    // As many images as time allows: twice as many, for as long as all rounds of them would be done in time.
+    // As many images as time allows: their number doubles while all rounds of twice as many would be done in time.
     let count = few;
     let fewSeconds = 0;
     for (;;) {
@@ -177,7 +178,7 @@ interface TimedStep {
   readonly seconds: number;
 }
 
-/** A step has a part that does not grow with its images, such as the update of many weights: two sizes tell it. */
+/** Part of a step does not grow with its images, such as the update of many weights: two batch sizes tell how much. */
 function stepOfBatch(batch: number, larger: TimedStep, smaller: TimedStep): number {
   if (larger.count === smaller.count) return (larger.seconds * batch) / larger.count;
   const anImage = Math.max(0, (larger.seconds - smaller.seconds) / (larger.count - smaller.count));

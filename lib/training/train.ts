@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { type Dataset, datasetOf, identifyDataset } from '../data/index.js';
+import { type Dataset, datasetOf, identifyDataset, wholeLocation } from '../data/index.js';
 import { completeRun } from '../finished/index.js';
 import {
   buildNetwork,
@@ -19,10 +20,14 @@ import {
 import {
   BadImageLog,
   CheckpointStore,
+  type CodeOfRun,
   checkData,
   describeDevice,
   describeRun,
+  loadCode,
+  loadCodeOfRun,
   loadRecipeDataset,
+  type OwnDataOptions,
   type RunConfig,
   RunDirectory,
   RunDirectoryError,
@@ -30,7 +35,7 @@ import {
   recordedRecipe,
 } from '../run/index.js';
 import { TrainingInterrupted } from './errors.js';
-import { holdUnlessAborted, type Interruption, unlessAborted } from './interruption.js';
+import { holdUnlessAborted, type Interruption, unlessInterrupted } from './interruption.js';
 import { prepareRun } from './prepare-run.js';
 import { type ResumeOptions, requireRunOptions, type TrainingOutcome, type TrainOptions } from './run-options.js';
 import { runToEnd } from './run-to-end.js';
@@ -38,43 +43,61 @@ import { Turn } from './turn.js';
 
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served
- * between steps. Throws RecipeError, ModelError or FeatureCacheError for a run that cannot be trained, DataError,
+ * between steps. Throws RecipeError, ModelError, ModuleFileError or FeatureCacheError for a run that cannot be trained, DataError,
  * RunDirectoryError, NonFiniteLossError, OutOfMemoryError, TrainingInterrupted, WriteError where the disk is full, and
  * LockLostError where another process has taken over the run.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   requireRunOptions('train', options);
-  const { recipe: given, device, precision } = checkRecipe(options);
-  const { signal, cache, startFrom, out } = options;
-  const interruption: Interruption = { signal, error: () => new TrainingInterrupted(null) };
+  const asked = checkRecipe(options);
+  const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(null) };
+  const { out } = options;
+  const directory =
+    out === undefined ? await RunDirectory.createNumbered(defaultName(asked.recipe)) : await RunDirectory.create(out);
+  // Whatever cannot be trained leaves no run directory behind.
+  return directory.beginWith(() =>
+    holdUnlessAborted(directory, interruption, () => trainNew(directory, asked, options, interruption)),
+  );
+}
+
+async function trainNew(
+  directory: RunDirectory,
+  { recipe: given, device, precision }: ReturnType<typeof checkRecipe>,
+  options: TrainOptions,
+  interruption: Interruption,
+): Promise<TrainingOutcome> {
+  const { signal, cache, startFrom } = options;
   const badImages = new BadImageLog();
-  const { dataset, data } = await unlessAborted(interruption, async () => {
-    const loaded = await loadRecipeDataset(given, { signal, badImages, data: options.data });
-    return { dataset: loaded, data: await identifyDataset(loaded, options) };
-  });
-  const recipe = resolveRecipe(given, dataset, precision);
-  return Turn.during(recipe.threads, async (turn) => {
-    const { classes, normalization } = dataset;
-    // Whatever cannot be trained leaves no run directory behind.
-    using run = await prepareRun(
-      { recipe, dataset, device, precision },
-      {
-        network: options.network,
-        build: () => buildNetwork(recipe, classes.length, device, options.network),
-        ...{ cache, startFrom, interruption },
-      },
-    );
-    const directory =
-      out === undefined ? await RunDirectory.createNumbered(defaultName(recipe)) : await RunDirectory.create(out);
-    return await holdUnlessAborted(directory, interruption, async () => {
+  try {
+    const { code, dataset, data } = await unlessInterrupted(interruption, async () => {
+      const code = await loadCode(options);
+      const own = code.data === undefined ? undefined : { data: code.data, device, folder: directory.images };
+      const dataset = await loadRecipeDataset(given, { signal, badImages, own });
+      return { code, dataset, data: await identifyDataset(dataset, { signal }) };
+    });
+    const recipe = resolveRecipe(given, dataset, precision);
+    return await Turn.during(recipe.threads, async (turn) => {
+      const { classes, normalization } = dataset;
+      const { network, modules } = code;
+      using run = await prepareRun(
+        { recipe, dataset, device, precision },
+        {
+          network,
+          build: () => buildNetwork(recipe, classes.length, device, network),
+          ...{ cache, startFrom, interruption },
+        },
+      );
       const startedFrom = run.taken?.from;
-      const config = describeRun({ recipe, classes, normalization, data, device, precision, startedFrom });
+      const config = describeRun({ recipe, classes, normalization, modules, data, device, precision, startedFrom });
       await directory.writeConfig(config);
       badImages.open(directory.badImages);
       const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
-      return runToEnd(run, { config, directory, checkpoints, badImages, turn }, options);
+      return await runToEnd(run, { config, directory, checkpoints, badImages, turn }, options);
     });
-  });
+  } catch (error) {
+    if (!directory.hasConfig) await rm(directory.images, { recursive: true, force: true });
+    throw error;
+  }
 }
 
 /**
@@ -95,8 +118,9 @@ export async function resume(runDirectory: string, options: ResumeOptions = {}):
     if (!existsSync(directory.model)) {
       throw new RunDirectoryError(`${directory.model}: not found, but the run has finished`);
     }
+    // Nothing is left to compute: a network and data of one's own are not asked for.
     if (options.dataDir !== undefined) {
-      await reopenData(directory, config, { ...options, badImages: new BadImageLog() });
+      await reopenData(directory, config, { ...options, badImages: new BadImageLog(), own: undefined });
     }
     const outcome = await completeRun(directory, result);
     options.onEvent?.({ type: 'done', ...outcome });
@@ -113,16 +137,22 @@ async function goOn(
   const precision = resolvePrecision(recorded.precision, device);
   const badImages = new BadImageLog();
   badImages.open(directory.badImages);
-  const { config, recipe, dataset } = await unlessAborted(interruption, () =>
-    reopenData(directory, { ...recorded, ...describeDevice(device) }, { ...options, badImages }),
-  );
+  const { code, config, recipe, dataset } = await unlessInterrupted(interruption, async () => {
+    const code = await loadCodeOfRun(directory.path, recorded, options, ['network', 'data']);
+    const own =
+      code.data === undefined
+        ? undefined
+        : { data: code.data, device, folder: directory.images, normalization: recorded.normalization };
+    const anew = { ...recorded, ...describeDevice(device), ...withModules(recorded, code) };
+    return { code, ...(await reopenData(directory, anew, { ...options, badImages, own })) };
+  });
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   return Turn.during(recordedThreads(config), async (turn) => {
     using run = await prepareRun(
       { recipe, dataset, device, precision },
       {
-        network: options.network,
-        build: () => recordedNetwork(directory, recipe, dataset.classes.length, device, options.network),
+        network: code.network,
+        build: () => recordedNetwork(directory.config, recipe, dataset.classes.length, device, code.network),
         ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption },
       },
     );
@@ -130,17 +160,26 @@ async function goOn(
   });
 }
 
+/** The modules that the run goes on with, and a note of those that are no longer the same. */
+function withModules({ modules, notes = [] }: RunConfig, code: CodeOfRun): Pick<RunConfig, 'modules' | 'notes'> {
+  if (modules === undefined && code.modules === undefined) return {};
+  return {
+    modules: code.modules ?? {},
+    ...(code.changes.length === 0 ? {} : { notes: [...notes, ...code.changes] }),
+  };
+}
+
 /** Loads the data of a run and checks that it is the same. What is no longer as the record has it is recorded anew. */
 async function reopenData(
   directory: RunDirectory,
   recorded: RunConfig,
-  options: ResumeOptions & { badImages: BadImageLog },
+  options: ResumeOptions & { badImages: BadImageLog; own: OwnDataOptions | undefined },
 ): Promise<{ config: RunConfig; recipe: Recipe; dataset: Dataset }> {
-  const asked = withPolicy(movedTo(options.dataDir, recordedRecipe(directory, recorded)), options);
-  const dataset = await loadRecipeDataset(asked, { ...options, runDirectory: directory.path });
+  const asked = withPolicy(movedTo(options.dataDir, recordedRecipe(directory.config, recorded)), options);
+  const { normalization } = recorded;
+  const dataset = await loadRecipeDataset(asked, { ...options, runDirectory: directory.path, normalization });
   const recipe = withCounts(asked, dataset);
   const { data, notes } = await checkData(directory.path, recorded, dataset, options);
-  const { normalization } = recorded;
   if (normalization !== undefined && !isDeepStrictEqual(normalization, dataset.normalization)) {
     const [expected, got] = [dataset.normalization, normalization].map((one) => JSON.stringify(one));
     throw new RunDirectoryError(`${directory.path}/config.json: normalization: expected ${expected}, got ${got}`);
@@ -163,10 +202,12 @@ function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {
       `dataset.dataDir: expected none for ${recipe.dataset.name}, which lies in no directory, got ${dataDir}`,
     );
   }
-  return { ...recipe, dataset: { ...recipe.dataset, dataDir: resolve(dataDir) } };
+  return { ...recipe, dataset: { ...recipe.dataset, dataDir: wholeLocation(dataDir) } };
 }
 
+/** In runs/ of the working directory now. A recipe may come from outsiders: its preset is a name there, and no path. */
 function defaultName({ preset, dataset }: Recipe): string {
   const stamp = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
-  return `runs/${preset}-${dataset.name}-${stamp}`;
+  const name = preset.replace(/[^\p{L}\p{N}._-]/gu, '-').slice(0, 100);
+  return resolve('runs', `${name}-${dataset.name}-${stamp}`);
 }

@@ -12,6 +12,7 @@ import { LayerTests } from './layer-tests.js';
 import { EpochMeter } from './meter.js';
 import { explainingMemory, explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
 import { type ProgressOptions, RunProgress } from './run-progress.js';
+import { stoppingWhileWaiting } from './while-waiting.js';
 
 /** A read of the losses waits for the device: on CUDA it is done only so often, and at the end of an epoch. */
 const CUDA_READ_SECONDS = 10;
@@ -66,7 +67,7 @@ export class Trainer {
     }
   }
 
-  /** Trains a layer and its head on what the frozen layers make of the images; from the next stage on the layer is frozen too. */
+  /** Trains a layer and its head on the outputs of the frozen layers. From the next stage on the layer is frozen too. */
   async #trainStage(index: number, from: CheckpointState | null): Promise<void> {
     const { stages, recipe, checkpoints, directory, generator, onEvent } = this.#options;
     const stage = stages[index]!;
@@ -84,7 +85,7 @@ export class Trainer {
         const end = { stage: index, epoch, step: steps };
         using logits = await this.#tests.logits(problem, () => this.#progress.whileTesting(problem, end, meter));
         record = {
-          ...{ layer: stage.layer, epoch, lr: problem.optimizer.learningRate },
+          ...{ layer: stage.layer, epoch, learningRate: problem.optimizer.learningRate },
           ...{ trainLoss: meter.loss, trainTop1: meter.top1 },
           ...this.#tests.score(logits),
           ...{ seconds: seconds(epochStart), imagesPerSecond },
@@ -126,8 +127,14 @@ export class Trainer {
     problem.beginEpoch(epoch, { inItsMiddle: firstStep > 0 });
     try {
       let step = firstStep;
-      for await (const batch of trainFeatures.batches({ epoch, batchSize, firstStep })) {
+      const stop = (): Promise<void> =>
+        step === firstStep
+          ? this.#progress.stopHere()
+          : this.#progress.afterStep(problem, { stage: index, epoch, step }, meter);
+      const batches = trainFeatures.batches({ epoch, batchSize, firstStep });
+      for await (const batch of stoppingWhileWaiting(batches, this.#options.signal, stop)) {
         scope(() => {
+          problem.beginStep(step);
           const { loss, correct, stepped } = this.#step(problem, batch);
           this.#progress.requireFinite(meter.add(step, batch.indices.length, loss, correct), problem, epoch);
           if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
@@ -155,7 +162,7 @@ export class Trainer {
     }
   }
 
-  /** Makes ready what the stage reads of the training and of the test images. */
+  /** Prepares the stage's features of the training and of the test images. */
   async #beginFeatures(stage: Stage): Promise<void> {
     const { trainFeatures, recipe, device } = this.#options;
     const { stopHere } = this.#progress;
@@ -177,8 +184,8 @@ export class Trainer {
     }
   }
 
-  /** What is reported of a layer: its last epoch, not its best. */
-  #finished(index: number, { epoch: _, lr: __, imagesPerSecond: ___, ...figures }: EpochRecord): LayerResult {
+  /** The result of a layer: the figures of its last epoch, not of its best. */
+  #finished(index: number, { epoch: _, learningRate: __, imagesPerSecond: ___, ...figures }: EpochRecord): LayerResult {
     const parameters = parametersOf(this.#options.stages[index]!);
     const result = { ...figures, seconds: this.#progress.secondsOf(index), parameters };
     this.#layers.push(result);

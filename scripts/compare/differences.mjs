@@ -4,6 +4,9 @@ import { join } from 'node:path';
 /** What a clock says differs from run to run. */
 const CLOCK = new Set(['seconds', 'imagesPerSecond']);
 
+/** Figures that an earlier commit writes under another name. */
+const RENAMED = new Map([['lr', 'learningRate']]);
+
 /**
  * What differs between two run directories that should hold the same bits: one line each, none where they are equal. Every
  * tensor of the network is compared byte by byte, every figure of result.json and metrics.jsonl but times exactly.
@@ -32,8 +35,12 @@ const json = (folder, file) => JSON.parse(read(folder, file).toString());
 /** @param {string} folder @param {string} file @returns {unknown[]} */
 function lines(folder, file) {
   const text = read(folder, file).toString().trimEnd();
-  return text.split('\n').map((line) => JSON.parse(line));
+  return text.split('\n').map((line) => renamed(JSON.parse(line)));
 }
+
+/** @param {Record<string, unknown>} figures */
+const renamed = (figures) =>
+  Object.fromEntries(Object.entries(figures).map(([name, value]) => [RENAMED.get(name) ?? name, value]));
 
 /** @param {Buffer} before @param {Buffer} after */
 function tensorDifferences(before, after) {

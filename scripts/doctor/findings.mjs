@@ -1,6 +1,7 @@
 import { pinned, pinnedCuda } from '../libtorch/pins.mjs';
 import { installCommand } from '../setup/prerequisites.mjs';
 import { nodeProblem } from '../support/node-version.mjs';
+import { isPackage, setUpCommand } from '../support/paths.mjs';
 import { compareVersions, oldestDriverFor } from '../support/platform.mjs';
 
 /** @import { CudaVerdict, Driver, Facts, Finding } from '../doctor.mjs' */
@@ -23,7 +24,7 @@ export function judgeCuda({ platform, gpus, driver, libtorch, addon }) {
   const no = (reason, mend) => ({ usable: false, reason, mend });
   if (!platform.key.startsWith('linux-')) return no(`there is no CUDA build for ${platform.key}`);
   if (driver === undefined) return no('no NVIDIA driver was found');
-  if (libtorch === undefined) return no('LibTorch is not resolved yet', 'npm run setup');
+  if (libtorch === undefined) return no('LibTorch is not resolved yet', setUpCommand);
   if (libtorch.build === 'CPU') return no(...cpuBuildReason(driver));
   const cuda = libtorch.build.replace('CUDA ', '');
   const oldest = oldestDriverFor(cuda);
@@ -31,7 +32,7 @@ export function judgeCuda({ platform, gpus, driver, libtorch, addon }) {
     return no(`the NVIDIA driver ${driver.version} is too old for CUDA ${cuda}`, `install driver ${oldest} or later`);
   }
   if (addon.build === undefined) return no(`the addon cannot tell: ${addon.problem}`, addon.mend);
-  if (!addon.build.cudaBuild) return no('the addon was built against a CPU build of LibTorch', 'npm run setup');
+  if (!addon.build.cudaBuild) return no('the addon was built against a CPU build of LibTorch', setUpCommand);
   if (!addon.build.cudaAvailable) return no(addon.build.cudaReason || 'LibTorch sees no device', gpuMend(gpus));
   return { usable: true, reason: `CUDA ${cuda}, ${addon.build.cudaDeviceCount} device(s)`, mend: undefined };
 }
@@ -44,10 +45,10 @@ function cpuBuildReason({ version, sign }) {
   const oldest = oldestDriverFor(pinnedCuda);
   if (version !== undefined && oldest !== undefined && compareVersions(version, oldest) < 0) {
     const reason = `LibTorch is a CPU build, since the NVIDIA driver ${version} is too old for CUDA ${pinnedCuda}`;
-    return [reason, `install driver ${oldest} or later, then npm run setup`];
+    return [reason, `install driver ${oldest} or later, then ${setUpCommand}`];
   }
   const reason = `LibTorch is a CPU build, though there is an NVIDIA driver (${version ?? sign})`;
-  return [reason, 'LAYERWISE_LIBTORCH_VARIANT=cu130 npm run setup (or point LIBTORCH at a CUDA build)'];
+  return [reason, `LAYERWISE_LIBTORCH_VARIANT=cu130 ${setUpCommand} (or point LIBTORCH at a CUDA build)`];
 }
 
 /** @param {readonly Gpu[]} gpus */
@@ -87,12 +88,14 @@ function nodeFinding() {
 }
 
 /**
- * What only building needs is no error where the addon is already built and loads.
+ * What only building needs is no error where the addon is already built and loads. A package's comes built, and is built again by
+ * set-up alone.
  * @param {Facts} facts
  * @param {Environment} env
  * @returns {Finding[]}
  */
 function toolFindings({ tools, addon }, env) {
+  if (isPackage && addon.build !== undefined) return [];
   const level = addon.build === undefined ? 'error' : 'warning';
   return tools
     .filter(({ problem }) => problem !== undefined)
@@ -111,7 +114,7 @@ function libtorchFinding({ libtorch, addon }) {
     level: addon.build === undefined ? 'error' : 'warning',
     subject: 'LibTorch',
     reason: 'it is not resolved yet',
-    mend: 'npm run setup',
+    mend: setUpCommand,
   };
 }
 
@@ -132,7 +135,7 @@ function versionFinding({ addon: { build } }) {
   if (build === undefined || build.libtorchLoaded === '' || build.libtorchBuilt === build.libtorchLoaded)
     return undefined;
   const reason = `built with LibTorch ${build.libtorchBuilt}, but ${build.libtorchLoaded} is what loads`;
-  return { level: 'error', subject: 'addon', reason, mend: 'npm run setup' };
+  return { level: 'error', subject: 'addon', reason, mend: setUpCommand };
 }
 
 /**
@@ -156,7 +159,7 @@ function headersFinding({ libtorch }) {
     level: 'warning',
     subject: 'CUDA',
     reason,
-    mend: 'install the CUDA toolkit (or set CUDA_HOME), then npm run setup',
+    mend: `install the CUDA toolkit (or set CUDA_HOME), then ${setUpCommand}`,
   };
 }
 
@@ -180,7 +183,6 @@ function platformFinding({ platform, addon }) {
 function pinFinding({ libtorch }) {
   if (libtorch === undefined || compareVersions(libtorch.version, pinned.version) >= 0) return undefined;
   const reason = `${libtorch.version} (${libtorch.source}) is supported, but slower than the ${pinned.version} that set-up pins`;
-  const mend =
-    'unset LIBTORCH, remove libtorch.json from the state directory and run npm run setup where there is a network';
+  const mend = `unset LIBTORCH, remove libtorch.json from the state directory and run ${setUpCommand} where there is a network`;
   return { level: 'warning', subject: 'LibTorch', reason, mend };
 }

@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { isNvidias, missingNvidiaLibraries, nvidiaPackages } from '../libtorch/nvidia.mjs';
 import { systemLibraryCommand } from '../setup/prerequisites.mjs';
 import { readArchitecture } from '../support/elf.mjs';
+import { setUpCommand } from '../support/paths.mjs';
 
 /** @import { LibTorch } from '../libtorch/resolved.mjs' */
 /** @import { Environment } from '../support/paths.mjs' */
@@ -122,9 +123,9 @@ function readFolder(folder) {
 function missingTorch(library, context) {
   const { libtorch, env, path } = context;
   const reason = `${library} is missing, the LibTorch that ${path} was built with`;
-  if (env.LAYERWISE_ADDON) return [reason, 'unset LAYERWISE_ADDON, which names this addon, then npm run setup'];
+  if (env.LAYERWISE_ADDON) return [reason, `unset LAYERWISE_ADDON, which names this addon, then ${setUpCommand}`];
   // A LibTorch that is gone is resolved again; where one is there, the addon was built with another.
-  return [reason, libtorch === undefined ? 'npm run setup' : rebuild(context)];
+  return [reason, libtorch === undefined ? setUpCommand : rebuild(context)];
 }
 
 /**
@@ -150,7 +151,10 @@ function missingVersion(context) {
   if (version === undefined) return undefined;
   const reason = `${basename(library)} is too old or another one: ${needing ?? 'the addon'} needs its version ${version}`;
   if (version.startsWith('GLIBC_')) {
-    return [reason, 'a newer distribution or a container; or LIBTORCH=DIR names an older LibTorch, then npm run setup'];
+    return [
+      reason,
+      `a newer distribution or a container; or LIBTORCH=DIR names an older LibTorch, then ${setUpCommand}`,
+    ];
   }
   if (/^(GLIBCXX|CXXABI|GCC)_/.test(version)) {
     return [
@@ -195,7 +199,7 @@ function otherArchitecture(context) {
   for (const file of [path, ...(libtorch?.libraries ?? [])].filter((one) => existsSync(one))) {
     const architecture = readArchitecture(file);
     if (architecture === undefined || architecture === process.arch) continue;
-    const mend = file === path ? rebuild(context) : `take a LibTorch for ${process.arch}, then npm run setup`;
+    const mend = file === path ? rebuild(context) : `take a LibTorch for ${process.arch}, then ${setUpCommand}`;
     return [`${file} is for ${architecture}, and this Node for ${process.arch}`, mend];
   }
   if (!/wrong ELF class|incompatible architecture/.test(message)) return undefined;
@@ -214,7 +218,7 @@ function noExecution({ message }) {
   if (file === undefined) return undefined;
   return [
     `${file} may not be executed: the file system of ${dirname(file)} is mounted with noexec, or a policy forbids it`,
-    'LAYERWISE_OUT (the addon) and LAYERWISE_CACHE (LibTorch) name folders on another file system, then npm run setup',
+    `LAYERWISE_OUT (the addon) and LAYERWISE_CACHE (LibTorch) name folders on another file system, then ${setUpCommand}`,
   ];
 }
 
@@ -263,7 +267,7 @@ function damaged(context) {
       context.message,
     )?.[1];
   if (file === undefined) return undefined;
-  const mend = file === context.path ? rebuild(context) : 'remove the LibTorch that holds it, then npm run setup';
+  const mend = file === context.path ? rebuild(context) : `remove the LibTorch that holds it, then ${setUpCommand}`;
   return [`${file} is damaged or no library`, mend];
 }
 
@@ -285,7 +289,7 @@ function signal({ endedBy }) {
   const reasons = {
     SIGILL: [
       'LibTorch uses instructions that this processor lacks',
-      "LIBTORCH=DIR names one that was built for it, such as the distribution's, then npm run setup",
+      `LIBTORCH=DIR names one that was built for it, such as the distribution's, then ${setUpCommand}`,
     ],
     SIGKILL: [
       'the process that loaded it was killed, most often for want of memory',
@@ -303,7 +307,7 @@ function signal({ endedBy }) {
  */
 function rebuild({ path, env }) {
   if (env.LAYERWISE_ADDON) return 'unset LAYERWISE_ADDON, which names this addon, or build that one again';
-  return `rm ${JSON.stringify(path)} && npm run setup`;
+  return `rm ${JSON.stringify(path)} && ${setUpCommand}`;
 }
 
 /**
@@ -313,5 +317,5 @@ function rebuild({ path, env }) {
 function cpuBuild({ env }) {
   const named = ['LIBTORCH', 'LIBTORCH_USE_PYTORCH'].filter((name) => env[name]);
   const unset = named.length === 0 ? '' : `unset ${named.join(' ')} and `;
-  return `${unset}take the CPU build: LAYERWISE_LIBTORCH_VARIANT=cpu npm run setup`;
+  return `${unset}take the CPU build: LAYERWISE_LIBTORCH_VARIANT=cpu ${setUpCommand}`;
 }

@@ -17,8 +17,8 @@ import { pinned, pinnedCuda } from './pins.mjs';
  */
 
 /**
- * Which build of LibTorch this machine is to get. The CUDA build where an NVIDIA driver that can run it is found, the CPU
- * build else; LAYERWISE_LIBTORCH_VARIANT overrides.
+ * Which build of LibTorch this machine is to get. The CUDA build where an NVIDIA driver that can run it is found, else the CPU
+ * build; LAYERWISE_LIBTORCH_VARIANT overrides.
  * @param {Environment} [env]
  * @param {string} [platform]
  * @returns {Promise<Choice>}

@@ -1,10 +1,12 @@
 import { cpSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { compiledAddon } from '../support/addon.mjs';
 import { SetupError } from '../support/errors.mjs';
 import { digestFiles, filesUnder, identityOf, readText } from '../support/files.mjs';
 import { availableMemory, usableProcessors } from '../support/limits.mjs';
 import { root } from '../support/paths.mjs';
 import { run, tail } from '../support/process.mjs';
+import { toolsRoot } from './build-tools.mjs';
 import { withPlainPaths } from './plain-paths.mjs';
 
 /** @import { Environment } from '../support/paths.mjs' */
@@ -14,25 +16,28 @@ import { withPlainPaths } from './plain-paths.mjs';
 /** Bytes that a compiler process may need: 0.56e9 was measured (GCC 12, LibTorch 2.13.0), and other compilers take more. */
 const compilerMemory = 1e9;
 
-/** @param {string} out */
-export function addonPath(out) {
-  return join(out, 'cmake', 'Release', 'layerwise.node');
-}
-
 /** @param {StepContext} context */
 export function addonInputs({ env, out }) {
   const native = filesUnder(join(root, 'native'));
   const state = [join(out, 'libtorch.json'), join(out, 'rpath.txt'), join(out, 'generated', 'operators.inc')];
+  const tools = toolsRoot(env);
   const dependencies = ['node-addon-api', 'node-api-headers'].map((name) =>
-    join(root, 'node_modules', name, 'package.json'),
+    join(tools, 'node_modules', name, 'package.json'),
   );
-  const files = [join(root, 'CMakeLists.txt'), ...native, ...state, ...dependencies];
-  return [digestFiles(files), env.CXX ?? '', env.LAYERWISE_SANITIZE ?? '', process.arch];
+  const sources = [join(root, 'CMakeLists.txt'), ...native];
+  return [
+    digestFiles(sources, root),
+    digestFiles(state, out),
+    digestFiles(dependencies, tools),
+    env.CXX ?? '',
+    env.LAYERWISE_SANITIZE ?? '',
+    process.arch,
+  ];
 }
 
 /** @param {string} out */
 export function addonOutputs(out) {
-  return [identityOf(addonPath(out))];
+  return [identityOf(compiledAddon(out))];
 }
 
 /**
@@ -51,10 +56,10 @@ export async function buildAddon({ env, out, signal }) {
     await cmakeJs('build', ['--parallel', String(compileJobs())], options);
     if (paths.out !== out) fetchAddon(paths.out, out);
   });
-  if (!existsSync(addonPath(out))) {
-    throw new SetupError('BUILD_FAILED', `the build ended without ${addonPath(out)}; its output is in ${log}`);
+  if (!existsSync(compiledAddon(out))) {
+    throw new SetupError('BUILD_FAILED', `the build ended without ${compiledAddon(out)}; its output is in ${log}`);
   }
-  return statSync(addonPath(out)).size;
+  return statSync(compiledAddon(out)).size;
 }
 
 /**
@@ -72,10 +77,10 @@ function belongsHere(folder, source) {
  * @param {string} to
  */
 function fetchAddon(from, to) {
-  const target = addonPath(to);
+  const target = compiledAddon(to);
   rmSync(dirname(dirname(target)), { recursive: true, force: true });
   mkdirSync(dirname(target), { recursive: true });
-  cpSync(addonPath(from), target);
+  cpSync(compiledAddon(from), target);
 }
 
 /**
@@ -84,7 +89,7 @@ function fetchAddon(from, to) {
  * @param {{ paths: PlainPaths, folder: string, log: string, env: Environment, signal: AbortSignal }} options
  */
 async function cmakeJs(command, args, { paths, folder, log, env, signal }) {
-  const program = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
+  const program = join(toolsRoot(env), 'node_modules', 'cmake-js', 'bin', 'cmake-js');
   const common = ['--directory', paths.source, '--out', folder, '--config', 'Release'];
   const options = { cwd: root, env, log, signal };
   const { code, stdout, stderr } = await run(process.execPath, [program, command, ...common, ...args], options);

@@ -36,16 +36,17 @@ function packagesOf(path) {
 }
 
 /**
- * Installs exactly the locked dependencies. None of them needs its install script, so none is run.
- * @param {StepContext} context
+ * Installs exactly what a folder's lockfile asks for. None of it needs its install script, so none is run.
+ * @param {string} folder
+ * @param {Pick<StepContext, 'env' | 'out' | 'signal'>} context
  */
-export async function installDependencies({ env, out, signal }) {
+export async function installLocked(folder, { env, out, signal }) {
   const log = join(out, 'npm.log');
   mkdirSync(out, { recursive: true });
   rmSync(log, { force: true });
   const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
   const args = ['ci', '--ignore-scripts', '--include=dev', ...quiet];
-  const { code, stdout, stderr } = await run(which('npm', env) ?? 'npm', args, { cwd: root, env, log, signal });
+  const { code, stdout, stderr } = await run(which('npm', env) ?? 'npm', args, { cwd: folder, env, log, signal });
   if (code === 0) return;
   // npm says what went wrong first and how it is used last.
   const reason = (stderr || stdout).split('\n').slice(0, 8).join('\n').trim();

@@ -6,7 +6,8 @@ import { readRecord } from '../libtorch/resolved.mjs';
 import { reasonOf, SetupError } from '../support/errors.mjs';
 import { writeJson } from '../support/files.mjs';
 import { linkEntries } from '../support/links.mjs';
-import { root } from '../support/paths.mjs';
+import { isPackage, root } from '../support/paths.mjs';
+import { toolsRoot } from './build-tools.mjs';
 
 /** @import { LibTorch } from '../libtorch/resolved.mjs' */
 
@@ -51,7 +52,7 @@ export async function withPlainPaths(out, work) {
 
 /** @returns {string[]} */
 function nodeApiIncludes() {
-  const require = createRequire(join(root, 'package.json'));
+  const require = createRequire(join(toolsRoot(), 'package.json'));
   return [require('node-api-headers').include_dir, dirname(require.resolve('node-addon-api'))];
 }
 
@@ -100,7 +101,7 @@ function linkInto(folder, { out, record, nodeApi }) {
     runtimeDirs: record.runtimeDirs.map(link),
     cudaIncludeDir: record.cudaIncludeDir === null ? null : link(record.cudaIncludeDir),
   });
-  linkGypSource(gypSource);
+  if (!isPackage) linkGypSource(gypSource);
   return { source: link(root), gypSource, out: plainOut, nodeApi: nodeApi.map(link) };
 }
 

@@ -49,7 +49,7 @@ function processReport() {
   /** @type {NodeJS.ProcessReport & { excludeNetwork?: boolean | undefined }} Newer than the types. */
   const report = process.report;
   const { excludeNetwork } = report;
-  // The names of all network interfaces' addresses may take seconds to look up.
+  // Looking up the names of all network addresses may take seconds.
   report.excludeNetwork = true;
   try {
     return report.getReport();

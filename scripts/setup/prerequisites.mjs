@@ -68,6 +68,17 @@ export async function checkPrerequisites(env = process.env) {
 }
 
 /**
+ * The compiler and CMake, in words. Throws SetupError where something that building needs is missing.
+ * @param {Environment} [env]
+ */
+export async function requirePrerequisites(env = process.env) {
+  const checks = await checkPrerequisites(env);
+  refuseMissing(checks, env);
+  const [compiler, cmake] = checks;
+  return `${compiler.version}, CMake ${cmake.version}`;
+}
+
+/**
  * One message for all that is missing, with the one command that installs it.
  * @param {readonly ToolCheck[]} checks
  * @param {Environment} [env]

@@ -32,7 +32,11 @@ export async function generateOperators({ env, signal }) {
 
 export function typeScriptInputs() {
   const compiler = join(root, 'node_modules', 'typescript', 'package.json');
-  const configs = ['tsconfig.json', join('scripts', 'tsconfig.json')].map((name) => join(root, name));
+  const configs = [
+    'tsconfig.json',
+    join('scripts', 'tsconfig.json'),
+    join('lib', 'server', 'page', 'tsconfig.json'),
+  ].map((name) => join(root, name));
   // lib/ takes the types of some scripts from their comments.
   const scripts = filesUnder(join(root, 'scripts'), (name) => name.endsWith('.mjs'));
   return [digestFiles([...configs, compiler, ...scripts, ...typeScriptSources()])];
@@ -71,6 +75,7 @@ function removeOrphans() {
   const expected = new Set(compiledFiles());
   const present = filesUnder(dist, (name) => name.endsWith('.js'));
   for (const orphan of present.filter((path) => !expected.has(path))) rmSync(orphan);
-  // With files missing, the compiler's own record of what is up to date would keep it from writing them again.
-  if ([...expected].some((path) => !existsSync(path))) rmSync(join(dist, '.tsbuildinfo'), { force: true });
+  // With files missing, the compiler's own records of what is up to date would keep it from writing them again.
+  if ([...expected].every((path) => existsSync(path))) return;
+  for (const record of filesUnder(dist, (name) => name === '.tsbuildinfo')) rmSync(record);
 }

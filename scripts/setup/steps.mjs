@@ -1,29 +1,14 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { pinned } from '../libtorch/pins.mjs';
-import { readRecord, writeResolved } from '../libtorch/resolved.mjs';
-import { resolveLibTorch } from '../libtorch.mjs';
 import { codeOf, reasonOf, SetupError } from '../support/errors.mjs';
-import { digestFiles, filesUnder, identityOf } from '../support/files.mjs';
 import { describeHolder, withLock } from '../support/lock.mjs';
-import { cacheDir, outDir, root } from '../support/paths.mjs';
-import { isProved, nvidiaDriverSign, platformKey } from '../support/platform.mjs';
-import { which } from '../support/process.mjs';
-import { bytes } from '../support/progress.mjs';
+import { isPackage, outDir, root } from '../support/paths.mjs';
+import { isProved, platformKey } from '../support/platform.mjs';
 import { Stamps } from '../support/stamps.mjs';
-import { addonInputs, addonOutputs, buildAddon } from './addon.mjs';
-import { areInstalled, dependencyInputs, installDependencies } from './dependencies.mjs';
+import { cloneSteps } from './clone-steps.mjs';
+import { packageSteps } from './package-steps.mjs';
 import { refusePlatform } from './platform.mjs';
-import { checkPrerequisites, prerequisiteInputs, refuseMissing } from './prerequisites.mjs';
-import {
-  compileTypeScript,
-  generateOperators,
-  operatorInputs,
-  operatorOutputs,
-  typeScriptInputs,
-  typeScriptOutputs,
-} from './sources.mjs';
-import { isWritable } from './working-tree.mjs';
+import { couldBeMade, isWritable } from './working-tree.mjs';
 
 /** @import { Environment } from '../support/paths.mjs' */
 
@@ -43,116 +28,58 @@ import { isWritable } from './working-tree.mjs';
  * @property {(context: StepContext) => Promise<string>} run
  */
 
-/**
- * The steps, in order.
- * @type {readonly Step[]}
- */
-const steps = [
-  {
-    name: 'prerequisites',
-    inputs: ({ env }) => prerequisiteInputs(env),
-    outputs: () => [],
-    async run({ env }) {
-      const checks = await checkPrerequisites(env);
-      refuseMissing(checks, env);
-      const [compiler, cmake] = checks;
-      return `Node ${process.versions.node}, ${compiler.version}, CMake ${cmake.version}`;
-    },
-  },
-  {
-    name: 'npm dependencies',
-    doing: 'installing',
-    inputs: dependencyInputs,
-    outputs: () => [areInstalled()],
-    async run(context) {
-      if (areInstalled()) return 'already installed';
-      await installDependencies(context);
-      return 'installed as locked';
-    },
-  },
-  {
-    name: 'LibTorch',
-    doing: 'looking for one',
-    inputs: libtorchInputs,
-    outputs: libtorchOutputs,
-    async run({ env, note, signal }) {
-      const record = await resolveLibTorch({ env, note, signal });
-      writeResolved(record, env);
-      return `${record.version}, ${record.cuda ? `CUDA ${record.cuda}` : 'CPU'} build, ${record.source}`;
-    },
-  },
-  {
-    name: 'operators',
-    inputs: operatorInputs,
-    outputs: ({ out }) => operatorOutputs(out),
-    async run(context) {
-      await generateOperators(context);
-      return 'generated';
-    },
-  },
-  {
-    name: 'addon',
-    doing: 'compiling, which takes a minute or two',
-    inputs: addonInputs,
-    outputs: ({ out }) => addonOutputs(out),
-    async run(context) {
-      return `compiled, ${bytes(await buildAddon(context))}`;
-    },
-  },
-  {
-    name: 'TypeScript',
-    inputs: typeScriptInputs,
-    outputs: typeScriptOutputs,
-    async run(context) {
-      return `compiled, ${await compileTypeScript(context)} files`;
-    },
-  },
-];
+/** @type {readonly Step[]} */
+const steps = isPackage ? packageSteps : cloneSteps;
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /**
  * Runs the steps that are due; the exit code is 0, 1, or 130 when a signal interrupted them.
- * @param {{ env?: Environment, announceFresh?: boolean }} [options]
+ * @param {{ env?: Environment, announceFresh?: boolean, signal?: AbortSignal }} [options] `signal` interrupts, too
  */
-export async function runSteps({ env = process.env, announceFresh = false } = {}) {
+export async function runSteps({ env = process.env, announceFresh = false, signal: given } = {}) {
   const out = outDir(env);
   const interruption = new AbortController();
   const interrupt = () => interruption.abort(new Error('interrupted'));
   for (const name of signals) process.on(name, interrupt);
-  const context = { env, out, note, signal: interruption.signal };
+  const signal = given === undefined ? interruption.signal : AbortSignal.any([interruption.signal, given]);
+  const context = { env, out, note, signal };
   try {
     refusePlatform(undefined, env);
-    if (!isWritable(root)) return requireComplete(context);
+    if (!(isPackage ? couldBeMade(out) : isWritable(root))) return requireComplete(context);
     mkdirSync(out, { recursive: true });
     const done = await withLock(join(out, 'setup.lock'), () => runDueSteps(context), {
-      signal: interruption.signal,
+      signal,
       onWait: (holder) =>
         note(
-          `another set-up is at work in this clone (${describeHolder(holder)}); waiting for it ` +
+          `another set-up is at work here (${describeHolder(holder)}); waiting for it ` +
             `(remove ${join(out, 'setup.lock')} if you are sure that it has ended)`,
         ),
     });
     if (done === 0 && announceFresh) say('everything is up to date');
     return 0;
   } catch (error) {
-    return reportFailure(error, interruption.signal.aborted);
+    return reportFailure(error, signal.aborted);
   } finally {
     for (const name of signals) process.removeListener(name, interrupt);
   }
 }
 
 /**
- * For a tree that cannot be written, as one that its owner has set up for others.
+ * For a clone, or a package's state directory, that cannot be written, as one that its owner has set up for others.
  * @param {StepContext} context
  */
 function requireComplete(context) {
   const stamps = new Stamps(context.out);
   const due = steps.find((step) => !stamps.isFresh(step.name, step.inputs(context), step.outputs(context)));
   if (due === undefined) return 0;
-  throw new SetupError('NOT_WRITABLE', `${root} cannot be written, and the step ${due.name} is due`, {
-    mend: 'LAYERWISE_OUT=DIR names a folder for the build, and LAYERWISE_CACHE=DIR one for LibTorch',
-  });
+  throw new SetupError(
+    'NOT_WRITABLE',
+    `${isPackage ? context.out : root} cannot be written, and the step ${due.name} is due`,
+    {
+      mend: 'LAYERWISE_OUT=DIR names a folder for the build, and LAYERWISE_CACHE=DIR one for LibTorch',
+    },
+  );
 }
 
 /** @param {StepContext} context */
@@ -187,32 +114,6 @@ async function runStep(step, context) {
     clearLine();
     throw error;
   }
-}
-
-/**
- * What the environment asks for, what the machine has, and what this code would choose.
- * @param {StepContext} context
- */
-function libtorchInputs({ env }) {
-  const code = [join(root, 'scripts', 'libtorch.mjs'), ...filesUnder(join(root, 'scripts', 'libtorch'))];
-  const names = ['LIBTORCH', 'LIBTORCH_USE_PYTORCH', 'LIBTORCH_BYPASS_VERSION_CHECK', 'LAYERWISE_LIBTORCH_VARIANT'];
-  const python = env.LIBTORCH_USE_PYTORCH ? which('python3', env) : '';
-  const asked = names.map((name) => `${name}=${env[name] ?? ''}`);
-  return [
-    ...asked,
-    python,
-    env.VIRTUAL_ENV ?? '',
-    cacheDir(env),
-    nvidiaDriverSign(env) ?? '',
-    pinned.version,
-    digestFiles(code),
-  ];
-}
-
-/** @param {StepContext} context */
-function libtorchOutputs({ out }) {
-  const files = [join(out, 'libtorch.json'), join(out, 'rpath.txt'), ...(readRecord(out)?.libraries ?? [])];
-  return files.map(identityOf);
 }
 
 /**

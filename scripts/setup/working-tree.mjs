@@ -4,7 +4,7 @@ import { reasonOf } from '../support/errors.mjs';
 import { filesUnder } from '../support/files.mjs';
 import { linkEntries } from '../support/links.mjs';
 import { withLock } from '../support/lock.mjs';
-import { outDir, root } from '../support/paths.mjs';
+import { isPackage, outDir, root } from '../support/paths.mjs';
 import { areInstalled } from './dependencies.mjs';
 
 /** What set-up, builds and runs make in a tree; all else is its source. */
@@ -16,12 +16,13 @@ const generated = join('lib', 'tensor', 'generated');
 /**
  * The tree to set up and run: the clone, or, where the clone cannot be written (a read-only mount, another user's), a copy
  * of its sources in the state directory, brought up to date. Where the state directory cannot be written either, the clone
- * has to be complete and is returned as it is. Undefined after a failure, which is printed.
+ * has to be complete and is returned as it is, and so is a package, in which nothing is made. Undefined after a failure, which
+ * is printed.
  * @param {Record<string, string | undefined>} [env]
  */
 export async function workingTree(env = process.env) {
   const out = outDir(env);
-  if (isWritable(root) || !couldBeMade(out)) return root;
+  if (isPackage || isWritable(root) || !couldBeMade(out)) return root;
   const copy = join(out, 'source');
   try {
     await withLock(join(out, 'source.lock'), async () => copySources(root, copy));
@@ -53,7 +54,7 @@ export function isWritable(path) {
  * @param {string} folder
  * @returns {boolean}
  */
-function couldBeMade(folder) {
+export function couldBeMade(folder) {
   return existsSync(folder) ? isWritable(folder) : couldBeMade(dirname(folder));
 }
 

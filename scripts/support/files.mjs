@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { systemReason } from './errors.mjs';
 
 /** @import { FileHandle } from 'node:fs/promises' */
@@ -76,12 +76,12 @@ function removePartials() {
  * Writes a file that appears whole or not at all, and is on the disk when this resolves; until then an older one stays.
  * Rejects with WriteError.
  * @param {string} path
- * @param {string | Uint8Array | ((file: FileHandle) => Promise<void>)} content a function writes to the file it is given
+ * @param {string | Uint8Array | ((file: FileHandle) => Promise<void>)} content a function writes to the file it is given, which it may read, too
  */
 export async function writeWhole(path, content) {
   const partial = beginPartial(path);
   try {
-    const file = await open(partial, 'w');
+    const file = await open(partial, 'w+');
     try {
       await (typeof content === 'function' ? content(file) : file.writeFile(content));
       await file.sync();
@@ -180,11 +180,12 @@ function entriesUnder(folder) {
 /**
  * One digest over names and contents; a missing file counts as its absence.
  * @param {readonly string[]} paths
+ * @param {string} [base] the names are relative to it (default: the paths as given)
  */
-export function digestFiles(paths) {
+export function digestFiles(paths, base) {
   const hash = createHash('sha256');
   for (const path of paths) {
-    hash.update(`${path}\0`);
+    hash.update(`${base === undefined ? path : relative(base, path)}\0`);
     try {
       const content = readFileSync(path);
       hash.update(`${content.length}\0`).update(content);

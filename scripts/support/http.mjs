@@ -21,7 +21,7 @@ import { connect as tlsConnect } from 'node:tls';
 
 const maxRedirects = 10;
 
-/** The server, or the proxy before it, answered, and the answer is not the file. */
+/** The server, or the proxy before it, answered with something else than the file. */
 export class HttpError extends Error {
   /**
    * @param {number} status

@@ -62,7 +62,7 @@ export function processorLimits({ root = '/', machine = cpus().length, affinity 
 }
 
 /**
- * What the kernel can drop, such as cached files, counts as available, though it counts for a group's usage.
+ * Memory that the kernel can drop, such as cached files, counts as available, although it is part of a group's usage.
  * @param {LimitsOptions & { readonly machine?: number }} [options]
  * @returns {MemoryLimits}
  */

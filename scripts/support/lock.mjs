@@ -83,6 +83,16 @@ export async function withLock(path, work, options = {}) {
 }
 
 /**
+ * Whoever holds the lock, as far as can be told by looking once: also one that may be gone, but cannot be seen from here.
+ * @param {string} path
+ * @returns {LockHolder | undefined}
+ */
+export function holderOf(path) {
+  const holder = look(path)?.holder;
+  return holder === undefined || stateOnThisMachine(holder, describeThisThread()) === 'gone' ? undefined : holder;
+}
+
+/**
  * "process 7 on host a, for 12 min"
  * @param {LockHolder} holder
  */

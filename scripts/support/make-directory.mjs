@@ -5,9 +5,8 @@ import { codeOf } from './errors.mjs';
 import { asWriteError } from './files.mjs';
 
 /**
- * Makes a directory, with those above it that are missing; one that is there is left as it is. Node's `recursive` does the
- * same, but never ends where a directory takes no new ones and says that it is not there, as those under /proc. Rejects
- * with WriteError.
+ * Makes a directory and the missing ones above it; an existing one is left as it is. Node's `recursive` does the same, but never
+ * ends where a directory refuses new ones as if it were not there, as those under /proc do. Rejects with WriteError.
  * @param {string} path
  * @returns {Promise<void>}
  */

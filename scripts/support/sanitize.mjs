@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { outDir } from './paths.mjs';
 
 /**
- * The library that a program needs before all others where the addon was built with a sanitizer, and its settings.
+ * The sanitizer's library, which must be loaded before all others, and its settings.
  * @type {Readonly<Record<string, { library: string, settings: Record<string, string> }>>}
  */
 const sanitizers = {
@@ -16,27 +16,32 @@ const sanitizers = {
 };
 
 /**
- * Takes `--sanitize address` or `--sanitize undefined` out of a command's arguments, and has set-up build the addon so, by
- * `env`, in a state directory of its own. Ends the process, with what is wrong, for another name and where the compiler has
+ * Takes `--sanitize address`, `--sanitize undefined` or `--sanitize address,undefined` out of a command's arguments, and has set-up
+ * build the addon so, by `env`, in a state directory of its own. Ends the process, with what is wrong, for another name and where the compiler has
  * no such library.
  * @param {readonly string[]} args
  * @param {Record<string, string | undefined>} env
- * @returns {{ name?: string, args: readonly string[], preload?: string }} the sanitizer, the other arguments, and the library
- *   that programs need in LD_PRELOAD then; without a sanitizer the arguments alone
+ * @returns {{ name?: string, args: readonly string[], preload?: string }} the sanitizers, the other arguments, and the
+ *   libraries that programs need in LD_PRELOAD then; without a sanitizer the arguments alone
  */
 export function takeSanitizer(args, env) {
   const i = args.indexOf('--sanitize');
   if (i === -1) return { args };
   const name = args[i + 1] ?? '';
-  if (!Object.hasOwn(sanitizers, name)) {
-    refuse(`expected ${Object.keys(sanitizers).join(' or ')} for --sanitize, got ${name || 'nothing'}`);
+  const names = name.split(',');
+  if (!names.every((one) => Object.hasOwn(sanitizers, one)) || new Set(names).size < names.length) {
+    refuse(
+      `expected ${Object.keys(sanitizers).join(' or ')}, or both with a comma, for --sanitize, got ${name || 'nothing'}`,
+    );
   }
-  const { library, settings } = sanitizers[name];
-  const preload = libraryOf(env.CXX || 'c++', library);
+  const chosen = names.map((one) => sanitizers[one]);
+  const preload = chosen.map(({ library }) => libraryOf(env.CXX || 'c++', library)).join(':');
   env.LAYERWISE_OUT = join(outDir(env), name);
   env.LAYERWISE_SANITIZE = name;
   delete env.LAYERWISE_ADDON;
-  for (const [setting, value] of Object.entries(settings)) env[setting] ??= value;
+  for (const { settings } of chosen) {
+    for (const [setting, value] of Object.entries(settings)) env[setting] ??= value;
+  }
   return { name, args: args.toSpliced(i, 2), preload };
 }
 

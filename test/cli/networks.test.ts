@@ -106,10 +106,12 @@ describe.concurrent('what does not go together is refused before anything is mad
     ],
     [['--model', 'vgg16', '--layers', '14'], 'vgg16: expected an integer from 1 to 13 for layers, got 14'],
   ])('%j', async (flags, message) => {
-    const { code, stdout, stderr } = await layerwise(['train', ...SHORT, ...flags, '--out', at('no')]);
+    // Each its own: a command makes it, and takes it away again.
+    const out = at(`no-${flags.join('-').replaceAll(/\W+/g, '-')}`);
+    const { code, stdout, stderr } = await layerwise(['train', ...SHORT, ...flags, '--out', out]);
     expect(stderr).toContain(message);
     expect([code, stdout]).toEqual([2, '']);
-    expect(existsSync(at('no'))).toBe(false);
+    expect(existsSync(out)).toBe(false);
   });
 
   it.each(['--model', '--schedule'])('%s with --resume', async (flag) => {

@@ -1,6 +1,14 @@
 import { expect, it } from 'vitest';
 import { EXIT, exitCodeOf, messageOf, UsageError } from '../../lib/cli/exit.js';
-import { cacheBudget, device, integer, positiveNumber } from '../../lib/cli/options.js';
+import {
+  cacheBudget,
+  device,
+  imageSize,
+  integer,
+  notNegativeNumber,
+  numberOf,
+  positiveNumber,
+} from '../../lib/cli/options.js';
 import { DataError } from '../../lib/data/errors.js';
 import { FeatureCacheError } from '../../lib/features/errors.js';
 import { RecipeError } from '../../lib/recipe/errors.js';
@@ -13,6 +21,38 @@ it('an integer is digits, from its minimum, that a number can hold exactly', () 
   expect(integer(0)('9007199254740991')).toBe(Number.MAX_SAFE_INTEGER);
   for (const text of ['0', '-1', '+1', '2.5', '1e3', '0x10', '', ' 1', '1 ', 'abc', 'NaN', '9007199254740992']) {
     expect(() => integer(1)(text)).toThrow(`Expected an integer of at least 1, got "${text}".`);
+  }
+});
+
+it('an image size is pixels a side, or height x width', () => {
+  expect(imageSize(1)('32')).toBe(32);
+  expect(imageSize(1)('32x48')).toEqual([32, 48]);
+  for (const text of [
+    '',
+    'x',
+    '32x',
+    'x48',
+    '32x48x3',
+    '32 x 48',
+    '32X48',
+    '32,48',
+    '[32,48]',
+    '0',
+    '32x0',
+    '-1',
+    '1.5',
+  ]) {
+    expect(() => imageSize(1)(text)).toThrow(
+      `Expected pixels a side such as 64, or height x width such as 64x96, got "${text}".`,
+    );
+  }
+  expect(() => imageSize(32)('64x31')).toThrow('Expected pixels a side of at least 32 such as 64, or height x width');
+});
+
+it('a number of a few is one of them', () => {
+  expect([numberOf([3, 1])('3'), numberOf([3, 1])('1')]).toEqual([3, 1]);
+  for (const text of ['2', '', '1.0', ' 1']) {
+    expect(() => numberOf([3, 1])(text)).toThrow(`Expected 3 or 1, got "${text}".`);
   }
 });
 
@@ -37,6 +77,14 @@ it('a rate is a finite number above 0', () => {
     '-0',
   ]) {
     expect(() => positiveNumber(text)).toThrow(`Expected a number above 0, got "${text}".`);
+  }
+});
+
+it('a part may be 0', () => {
+  expect(notNegativeNumber('0')).toBe(0);
+  expect(notNegativeNumber('.1')).toBe(0.1);
+  for (const text of ['-0.1', '', 'abc', 'Infinity', '1e999', '-0']) {
+    expect(() => notNegativeNumber(text)).toThrow(`Expected a number of at least 0, got "${text}".`);
   }
 });
 

@@ -10,7 +10,7 @@ describe.skipIf(!libtorchAtLeast('2.4'))('layerwise plan', () => {
   it('prints a row a layer, totals, and an estimate of the time', async () => {
     const { code, stdout, stderr } = await layerwise(['plan', ...TINY]);
     expect([code, stderr]).toEqual([0, '']);
-    // Layer 1 of width 2: 3 x 3 x 3 x 2 weights, 2 biases, 4 of batch norm; 32 x 32 x 2 places of 27.
+    // Layer 1 of width 2: 3 x 3 x 3 x 2 weights, 2 biases, 4 of batch norm; 32 x 32 x 2 positions of 27.
     expect(stdout).toMatch(/^ +1 +2 x 32 x 32 +60 .* 55\.3 k .* \d+:\d\d$/m);
     expect(stdout).toMatch(/^ +2 +4 x 16 x 16 /m);
     expect(stdout).toMatch(/^\S+ parameters with all heads, .* multiply-adds an image in the finished network$/m);

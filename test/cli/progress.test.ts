@@ -39,7 +39,16 @@ const step = (stepsDone: number): TrainingEvent => ({
 });
 
 const epoch: TrainingEvent = {
-  ...{ type: 'epoch', layer: 0, epoch: 0, lr: 0.05, trainLoss: 1.5, trainTop1: 25, testLoss: 1.25, testTop1: 30 },
+  ...{
+    type: 'epoch',
+    layer: 0,
+    epoch: 0,
+    learningRate: 0.05,
+    trainLoss: 1.5,
+    trainTop1: 25,
+    testLoss: 1.25,
+    testTop1: 30,
+  },
   ...{ testTop5: 80, ensembleTop1: null, ensembleTop5: null, seconds: 12, imagesPerSecond: 99.6 },
 };
 
@@ -61,7 +70,7 @@ it('a terminal has a bar of the epoch with the time left, which is gone when the
   terminal.show(epoch);
   // The line of the bar is erased and the cursor shown again before the epoch is told.
   expect(written).toContain(SHOW_CURSOR);
-  expect(written).toContain(`${ERASE_LINE}layer 1 epoch 1: lr 0.0500, `);
+  expect(written).toContain(`${ERASE_LINE}layer 1 epoch 1: learning rate 0.0500, `);
   written = '';
   vi.advanceTimersByTime(4_000);
   expect(written).toBe('');

@@ -30,4 +30,8 @@ it('standard output of --json has nothing of it', async () => {
   const { code, stdout, stderr } = await layerwise(['evaluate', '--run', at('quiet'), '--json'], { env });
   expect([code, UINT8.test(stdout + stderr)]).toEqual([0, false]);
   expect(() => JSON.parse(stdout)).not.toThrow();
+
+  // It was there to be heard.
+  const verbose = await layerwise(['evaluate', '--run', at('quiet'), '--json', '--verbose'], { env });
+  expect(verbose).toMatchObject({ code: 0, stdout, stderr: expect.stringMatching(/^LibTorch: indexing/m) });
 });

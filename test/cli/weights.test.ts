@@ -161,11 +161,15 @@ describe('what is wrong with the arguments is said, and nothing is written', () 
     [() => ['import'], 2, "required option '--from <file>' not specified"],
     [() => flags(), 2, "required option '--model <name>' not specified"],
     [() => flags('--model', 'vgg12'), 2, 'Allowed choices are vgg11, vgg13, vgg16, vgg19.'],
-    [() => flags('--model', 'vgg13', '--image-size', '31'), 2, 'Expected an integer of at least 32, got "31".'],
+    [
+      () => flags('--model', 'vgg13', '--image-size', '31'),
+      2,
+      'Expected pixels a side of at least 32 such as 64, or height x width such as 64x96, got "31".',
+    ],
     [
       () => flags('--model', 'vgg13', '--image-size', '48'),
       2,
-      'vgg13: expected a multiple of 32 for imageSize, got 48',
+      'vgg13: expected an even size at the pooling of the last head for imageSize, got 48, 3 there',
     ],
     [() => flags('--model', 'vgg13', '--classes', at('none')), 2, `--classes: ${at('none')}: cannot be read`],
     [

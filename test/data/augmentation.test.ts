@@ -20,12 +20,12 @@ const PADDING = 4;
 /** Byte p of image i: no two images alike, and no image symmetric. */
 const pixel = (image: number, p: number): number => (97 * image + 31 * p + (p >> 3) * 5 + 1) % 256;
 
-function imagesOf(places: Int32Array): Tensor {
-  const bytes = new Uint8Array(places.length * IMAGE_LENGTH);
-  places.forEach((place, i) => {
-    for (let p = 0; p < IMAGE_LENGTH; p++) bytes[i * IMAGE_LENGTH + p] = pixel(place, p);
+function imagesOf(indices: Int32Array): Tensor {
+  const bytes = new Uint8Array(indices.length * IMAGE_LENGTH);
+  indices.forEach((index, i) => {
+    for (let p = 0; p < IMAGE_LENGTH; p++) bytes[i * IMAGE_LENGTH + p] = pixel(index, p);
   });
-  return tensor(bytes, { shape: [places.length, CHANNELS, SIZE, SIZE] });
+  return tensor(bytes, { shape: [indices.length, CHANNELS, SIZE, SIZE] });
 }
 
 /** Draws that are the same for every image, by stream in the order in which they are asked for. */
@@ -39,30 +39,30 @@ const fixed = (...values: number[]): BatchDraws & { asked: number[]; bounds: num
   },
 });
 
-/** Image `place` moved so that its row `top - padding` and column `left - padding` come first; outside it all is 0. */
-function croppedByHand(place: number, top: number, left: number): number[] {
+/** Image `index` moved so that its row `top - padding` and column `left - padding` come first; outside it all is 0. */
+function croppedByHand(index: number, top: number, left: number): number[] {
   const out: number[] = [];
   for (let c = 0; c < CHANNELS; c++) {
     for (let y = 0; y < SIZE; y++) {
       for (let x = 0; x < SIZE; x++) {
         const [sourceY, sourceX] = [y + top - PADDING, x + left - PADDING];
         const inside = sourceY >= 0 && sourceY < SIZE && sourceX >= 0 && sourceX < SIZE;
-        out.push(inside ? pixel(place, (c * SIZE + sourceY) * SIZE + sourceX) : 0);
+        out.push(inside ? pixel(index, (c * SIZE + sourceY) * SIZE + sourceX) : 0);
       }
     }
   }
   return out;
 }
 
-function flippedByHand(place: number): number[] {
+function flippedByHand(index: number): number[] {
   const out: number[] = [];
   for (let row = 0; row < CHANNELS * SIZE; row++) {
-    for (let x = 0; x < SIZE; x++) out.push(pixel(place, row * SIZE + SIZE - 1 - x));
+    for (let x = 0; x < SIZE; x++) out.push(pixel(index, row * SIZE + SIZE - 1 - x));
   }
   return out;
 }
 
-const unchanged = (place: number): number[] => Array.from({ length: IMAGE_LENGTH }, (_, p) => pixel(place, p));
+const unchanged = (index: number): number[] => Array.from({ length: IMAGE_LENGTH }, (_, p) => pixel(index, p));
 
 describe('random crop', () => {
   it('is the loop over pixels at every offset, and stays uint8', () => {
@@ -82,7 +82,7 @@ describe('random crop', () => {
     });
   });
 
-  it('crops each image of a batch at its own place', () => {
+  it('crops each image of a batch at its own position', () => {
     scope(() => {
       const tops = Int32Array.of(0, 8, 3);
       const lefts = Int32Array.of(8, 4, 1);
@@ -136,10 +136,10 @@ describe('normalize', () => {
       expect(view.dtype).toBe('float32');
       expect(view.isContiguous('channelsLast')).toBe(true);
       const got = view.toFloat32Array();
-      for (const [i, place] of [0, 7].entries()) {
+      for (const [i, index] of [0, 7].entries()) {
         for (let p = 0; p < IMAGE_LENGTH; p++) {
           const c = Math.floor(p / (SIZE * SIZE));
-          const expected = (pixel(place, p) / 255 - options.mean[c]!) / options.std[c]!;
+          const expected = (pixel(index, p) / 255 - options.mean[c]!) / options.std[c]!;
           expect(Math.abs(got[i * IMAGE_LENGTH + p]! - expected)).toBeLessThan(1e-6);
         }
       }
@@ -150,10 +150,10 @@ describe('normalize', () => {
 describe('a view', () => {
   const transforms = [randomCrop({ padding: PADDING }), randomHorizontalFlip()];
   const SEED = 11;
-  const view = (places: Int32Array, { layer, epoch = 0 }: { layer?: number; epoch?: number } = {}): number[] =>
+  const view = (indices: Int32Array, { layer, epoch = 0 }: { layer?: number; epoch?: number } = {}): number[] =>
     scope(() => {
       const draws = new Draws({ seed: SEED, ...(layer === undefined ? {} : { layer }) });
-      return [...applyTransforms(transforms, imagesOf(places), batchDraws(draws, epoch, places)).toTypedArray()].map(
+      return [...applyTransforms(transforms, imagesOf(indices), batchDraws(draws, epoch, indices)).toTypedArray()].map(
         Number,
       );
     });
@@ -187,8 +187,8 @@ describe('a view', () => {
     const count = 600;
     const offsets = 2 * PADDING + 1;
     const flat = view(upTo(count));
-    const places = Array.from({ length: count }, (_, i) => {
-      const found = placesOf(i, flat.slice(i * IMAGE_LENGTH, (i + 1) * IMAGE_LENGTH));
+    const crops = Array.from({ length: count }, (_, i) => {
+      const found = cropsOf(i, flat.slice(i * IMAGE_LENGTH, (i + 1) * IMAGE_LENGTH));
       expect(found.length, `image ${i}`).toBeGreaterThan(0);
       return found[0]!;
     });
@@ -196,20 +196,20 @@ describe('a view', () => {
     const expectShare = (hits: number, of: number, share: number, what: string): void => {
       expect(Math.abs(hits - of * share), what).toBeLessThan(5 * Math.sqrt(of * share * (1 - share)));
     };
-    expectShare(places.filter(({ flipped }) => flipped).length, count, 1 / 2, 'mirrored');
+    expectShare(crops.filter(({ flipped }) => flipped).length, count, 1 / 2, 'mirrored');
     for (let offset = 0; offset < offsets; offset++) {
       for (const side of ['top', 'left'] as const) {
-        const there = places.filter((place) => place[side] === offset);
+        const there = crops.filter((crop) => crop[side] === offset);
         expectShare(there.length, count, 1 / offsets, `${side} ${offset}`);
         const mirrored = there.filter(({ flipped }) => flipped).length;
         expectShare(mirrored, there.length, 1 / 2, `mirrored at ${side} ${offset}`);
       }
     }
-    expectShare(places.filter(({ top, left }) => top === left).length, count, 1 / offsets, 'on the diagonal');
+    expectShare(crops.filter(({ top, left }) => top === left).length, count, 1 / offsets, 'on the diagonal');
   });
 
   /** Where in image i a view was cut, found by trying all. */
-  function placesOf(i: number, got: readonly number[]): { top: number; left: number; flipped: boolean }[] {
+  function cropsOf(i: number, got: readonly number[]): { top: number; left: number; flipped: boolean }[] {
     const found = [];
     for (let top = 0; top <= 2 * PADDING; top++) {
       for (let left = 0; left <= 2 * PADDING; left++) {

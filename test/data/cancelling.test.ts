@@ -39,7 +39,7 @@ const inMemory = (): Dataset =>
 const onDisk = (): Dataset =>
   dataset({
     ...{ root: dir, folders: ['.'], names: Array(COUNT).fill('none.png'), labels: new Uint8Array(COUNT) },
-    ...{ count: COUNT, imageSize: 32, testResize: 32 },
+    ...{ count: COUNT, channels: 3 as const, height: 32, width: 32, testResize: 32 },
   });
 
 it.each<[string, (signal: AbortSignal) => Promise<unknown>]>([

@@ -82,6 +82,17 @@ describe('options that a data set does not have', () => {
       { dataDir: 'x', onBadImage: 'skip' },
       "cifar10 has no image files: expected onBadImage 'fail' or none, got 'skip'",
     ],
+    [
+      'shapes',
+      { channels: 1 },
+      'shapes has no image files, which could be made grey: expected channels 3 (--channels) or none, got 1',
+    ],
+    ['shapes', { imageSize: [32, 48] }, 'shapes has images of 32 x 32 only, got imageSize 32 x 48'],
+    [
+      'cifar10',
+      { dataDir: 'x', normalization: { mean: [0], std: [1] } },
+      'cifar10 has a normalisation of its own: expected no normalization, got {"mean":[0],"std":[1]}',
+    ],
     ['cifar10', { dataDir: 'x', seed: 1 }, 'cifar10 is read from files: expected no seed, got 1'],
     ['folder', { dataDir: 'x', seed: 0 }, 'folder is read from files: expected no seed, got 0'],
   ] as const)('are refused, not passed over: %s %j', async (name, options, message) => {
@@ -93,7 +104,8 @@ describe('options that a data set does not have', () => {
       name: 'shapes',
       testLimit: 3,
       trainLimit: 3,
-      imageSize: 32,
+      imageSize: [32, 32],
+      channels: 3,
       onBadImage: 'fail',
     });
     expect(dataset.test.count).toBe(3);

@@ -20,7 +20,7 @@ function histogram(values: Iterable<number>, bins: number): number[] {
 }
 
 describe('the draws of an image', () => {
-  it('are the same in every batch and at every place in it', () => {
+  it('are the same in every batch and at every position in it', () => {
     const all = ints(new Draws({ seed: 5, layer: 2 }), upTo(100));
     const draws = new Draws({ seed: 5, layer: 2 });
     ints(draws, upTo(50), { epoch: 3 });
@@ -85,7 +85,9 @@ describe('the draws of an image', () => {
     expect(() => draws.uniformInts(0, 0, image, 0, new Int32Array(1))).toThrow(/bound must be an integer from 1/);
     expect(() => draws.uniformInts(-1, 0, image, 2, new Int32Array(1))).toThrow(/stream/);
     expect(() => draws.uniformInts(0, 0.5, image, 2, new Int32Array(1))).toThrow(/epoch/);
-    expect(() => draws.uniformInts(0, 0, image, 2, new Int32Array(2))).toThrow(/2 places for 1 images/);
+    expect(() => draws.uniformInts(0, 0, image, 2, new Int32Array(2))).toThrow(
+      /out: expected 1 elements, one for each image, got 2/,
+    );
     expect(() => draws.bernoulli(0, 0, image, 1.5, new Uint8Array(1))).toThrow(/probability/);
     expect(() => new Draws({ seed: 0, layer: -1 })).toThrow(DataError);
     expect(() => new Draws({ seed: -1 })).toThrow(DataError);

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { loadDataset } from '../../lib/data/dataset.js';
+import { type LoadDatasetOptions, loadDataset } from '../../lib/data/dataset.js';
+import { readImage } from '../../lib/data/image-file.js';
 import { availableMemory } from '../../scripts/support/limits.mjs';
-import { plain, save } from './images.js';
+import { gradient, plain, save } from './images.js';
 
 vi.mock(import('../../scripts/support/limits.mjs'), async (original) => {
   const limits = await original();
@@ -30,7 +31,7 @@ async function saveSet(test = 'test'): Promise<void> {
   await save(dir, `${test}/apple/x.png`, plain({ colour: BLUE }));
 }
 
-const load = (options: { imageSize?: number; testResize?: number; trainLimit?: number; signal?: AbortSignal } = {}) =>
+const load = (options: Omit<LoadDatasetOptions, 'name' | 'dataDir'> = {}) =>
   loadDataset({ name: 'folder', dataDir: dir, ...options });
 
 describe('a folder of images', () => {
@@ -85,6 +86,73 @@ describe('a folder of images', () => {
     await expect(load()).rejects.toMatchObject({ code: 'DATA_CORRUPT', message: expect.stringContaining(file) });
     await writeFile(file, 'no image at all');
     await expect(load()).rejects.toMatchObject({ code: 'DATA_CORRUPT', message: expect.stringContaining(file) });
+  });
+
+  it('gives images of unequal sides, the test images scaled to cover more where told', async () => {
+    for (const part of ['train', 'test']) {
+      await save(dir, `${part}/apple/1.png`, gradient(90, 70, { step: 2 }));
+      await save(dir, `${part}/pear/1.png`, gradient(50, 80, { step: 3, blue: 99 }));
+    }
+    const { train, test } = await load({ imageSize: [12, 20], testResize: 15 });
+    expect([train, test]).toMatchObject(Array(2).fill({ count: 2, channels: 3, height: 12, width: 20 }));
+    const [apple, pear] = [join(dir, 'train/apple/1.png'), join(dir, 'train/pear/1.png')];
+    expect([...train.images]).toEqual([...(await readImage(apple, [12, 20])), ...(await readImage(pear, [12, 20]))]);
+    const options = { resize: 15 };
+    expect([...test.images]).toEqual([
+      ...(await readImage(apple, [12, 20], options)),
+      ...(await readImage(pear, [12, 20], options)),
+    ]);
+  });
+
+  describe('in grey', () => {
+    const grey = (value: number) => plain({ colour: { r: value, g: value, b: value } }).toColourspace('b-w');
+    beforeEach(async () => {
+      await save(dir, 'train/apple/1.png', grey(51));
+      await save(dir, 'train/apple/2.png', grey(102));
+      await save(dir, 'train/pear/1.png', grey(204));
+      for (const name of ['apple', 'pear']) await save(dir, `test/${name}/1.png`, grey(255));
+    });
+    /** Of 0.2, 0.4 and 0.8: 7/15, and the root of 0.28 - 49/225. */
+    const MEAN = 7 / 15;
+    const STD = Math.sqrt(0.84 / 3 - MEAN ** 2);
+
+    it.each(['folder', 'imagenet'] as const)(
+      'is normalised with mean and deviation of the training images: %s',
+      async (name) => {
+        const asked = { name, dataDir: dir, channels: 1, imageSize: [6, 9] } as const;
+        const { train, test, normalization } = await loadDataset(asked);
+        expect([train, test]).toMatchObject(Array(2).fill({ channels: 1, height: 6, width: 9 }));
+        expect(normalization.mean).toEqual([expect.closeTo(MEAN, 12)]);
+        expect(normalization.std).toEqual([expect.closeTo(STD, 12)]);
+      },
+    );
+
+    it('has a byte a pixel', async () => {
+      const { train } = await load({ channels: 1, imageSize: [6, 9] });
+      expect([...train.images]).toEqual([51, 204, 102].flatMap((value) => Array(54).fill(value)));
+    });
+
+    it('takes a normalisation that is given, and needs it where the training images are not read', async () => {
+      const normalization = { mean: [0.5], std: [0.25] };
+      const { train, test, ...others } = await load({ channels: 1, testOnly: true, normalization });
+      expect([train.count, test.count, others.normalization]).toEqual([0, 2, normalization]);
+      await expect(load({ channels: 1, testOnly: true })).rejects.toMatchObject({
+        code: 'DATA_ARGUMENT',
+        message:
+          'normalization: expected a mean and std for grey images whose training images are not read, got nothing',
+      });
+      await expect(load({ normalization })).rejects.toThrow(
+        'normalization.mean: expected 3 numbers, one a channel, got [0.5]',
+      );
+    });
+
+    it('takes a third of the memory', async () => {
+      // 2 * 5 * 64^2 bytes are 0.0391 MiB in grey.
+      vi.mocked(availableMemory).mockReturnValueOnce(2 ** 16);
+      expect((await load({ channels: 1, imageSize: 64 })).train.count).toBe(3);
+      vi.mocked(availableMemory).mockReturnValueOnce(2 ** 16);
+      await expect(load({ imageSize: 64 })).rejects.toThrow('3 training and 2 test images of 64 x 64 pixels take');
+    });
   });
 
   it('refuses files of another kind by name', async () => {

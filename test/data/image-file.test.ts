@@ -5,9 +5,12 @@ import { join } from 'node:path';
 import sharp, { type Sharp } from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { decodeRegion, readImage } from '../../lib/data/image-file.js';
+import type { FileShape } from '../../lib/data/image-size.js';
 import { unprivileged } from '../support/unprivileged.js';
 import { gradient, type Picture, plain, save, turned } from './images.js';
 import { type PngKind, png, pngOf } from './png.js';
+
+const square = (side: number): FileShape => ({ channels: 3, height: side, width: side });
 
 let dir: string;
 beforeEach(async () => {
@@ -79,11 +82,138 @@ describe('readImage', () => {
   });
 });
 
+describe('an image of unequal sides', () => {
+  /** Red and green of a pixel say where it comes from: half of the column and of the row. */
+  const placeAt = (pixels: Uint8Array, row: number, column: number): [row: number, column: number] => [
+    2 * pixels[30 * 60 + row * 60 + column]!,
+    2 * pixels[row * 60 + column]!,
+  ];
+  const expectPlaces = (pixels: Uint8Array, expected: (row: number, column: number) => [number, number]): void => {
+    expect(pixels).toHaveLength(3 * 30 * 60);
+    for (const [row, column] of [
+      [0, 0],
+      [0, 59],
+      [15, 30],
+      [29, 0],
+      [29, 59],
+    ] as const) {
+      const [gotRow, gotColumn] = placeAt(pixels, row, column);
+      const [wantedRow, wantedColumn] = expected(row, column);
+      expect(Math.abs(gotRow - wantedRow), `row ${row}`).toBeLessThan(3);
+      expect(Math.abs(gotColumn - wantedColumn), `column ${column}`).toBeLessThan(3);
+    }
+  };
+
+  it.each([
+    // Width and height of the file; how many of its pixels one becomes; the first row and column that are seen, by hand.
+    { width: 400, height: 200, resize: undefined, step: 400 / 60, top: 0, left: 0 },
+    // As tall as 50 x 100 scaled: the 30 x 60 in its middle are 120 x 240 of the file.
+    { width: 400, height: 200, resize: 50, step: 4, top: 40, left: 80 },
+    // Higher than the size asks: 100 x 150 covers 50 x 100.
+    { width: 200, height: 300, resize: 50, step: 2, top: 120, left: 40 },
+    // Wider: 166.67 x 50 covers it.
+    { width: 500, height: 150, resize: 50, step: 3, top: 30, left: 160 },
+  ])('covers what it is cut out of: $width x $height, resize $resize', async ({ resize, step, top, left, ...file }) => {
+    const path = await save(dir, 'x.png', gradient(file.width, file.height));
+    const pixels = await readImage(path, [30, 60], { resize });
+    expectPlaces(pixels, (row, column) => [top + step * (row + 0.5) - 0.5, left + step * (column + 0.5) - 0.5]);
+  });
+
+  it('is scaled to height and width each by itself where a region is asked for', async () => {
+    const file = await save(dir, 'x.png', gradient(400, 300));
+    const region = { left: 100, top: 30, width: 240, height: 60 };
+    const pixels = await decodeRegion(file, { channels: 3, height: 30, width: 60 }, () => region);
+    const planes = Uint8Array.from({ length: 3 * 1800 }, (_, i) => pixels[3 * (i % 1800) + Math.floor(i / 1800)]!);
+    expectPlaces(planes, (row, column) => [30 + 2 * (row + 0.5) - 0.5, 100 + 4 * (column + 0.5) - 0.5]);
+  });
+
+  it('is scaled and cut as torchvision does where its sides are equal: the longer side rounded down, halves to even', async () => {
+    const file = await save(dir, 'x.jpg', gradient(90, 70, { step: 2, blue: 77 }));
+    const options = { resize: 41 };
+    expect(await readImage(file, [32, 32], options)).toEqual(await readImage(file, 32, options));
+    // 52.7 and 41, of which 10 and 4.5 are left off.
+    const scaled = sharp(file).resize(52, 41, { fit: 'fill', kernel: 'linear' });
+    const cut = await scaled.extract({ left: 10, top: 4, width: 32, height: 32 }).raw().toBuffer();
+    const pixels = await readImage(file, 32, options);
+    const planes = Uint8Array.from({ length: 3072 }, (_, i) => cut[3 * (i % 1024) + Math.floor(i / 1024)]!);
+    const worst = pixels.reduce((most, value, i) => Math.max(most, Math.abs(value - planes[i]!)), 0);
+    expect(worst).toBeLessThanOrEqual(2);
+  });
+});
+
+describe('grey', () => {
+  it('is that of Pillow 12.3, convert("L")', async () => {
+    const colours = [
+      [255, 0, 0, 76],
+      [0, 255, 0, 150],
+      [0, 0, 255, 29],
+      [200, 10, 30, 69],
+      [10, 200, 250, 149],
+      [3, 5, 1, 4],
+      [255, 255, 255, 255],
+      [0, 0, 0, 0],
+    ] as const;
+    for (const [r, g, b, grey] of colours) {
+      const file = await save(dir, 'x.png', plain({ colour: { r, g, b } }));
+      expect([...(await readImage(file, [4, 6], { channels: 1 }))]).toEqual(Array(24).fill(grey));
+    }
+  });
+
+  it.each([0, 2] as const)('stays what it is, value by value: PNG of colour type %i', async (colourType) => {
+    const file = join(dir, 'ramp.png');
+    const ramp = png(16, 16, { bitDepth: 8, colourType }, (x, y) => Array(colourType === 0 ? 1 : 3).fill(16 * y + x));
+    await writeFile(file, ramp);
+    const pixels = await readImage(file, 16, { channels: 1 });
+    const worst = Math.max(...pixels.map((value, i) => Math.abs(value - i)));
+    expect(worst).toBe(0);
+  });
+
+  it.each([
+    ['JPEG', 'g.jpg', (image: Sharp) => image.jpeg()],
+    ['greyscale JPEG', 'g.jpg', (image: Sharp) => image.toColourspace('b-w')],
+    ['RGBA PNG', 'a.png', (image: Sharp) => image.ensureAlpha(0.5)],
+    ['greyscale PNG with alpha', 'ga.png', (image: Sharp) => image.toColourspace('b-w').ensureAlpha(0.5)],
+    ['16-bit PNG', 'deep.png', (image: Sharp) => image.toColourspace('rgb16')],
+    ['16-bit greyscale PNG', 'deep.png', (image: Sharp) => image.toColourspace('grey16')],
+    ['palette PNG', 'p.png', (image: Sharp) => image.png({ palette: true })],
+    ['CMYK JPEG', 'c.jpg', (image: Sharp) => image.toColourspace('cmyk')],
+  ])('is made of a %s', async (_kind, name, convert) => {
+    const file = await save(dir, name, convert(plain({ colour: { r: 128, g: 128, b: 128 } })));
+    const grey: FileShape = { channels: 1, height: 8, width: 12 };
+    for (const pixels of [
+      await readImage(file, [8, 12], { channels: 1 }),
+      await decodeRegion(file, grey, () => ({ left: 3, top: 5, width: 20, height: 9 })),
+    ]) {
+      expect(pixels).toHaveLength(96);
+      // Inks have no exact inverse, as above.
+      for (const value of pixels) expect(Math.abs(value - 128)).toBeLessThanOrEqual(name === 'c.jpg' ? 16 : 2);
+    }
+  });
+
+  it('keeps places where they are, also of a transparent and turned image', async () => {
+    // Grey rises to the right by 1 a pixel.
+    const ramp = png(100, 60, { bitDepth: 8, colourType: 6 }, (x) => [x, x, x, 9]);
+    const file = join(dir, 'x.png');
+    await writeFile(file, await sharp(ramp).rotate(270).withMetadata({ orientation: 6 }).png().toBuffer());
+    const pixels = await readImage(file, [30, 50], { channels: 1 });
+    for (const row of [0, 29]) {
+      for (const column of [1, 25, 48]) {
+        expect(Math.abs(pixels[row * 50 + column]! - (2 * column + 0.5))).toBeLessThanOrEqual(1.5);
+      }
+    }
+  });
+
+  it('or colour: nothing else is asked for', async () => {
+    const file = await save(dir, 'x.png', plain({ colour: { r: 1, g: 2, b: 3 } }));
+    await expect(readImage(file, 8, { channels: 2 as never })).rejects.toThrow('channels must be 3 or 1, got 2');
+  });
+});
+
 describe('a region of an image', () => {
   it.each([1, 3, 6, 8] as const)('is that of the upright image, EXIF orientation %s', async (orientation) => {
     const file = await save(dir, 'turned.jpg', await turned(gradient(400, 300), orientation));
     const seen: number[][] = [];
-    const pixels = await decodeRegion(file, 32, (width, height) => {
+    const pixels = await decodeRegion(file, square(32), (width, height) => {
       seen.push([width, height]);
       return { left: 100, top: 30, width: 160, height: 96 };
     });
@@ -103,14 +233,14 @@ describe('a region of an image', () => {
     ['CMYK', (image: Sharp) => image.toColourspace('cmyk')],
   ])('is RGB of a %s JPEG', async (_kind, convert) => {
     const file = await save(dir, 'x.jpg', convert(plain({ colour: { r: 128, g: 128, b: 128 } })));
-    const pixels = await decodeRegion(file, 8, () => ({ left: 3, top: 5, width: 20, height: 9 }));
+    const pixels = await decodeRegion(file, square(8), () => ({ left: 3, top: 5, width: 20, height: 9 }));
     expect(pixels).toHaveLength(192);
     for (const value of pixels) expect(Math.abs(value - 128)).toBeLessThanOrEqual(16);
   });
 
   it('may be larger or smaller than what it is made into, down to one pixel', async () => {
     const file = await save(dir, 'small.png', gradient(68, 121, { step: 1 }));
-    const pixels = await decodeRegion(file, 16, () => ({ left: 9, top: 77, width: 1, height: 1 }));
+    const pixels = await decodeRegion(file, square(16), () => ({ left: 9, top: 77, width: 1, height: 1 }));
     expect(pixels).toEqual(Buffer.from(Array.from({ length: 256 }, () => [9, 77, 0]).flat()));
   });
 });
@@ -189,9 +319,9 @@ describe('a file', () => {
     const file = await write('x.jpg', await contents());
     const expected = refusal('DATA_UNSUPPORTED', new RegExp(`x\\.jpg is ${what}: expected a JPEG or PNG image`));
     await expect(readImage(file, 8)).rejects.toMatchObject(expected);
-    await expect(decodeRegion(file, 8, (width, height) => ({ left: 0, top: 0, width, height }))).rejects.toMatchObject(
-      expected,
-    );
+    await expect(
+      decodeRegion(file, square(8), (width, height) => ({ left: 0, top: 0, width, height })),
+    ).rejects.toMatchObject(expected);
   });
 
   it.each([
@@ -308,7 +438,12 @@ describe('the colours of an image', () => {
         png(width, height, kind, () => pixel),
       );
       const whole = await readImage(file, 32);
-      const part = await decodeRegion(file, 32, () => ({ left: 0, top: 0, width, height: Math.ceil(height / 2) }));
+      const part = await decodeRegion(file, square(32), () => ({
+        left: 0,
+        top: 0,
+        width,
+        height: Math.ceil(height / 2),
+      }));
       const seen = new Set<string>();
       for (let at = 0; at < 1024; at++) {
         seen.add([whole[at], whole[at + 1024], whole[at + 2048]].join());
@@ -340,7 +475,7 @@ describe('the colours of an image', () => {
           await writeFile(file, await sharp(bytes).withMetadata({ orientation }).png().toBuffer());
           return [
             await readImage(file, 24, { resize: 30 }),
-            await decodeRegion(file, 16, () => ({ left: 5, top: 20, width: 40, height: 33 })),
+            await decodeRegion(file, square(16), () => ({ left: 5, top: 20, width: 40, height: 33 })),
           ];
         }),
       );

@@ -34,7 +34,7 @@ describe('the files of ImageNet', () => {
     expect([name, title]).toEqual(['imagenet', 'ImageNet']);
     expect(classes).toEqual(['n01000000', 'n02000000']);
     expect(train).toMatchObject({ root: join(dir, 'train'), folders: classes, count: 5 });
-    expect(train).toMatchObject({ imageSize: 224, testResize: 224 });
+    expect(train).toMatchObject({ channels: 3, height: 224, width: 224, testResize: 224 });
     expect(train.names).toEqual(['a.JPEG', 'n02000000_10.JPEG', 'b.JPEG', 'n02000000_9.JPEG', 'c.JPEG']);
     expect(Array.from(train.labels)).toEqual([0, 1, 0, 1, 0]);
     expect(test.names.map((file) => Number(file.slice(15, 23)))).toEqual([2, 1, 3]);
@@ -46,7 +46,7 @@ describe('the files of ImageNet', () => {
     const { train, test } = await list({ trainLimit: 3, testLimit: 99, imageSize: 64, testResize: 73 });
     expect(train).toMatchObject({ count: 3, names: ['a.JPEG', 'n02000000_10.JPEG', 'b.JPEG'] });
     expect(Array.from(train.labels)).toEqual([0, 1, 0]);
-    expect(test).toMatchObject({ count: 3, imageSize: 64, testResize: 73 });
+    expect(test).toMatchObject({ count: 3, height: 64, width: 64, testResize: 73 });
   });
 
   it('have labels beyond 255 where there are more classes', async () => {

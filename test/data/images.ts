@@ -28,6 +28,12 @@ export async function turned(upright: Sharp, orientation: 1 | 3 | 6 | 8): Promis
   return sharp(stored).withMetadata({ orientation }).jpeg({ quality: 100, chromaSubsampling: '4:4:4' });
 }
 
+/** Luma of ITU-R BT.601 of pixels [n, 3]. */
+export const greyOf = (pixels: Uint8Array): Uint8Array =>
+  Uint8Array.from({ length: pixels.length / 3 }, (_, i) =>
+    Math.round(0.299 * pixels[3 * i]! + 0.587 * pixels[3 * i + 1]! + 0.114 * pixels[3 * i + 2]!),
+  );
+
 /** Writes an image under `dir`, making its folder; gives its path. */
 export async function save(dir: string, path: string, image: Sharp): Promise<string> {
   const file = join(dir, path);

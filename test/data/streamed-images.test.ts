@@ -5,13 +5,14 @@ import { setTimeout as wait } from 'node:timers/promises';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Draws } from '../../lib/data/draws.js';
+import { readImage } from '../../lib/data/image-file.js';
 import type { ImageBatch } from '../../lib/data/image-source.js';
 import type { ImageFiles } from '../../lib/data/labelled-images.js';
 import { openImages } from '../../lib/data/open-images.js';
 import { drawResizedCrop } from '../../lib/data/resized-crop.js';
 import { StreamedImages, type StreamedImagesOptions } from '../../lib/data/streamed-images.js';
 import { memoryStats, scope } from '../../lib/tensor/index.js';
-import { gradient, plain, save, turned } from './images.js';
+import { gradient, greyOf, plain, save, turned } from './images.js';
 
 const SIZE = 24;
 const LENGTH = 3 * SIZE * SIZE;
@@ -47,7 +48,7 @@ beforeAll(async () => {
     names: paths.map((path) => path.slice(2)),
     labels: Uint8Array.from(paths, (path) => (path.startsWith('b') ? 1 : 0)),
     count: paths.length,
-    imageSize: SIZE,
+    ...{ channels: 3, height: SIZE, width: SIZE },
     testResize: 32,
   };
 });
@@ -290,13 +291,50 @@ it('refuses options out of range', () => {
   expect(() => open({ concurrency: 0 })).toThrow('concurrency must be an integer from 1, got 0');
 });
 
+it.each([1, 3] as const)('gives images of unequal sides and of %i channels', async (channels) => {
+  const shape = { channels, height: 10, width: 26 } as const;
+  using images = open({}, { ...files, ...shape, testResize: 13 });
+  const pixelsOf = async (batches: AsyncIterable<ImageBatch>) => {
+    const all: Uint8Array[] = [];
+    for await (const batch of batches) {
+      scope(() => {
+        const { images } = batch.tensors();
+        expect(images.shape).toEqual([batch.indices.length, channels, 10, 26]);
+        expect(images.isContiguous('channelsLast')).toBe(true);
+        all.push(images.contiguous().toTypedArray() as Uint8Array);
+      });
+    }
+    return Buffer.concat(all);
+  };
+  const order = [...ORDER];
+  const evaluated = await Promise.all(order.map((_, i) => readImage(pathOf(i), [10, 26], { channels, resize: 13 })));
+  expect(await pixelsOf(images.batches(4))).toEqual(Buffer.concat(evaluated));
+  const crops = await Promise.all(
+    order.map(async (index) => {
+      const whole = await decoded(index).png().toBuffer();
+      const { width, height } = await sharp(whole).metadata();
+      const crop = drawResizedCrop(new Draws({ seed: 5 }), 2, index, width, height);
+      const scaled = sharp(await sharp(whole).extract(crop).png().toBuffer()).resize(26, 10, {
+        fit: 'fill',
+        kernel: 'linear',
+      });
+      const pixels = await scaled.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer();
+      return channels === 1 ? greyOf(pixels) : pixels;
+    }),
+  );
+  const planes = crops.flatMap((crop) =>
+    Array.from({ length: channels }, (_, c) => crop.filter((_, i) => i % channels === c)),
+  );
+  expectClose(await pixelsOf(images.trainingBatches(pass())), Buffer.concat(planes), 'crops', 3);
+});
+
 it('refuses batches of no images', async () => {
   using images = open();
   await expect(images.batches(0).next()).rejects.toThrow('batchSize must be an integer from 1, got 0');
 });
 
 it('keeps no images: many passes take no more memory than one', async () => {
-  const large = { ...files, imageSize: 224, testResize: 256 };
+  const large = { ...files, height: 224, width: 224, testResize: 256 };
   using images = open({}, large);
   const once = async (): Promise<void> => {
     for (let epoch = 0; epoch < 6; epoch++) {
@@ -358,7 +396,7 @@ describe('photographs', () => {
       names: all.map(({ name }) => name),
       labels: Int32Array.from(all, ({ label }) => label),
       count: all.length,
-      imageSize: 224,
+      ...{ channels: 3, height: 224, width: 224 },
       testResize: 256,
     };
     using images = open({}, photographs);

@@ -70,7 +70,7 @@ it('ends with the same bits when it was stopped in every step', async () => {
   using run = await TrainedRun.open(at('whole'), { device: 'cpu' });
   const { test } = await run.loadDataset();
   const { layers } = productOf(at('whole')) as { layers: { testTop1: number }[] };
-  expect(test).toMatchObject({ imageSize: 32, testResize: 36, count: 8 });
+  expect(test).toMatchObject({ height: 32, width: 32, testResize: 36, count: 8 });
   expect((await run.evaluate(test, 1)).top1).toBe(layers[1]!.testTop1);
 });
 

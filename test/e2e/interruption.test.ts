@@ -66,9 +66,9 @@ describe.each(KINDS)('%s', (name, flags) => {
 
     const [started] = await finish(out);
     expect(started).toMatchObject({ type: 'start' });
-    const { layer: _, ...place } = jsonLines(stdout).at(-1)!;
-    expect(place.step).toBeGreaterThan(0);
-    expect(started!.resumedFrom).toMatchObject({ epoch: place.epoch, step: place.step });
+    const { layer: _, ...position } = jsonLines(stdout).at(-1)!;
+    expect(position.step).toBeGreaterThan(0);
+    expect(started!.resumedFrom).toMatchObject({ epoch: position.epoch, step: position.step });
     expect(productOf(out)).toEqual(productOf(path('whole')));
   });
 

@@ -4,7 +4,7 @@ import { filterImportance } from '../../lib/evaluation/index.js';
 import { Flatten, Linear, Sequential } from '../../lib/nn/index.js';
 import { memoryStats, scope, type Tensor, tensor } from '../../lib/tensor/index.js';
 
-/** Each image has 2 x 2 places and three channels, which are the filters. */
+/** Each image has 2 x 2 positions and three channels, which are the filters. */
 const images = (): DeviceImages =>
   new DeviceImages(
     {
@@ -26,10 +26,10 @@ const images = (): DeviceImages =>
 
 const scaled = (pixels: Tensor): Tensor => pixels.to({ dtype: 'float32' }).mul(0.1);
 
-/** Two classes; the weight of class 1 is the place's own, that of class 0 is 0. */
+/** Two classes; the weight of class 1 is the position's own, that of class 0 is 0. */
 const weights = [0.5, -1, 0.25, 1, 0, 0, 0, 0, -0.5, 0.1, 2, 1];
 
-it('is the mean over images of |mean over places of z dL/dz|', async () => {
+it('is the mean over images of |mean over positions of z dL/dz|', async () => {
   const linear = new Linear({ inFeatures: 12, outFeatures: 2 });
   scope(() => {
     linear.weight.detach().copy_(tensor([...Array(12).fill(0), ...weights], { shape: [2, 12] }));
@@ -47,8 +47,8 @@ it('is the mean over images of |mean over places of z dL/dz|', async () => {
     const s = values.reduce((sum, z, i) => sum + z * weights[i]!, 0);
     const slope = 1 / (1 + Math.exp(-s)) - label;
     for (let channel = 0; channel < 3; channel++) {
-      const places = [0, 1, 2, 3].map((p) => 4 * channel + p);
-      const mean = places.reduce((sum, i) => sum + values[i]! * weights[i]! * slope, 0) / 4;
+      const positions = [0, 1, 2, 3].map((p) => 4 * channel + p);
+      const mean = positions.reduce((sum, i) => sum + values[i]! * weights[i]! * slope, 0) / 4;
       expected[channel]! += Math.abs(mean) / 3;
     }
   });
@@ -57,7 +57,7 @@ it('is the mean over images of |mean over places of z dL/dz|', async () => {
     const importance = await filterImportance(source, { features: scaled, head }, { batchSize });
     expect(importance.length).toBe(3);
     for (const [i, value] of importance.entries()) expect(value).toBeCloseTo(expected[i]!, 7);
-    // The weight of all its places is 0: nothing changes without it.
+    // The weight of all its positions is 0: nothing changes without it.
     expect(importance[1]).toBe(0);
   }
   expect(memoryStats()).toEqual(before);

@@ -1,97 +1,70 @@
-// The example of an HTTP service, over HTTP.
+// The example of an app of one's own with the training service in it, over HTTP.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { askJson, endless, hasCheckpoint, hasStepped, type RunAnswer, tiny, untilRun } from '../server/services.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'layerwise-service-'));
-let service: ChildProcess;
+let app: ChildProcess;
 let address = '';
 
 beforeAll(async () => {
   const program = join(import.meta.dirname, '..', '..', 'examples', 'training-service.mjs');
-  service = spawn(process.execPath, [program], {
+  app = spawn(process.execPath, [program], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, PORT: '0', RUNS: folder },
   });
-  const [line] = await once(service.stdout!.setEncoding('utf8'), 'data');
-  address = /^listening on (http:\S+);/.exec(line)![1]!;
+  const lines = createInterface({ input: app.stdout! });
+  for await (const line of lines) {
+    address = /Server listening at (http:[^"]+)/.exec(line)?.[1] ?? '';
+    if (address !== '') break;
+  }
+  // Whoever reads no further lets the pipe fill.
+  app.stdout!.resume();
+  expect(address).toMatch(/^http:/);
 });
+
 afterAll(async () => {
-  service.kill('SIGKILL');
+  app.kill('SIGKILL');
   await rm(folder, { recursive: true, force: true });
 });
 
-interface Run {
-  readonly id: string;
-  readonly status: string;
-  readonly runDirectory: string;
-  readonly last: { readonly type: string } | null;
-  readonly result: { readonly layers: readonly unknown[] } | null;
-  readonly error: string | null;
+function call(method: string, path: string, body?: object): Promise<{ status: number; body: RunAnswer }> {
+  return askJson(`${address}${path}`, { method, body });
 }
-
-async function call(method: string, path: string, body?: string): Promise<[number, Run]> {
-  const response = await fetch(`${address}${path}`, { method, ...(body === undefined ? {} : { body }) });
-  return [response.status, (await response.json()) as Run];
-}
-
-const recipe = (epochs: number): string =>
-  JSON.stringify({
-    ...{ device: 'cpu', threads: 1, model: { width: 2, layers: 2 }, dataset: { trainLimit: 60, testLimit: 20 } },
-    training: { epochs, milestones: [] },
-  });
 
 /** Waits until a run is as `test` wants it. */
-async function until(id: string, test: (run: Run) => boolean): Promise<Run> {
-  let run: Run;
-  await expect
-    .poll(
-      async () => {
-        [, run] = await call('GET', `/runs/${id}`);
-        return test(run);
-      },
-      { timeout: 50_000 },
-    )
-    .toBe(true);
-  return run!;
+function until(id: string, test: (run: RunAnswer) => boolean): Promise<RunAnswer> {
+  return untilRun(async () => (await call('GET', `/training/runs/${id}`)).body, test);
 }
 
-it('a run is started, watched, stopped with a checkpoint, gone on with', async () => {
-  const [code, started] = await call('POST', '/runs', recipe(100_000));
-  expect([code, started.status, started.runDirectory]).toEqual([201, 'running', `${folder}/${started.id}`]);
-  // Training does not keep the service from answering.
-  await until(started.id, ({ last }) => last !== null);
-  expect(await call('POST', `/runs/${started.id}/resume`)).toEqual([409, { error: `run ${started.id} is running` }]);
-  expect(await call('DELETE', `/runs/${started.id}`)).toMatchObject([200, { status: 'stopped' }]);
-  expect(existsSync(join(started.runDirectory, 'checkpoint', 'state.json'))).toBe(true);
-  expect(await call('POST', `/runs/${started.id}/resume`)).toMatchObject([200, { status: 'running', last: null }]);
-  await until(started.id, ({ last }) => last !== null);
-  expect(await call('DELETE', `/runs/${started.id}`)).toMatchObject([200, { status: 'stopped' }]);
-});
-
-it('a run ends with its result, and leaves nothing to stop or to go on with', async () => {
-  const [, { id }] = await call('POST', '/runs', recipe(1));
-  const { status, result, error } = await until(id, (run) => run.status !== 'running');
-  expect([status, result?.layers.length, error]).toEqual(['done', 2, null]);
-  expect(await call('DELETE', `/runs/${id}`)).toMatchObject([200, { status: 'done' }]);
-  expect(await call('POST', `/runs/${id}/resume`)).toEqual([409, { error: `run ${id} is done` }]);
-});
-
-it('what is wrong is answered', async () => {
-  for (const body of ['{', '5', '{"width": 1}', '{"seed": -1}']) {
-    expect(await call('POST', '/runs', body), body).toMatchObject([400, { error: expect.any(String) }]);
+it('has its own page, and the service’s below /training', async () => {
+  expect(await (await fetch(address)).text()).toContain('an app of one’s own');
+  for (const path of ['/training', '/training/']) {
+    expect(await (await fetch(`${address}${path}`)).text()).toContain('<title>layerwise</title>');
   }
-  expect(await call('GET', '/runs/99')).toEqual([404, { error: 'no run 99' }]);
-  expect(await call('GET', '/')).toEqual([404, { error: 'not found' }]);
-  const [, { id }] = await call(
-    'POST',
-    '/runs',
-    JSON.stringify({ dataset: { name: 'cifar10', dataDir: join(folder, 'none') } }),
-  );
-  const { status, error } = await until(id, (run) => run.status !== 'running');
-  expect([status, error]).toEqual(['failed', expect.stringContaining('no CIFAR-10 in')]);
+  const document = (await call('GET', '/training/openapi.json')).body;
+  expect(document).toMatchObject({ openapi: expect.any(String), paths: { '/training/runs': expect.any(Object) } });
+});
+
+it('trains what its own comment asks for, and stops it', async () => {
+  const { status, body } = await call('POST', '/training/runs', { dataset: 'shapes' });
+  expect([status, body.dataset]).toEqual([201, 'shapes']);
+  expect(await call('POST', `/training/runs/${body.id}/cancel`)).toMatchObject({ body: { state: 'cancelled' } });
+});
+
+it('a run ends with its result, and one is stopped with a checkpoint at the end of the app', async () => {
+  await call('POST', '/training/runs', { id: 'one', dataset: 'shapes', recipe: tiny });
+  const { error, result } = await until('one', ({ state }) => state === 'finished');
+  expect([error, (result as { layers: unknown[] }).layers.length]).toEqual([null, 2]);
+  await call('POST', '/training/runs', { id: 'two', dataset: 'shapes', recipe: endless });
+  await until('two', hasStepped);
+  app.kill('SIGTERM');
+  expect(await once(app, 'exit')).toEqual([0, null]);
+  expect(hasCheckpoint(join(folder, 'two'))).toBe(true);
 });

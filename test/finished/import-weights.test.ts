@@ -21,7 +21,8 @@ import { smallRecipe, temporaryFolder } from '../training/runs.js';
 
 interface TorchvisionNetwork {
   readonly model: VggName;
-  readonly imageSize: number;
+  /** Pixels a side, or [height, width]. */
+  readonly imageSize: number | readonly [number, number];
   readonly width: number;
   readonly classes: number;
   readonly salt: number;
@@ -74,12 +75,16 @@ function logitsOf(network: Network, salt: number): Tensor {
 const flat = (rows: readonly (readonly number[])[]): number[] => rows.flat();
 
 describe("a run from torchvision's weights", () => {
-  it.each(networks)("gives the logits of torchvision's $model on $imageSize x $imageSize images", async (network) => {
+  it.each(networks)("gives the logits of torchvision's $model on images of $imageSize", async (network) => {
     const { model, imageSize, salt } = network;
     const from = await writeWeights(`${model}-${imageSize}.safetensors`, network);
     const out = at(`${model}-${imageSize}`);
     await importWeights({ from, model, imageSize, out });
     using run = await TrainedRun.open(out, { device: 'cpu' });
+    const sides = typeof imageSize === 'number' ? [imageSize, imageSize] : imageSize;
+    expect(run.network.inputShape).toEqual([3, ...sides]);
+    // 256 for 224.
+    expect(run.recipe.dataset).toMatchObject({ imageSize, testResize: Math.round((8 * Math.min(...sides)) / 7) });
     using logits = logitsOf(run.network, salt);
     expectClose(logits, network.logits, 'logits', TOLERANCE);
   });

@@ -19,7 +19,13 @@ async function run(damaged: Uint8Array): Promise<void> {
     await writeFile(file, damaged);
     const ways = [
       () => readImage(file, SIZE),
-      () => decodeRegion(file, SIZE, (width, height) => ({ left: 0, top: 0, width, height })),
+      () =>
+        decodeRegion(file, { channels: 3, height: SIZE, width: SIZE }, (width, height) => ({
+          left: 0,
+          top: 0,
+          width,
+          height,
+        })),
       () => decodeWhole(file),
     ];
     for (const read of ways) {

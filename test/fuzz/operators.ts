@@ -94,6 +94,8 @@ class Arguments {
         return choices.of(['contiguous', 'channelsLast', 'preserve', 'x', 2]);
       case 'Reduction':
         return choices.of(['none', 'mean', 'sum', 'sum', 'x', 1]);
+      case 'GeluApproximation':
+        return choices.of(['none', 'tanh', 'x', 1]);
       case 'Generator':
         return this.#generator();
       default:

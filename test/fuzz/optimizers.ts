@@ -1,5 +1,7 @@
-// Steps of SGD and unscaling, with parameters, gradients and buffers of every kind; what is accepted, against the formula.
+// Steps of SGD and AdamW, and unscaling, with parameters, gradients and buffers of every kind; what is accepted, against the formula.
 import {
+  type AdamWStep,
+  adamwStep,
   type DType,
   memoryStats,
   noGrad,
@@ -8,6 +10,7 @@ import {
   sgdStep,
   type Tensor,
   TensorError,
+  tensor,
   unscaleGradients,
 } from '../../lib/tensor/index.js';
 import { Choices } from './choices.js';
@@ -128,6 +131,98 @@ function checkStep(choices: Choices): void {
   });
 }
 
+function anyAdamWStep(choices: Choices): AdamWStep {
+  const number = (good: readonly number[]): number =>
+    (choices.chance(0.98) ? choices.of(good) : choices.of(ODD_NUMBERS)) as number;
+  return {
+    learningRate: number([0.1, 0.01, 1, 0]),
+    beta1: number([0.9, 0.5, 0]),
+    beta2: number([0.999, 0.9, 0]),
+    eps: number([1e-8, 1e-3]),
+    weightDecay: number([0, 1e-2]),
+  };
+}
+
+/** torch.optim.AdamW's update of one element at its `count`th gradient, from its documentation, and the sizes of what is added up. */
+function updateAdamW(
+  [p, g, m, v]: readonly [number, number, number, number],
+  count: number,
+  step: AdamWStep,
+): { value: number; terms: number }[] {
+  const average = step.beta1 * m + (1 - step.beta1) * g;
+  const square = step.beta2 * v + (1 - step.beta2) * g * g;
+  const denominator = Math.sqrt(square / (1 - step.beta2 ** count)) + step.eps;
+  const scale = step.learningRate / (1 - step.beta1 ** count) / denominator;
+  const decayed = p * (1 - step.learningRate * step.weightDecay);
+  return [
+    { value: decayed - scale * average, terms: Math.abs(p) + scale * (Math.abs(m) + Math.abs(g)) },
+    { value: average, terms: Math.abs(m) + Math.abs(g) },
+    { value: square, terms: v + g * g },
+  ];
+}
+
+function checkAdamWStep(choices: Choices): void {
+  const dtype = choices.chance(0.9)
+    ? choices.of<DType>(['float32', 'float32', 'bfloat16', 'float64'])
+    : anyDType(choices);
+  const parameters = choices.list(1 + choices.below(3), () =>
+    anyParameter(choices, choices.chance(0.9) ? dtype : anyDType(choices)),
+  );
+  const step = anyAdamWStep(choices);
+  const expAvg = parameters.map((parameter) => anyBuffer(choices, parameter, parameters));
+  // Squares are none below 0.
+  const expAvgSq = parameters.map((parameter) => noGrad(() => anyBuffer(choices, parameter, parameters).abs()));
+  const counts = parameters.map(() => choices.below(3));
+  const isOdd = choices.chance(0.03);
+  const count = isOdd ? anyTensor(choices, anyShape(choices), anyDType(choices)) : tensor(Float32Array.from(counts));
+  if (choices.chance(0.03)) expAvg.pop();
+  if (choices.chance(0.03)) choices.of(parameters).dispose();
+  const all = [...parameters, ...expAvg, ...expAvgSq];
+  const isPlain =
+    !isOdd && new Set(all).size === all.length && all.every((each) => each.isDisposed || each.device === 'cpu');
+  const read = (tensors: readonly Tensor[]): (Float64Array | null)[] =>
+    tensors.map((each) => (each.isDisposed || each.device !== 'cpu' ? null : valuesOf(each)));
+  const before = [parameters, expAvg, expAvgSq].map(read);
+  const gradients = parameters.map((parameter) =>
+    scope(() => (parameter.isDisposed || parameter.grad === null ? null : valuesOf(parameter.grad))),
+  );
+
+  adamwStep(parameters, { expAvg, expAvgSq, step: count }, step);
+
+  if (!isPlain || Object.values(step).some((value) => ODD_NUMBERS.includes(value))) return;
+  const after = [parameters, expAvg, expAvgSq].map(read);
+  const countsAfter = valuesOf(count);
+  parameters.forEach((parameter, i) => {
+    const gradient = gradients[i]!;
+    const expectedCount = counts[i]! + (gradient === null ? 0 : 1);
+    if (countsAfter[i] !== expectedCount) throw new Error(`count ${i} is ${countsAfter[i]}, expected ${expectedCount}`);
+    const dtypes = [parameter, expAvg[i]!, expAvgSq[i]!].map((each) => each.dtype);
+    const precision = Math.max(...dtypes.map((own) => PRECISION[own] ?? Infinity));
+    const largest = Math.min(...dtypes.map((own) => LARGEST[own] ?? 0));
+    // Where float16 holds no more than a few bits.
+    const least = dtypes.includes('float16') ? 2 ** -22 : 1e-30;
+    if (precision === Infinity) return;
+    before[0]![i]!.forEach((p, n) => {
+      const [m, v] = [before[1]![i]![n]!, before[2]![i]![n]!];
+      const g = gradient?.[n] ?? 0;
+      // Numbers whose squares all types hold, and which are no subnormals.
+      if (![p, g, m, v].every((value) => value === 0 || (Math.abs(value) > 1e-3 && Math.abs(value) < 100))) return;
+      const expected =
+        gradient === null
+          ? [p, m, v].map((value) => ({ value, terms: 0 }))
+          : updateAdamW([p, g, m, v], expectedCount, step);
+      expected.forEach(({ value, terms }, k) => {
+        if (!(terms * 4 < largest)) return;
+        const got = after[k]![i]![n]!;
+        if (Math.abs(got - value) <= 4 * precision * terms + least) return;
+        throw new Error(
+          `element ${n} of ${['parameter', 'expAvg', 'expAvgSq'][k]} ${i} became ${got}, expected ${value}`,
+        );
+      });
+    });
+  });
+}
+
 function checkUnscale(choices: Choices): void {
   const dtype = choices.of<DType>(['float32', 'float16', 'bfloat16', 'float64']);
   const parameters = choices.list(choices.below(4), () =>
@@ -160,7 +255,7 @@ export const optimizers: Fuzzed = {
     const choices = new Choices(position);
     const { liveTensors } = memoryStats();
     try {
-      scope(() => (choices.chance(0.8) ? checkStep(choices) : checkUnscale(choices)));
+      scope(() => choices.of([checkStep, checkStep, checkAdamWStep, checkAdamWStep, checkUnscale])(choices));
     } catch (error) {
       if (!(error instanceof TensorError)) throw error;
     }

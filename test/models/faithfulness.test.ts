@@ -104,9 +104,9 @@ function withTraining(of: Case, body: (training: Training) => void): void {
       problem.beginEpoch(epoch, { inItsMiddle: false });
       for (let step = 0; step < stepsOfAnEpoch; step++) {
         const first = (epoch * stepsOfAnEpoch + step) * batch;
-        const places = Int32Array.from({ length: batch }, (_, i) => first + i);
+        const indices = Int32Array.from({ length: batch }, (_, i) => first + i);
         const give = () => {
-          const { images: pixels, labels } = images.batch(places);
+          const { images: pixels, labels } = images.batch(indices);
           return { features: prefix.forward(pixels, noDraws), labels };
         };
         losses.push(scope(() => problem.step(batch, give).loss.item()));

@@ -47,7 +47,7 @@ function withLayers(k: number, body: (progress: Progress) => void): void {
     const prefix = new FrozenPrefix(stage, { precision: 'fp32', transforms: testTransforms });
     try {
       return use(problem, () => {
-        const all = images.batch(places);
+        const all = images.batch(indices);
         return { features: prefix.forward(all.images, noDraws), labels: all.labels };
       });
     } finally {
@@ -55,7 +55,7 @@ function withLayers(k: number, body: (progress: Progress) => void): void {
       problem.dispose();
     }
   };
-  const places = Int32Array.from({ length: COUNT }, (_, i) => i);
+  const indices = Int32Array.from({ length: COUNT }, (_, i) => i);
   try {
     body({
       network,

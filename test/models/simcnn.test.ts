@@ -46,6 +46,30 @@ describe('SimCnn', () => {
     });
   });
 
+  it('takes images of any channels and sides that its downsampling allows', () => {
+    const wide = { ...small, channels: 2, imageSize: [12, 20] as const, downsampleAt: [0, 1] };
+    withSimCnn(wide, (network) => {
+      expect(network.inputShape).toEqual([2, 12, 20]);
+      // 4 x 2 channels come of the downsampling; widths 4, 8, 8.
+      expect(counts(network.blocks)).toEqual([4 * 8 * 9 + 8, 8 * 16 * 9 + 16, 8 * 8 * 9 + 16]);
+      scope(() =>
+        noGrad(() => {
+          let x = randn([3, 2, 12, 20]);
+          const shapes = network.blocks.map((block, j) => {
+            x = block.eval().forward(x);
+            expect(network.heads[j]!.eval().forward(x).shape).toEqual([3, 10]);
+            return x.shape;
+          });
+          expect(shapes).toEqual([
+            [3, 4, 6, 10],
+            [3, 8, 3, 5],
+            [3, 8, 3, 5],
+          ]);
+        }),
+      );
+    });
+  });
+
   it('has no batch norm and a bias in every convolution for k = 1', () => {
     withSimCnn({ ...small, k: 1 }, (network) => {
       // Widths 4, 8, 8; layer 1 reads 16 channels after its downsampling.
@@ -155,6 +179,12 @@ describe('SimCnn', () => {
       /even size at the downsampling of layer 1 for imageSize, got 30, 15 there/,
     ],
     [{ imageSize: 2, downsampleAt: [0] }, /at least 2 after every downsampling for imageSize/],
+    [
+      { imageSize: [12, 10] as const, downsampleAt: [0, 1] },
+      /even size at the downsampling of layer 1 for imageSize, got 12 x 10, 6 x 5 there/,
+    ],
+    [{ imageSize: [12, 1] as const }, /an integer of at least 2 for imageSize, got 1/],
+    [{ channels: 0 }, /an integer of at least 1 for channels, got 0/],
     [{ downsampling: 'none' as never }, /one of invertible, stride, average, max for downsampling, got none/],
     [{ seed: -1 }, /2\^53 - 1 for seed, got -1/],
   ])('refuses %o by name, and leaves no tensor behind', (change, message) => {

@@ -163,9 +163,9 @@ describe("torchvision's state dict of a network", () => {
       scope(() =>
         noGrad(() => {
           const features = network.blocks.reduce((x, block) => block.eval().forward(x), hashed([2, 3, 64, 64], 7));
-          const weights = (place: number): [ReturnType<typeof hashed>, ReturnType<typeof hashed>] => [
-            converted.tensors.get(`classifier.${place}.weight`)!,
-            converted.tensors.get(`classifier.${place}.bias`)!,
+          const weights = (index: number): [ReturnType<typeof hashed>, ReturnType<typeof hashed>] => [
+            converted.tensors.get(`classifier.${index}.weight`)!,
+            converted.tensors.get(`classifier.${index}.bias`)!,
           ];
           let x = features.maxPool2d(2).adaptiveAvgPool2d(7).flatten({ startDim: 1 });
           x = x.linear(...weights(0)).relu();
@@ -207,6 +207,10 @@ describe("torchvision's state dict of a network", () => {
     expectRefused(
       new Vgg({ ...vgg, width: 64, layers: 2 }),
       'torchvision: expected all 13 layers of VGG-16, got the first 2',
+    );
+    expectRefused(
+      new Vgg({ ...vgg, name: 'vgg11', width: 64, imageSize: [32, 64] }),
+      'torchvision: expected images of 3 channels and equal sides, got 3 x 32 x 64',
     );
     expectRefused(
       new Vgg({ ...vgg, name: 'vgg11', width: 64, imageSize: 256 }),

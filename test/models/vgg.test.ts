@@ -131,6 +131,57 @@ describe.each(fixture.small)('VGG-11 of width $width at $imageSize', (small) => 
   });
 });
 
+interface SizedFixture {
+  readonly imageSize: readonly [height: number, width: number];
+  readonly channels: number;
+  readonly layers: number;
+  readonly width: number;
+  readonly classes: number;
+  readonly inputSalt: number;
+  readonly logits: readonly EncodedTensor[];
+}
+
+describe.each(readFixture<SizedFixture[]>('vgg11-sizes.json'))(
+  'VGG-11 of $layers layers for $channels x $imageSize',
+  ({ inputSalt, logits, ...options }) => {
+    it('equals PyTorch at every head', () => {
+      withVgg(options, (network) => {
+        expect(network.inputShape).toEqual([options.channels, ...options.imageSize]);
+        network.blocks.forEach((block, j) => {
+          fillByHash(block.stateDict(), 1000 * j);
+          fillByHash(network.heads[j]!.stateDict(), 1000 * j + 500);
+        });
+        scope(() =>
+          noGrad(() => {
+            let features = hashed([2, ...network.inputShape], inputSalt).mul(4);
+            network.blocks.forEach((block, j) => {
+              features = block.eval().forward(features);
+              const got = network.heads[j]!.eval().forward(features);
+              expectClose(got, logits[j]!, `layer ${j}`, { relative: 1e-4, ofLargest: true });
+            });
+          }),
+        );
+        const size = options.imageSize.join(' x ');
+        expect(network.auxiliaryNotes[0]).toContain(`padded by 1 for ${size} images`);
+      });
+    });
+  },
+);
+
+it.each<[number | readonly [number, number], number, string]>([
+  [48, 8, 'an even size at the pooling of the last head for imageSize, got 48, 3 there'],
+  [28, 8, 'an even size at the pooling of layer 5 for imageSize, got 28, 7 there'],
+  [[64, 40], 8, 'an even size at the pooling of layer 7 for imageSize, got 64 x 40, 8 x 5 there'],
+  [31, 1, 'an even size at the pooling of the last head for imageSize, got 31, 31 there'],
+  [[32, 1], 1, 'sides of at least 2 for imageSize, got 1'],
+  [[32, 32.5], 1, 'sides of at least 2 for imageSize, got 32.5'],
+  [16, 8, 'an even size at the pooling of the last head for imageSize, got 16, 1 there'],
+])('VGG-11 names where images of %s cannot be pooled, with %i layers', (imageSize, layers, message) => {
+  expect(() => new Vgg({ name: 'vgg11', classes: 2, seed: 1, imageSize, layers })).toThrow(
+    new ModelError(`vgg11: expected ${message}`),
+  );
+});
+
 describe('the shapes inside VGG-11', () => {
   it("are the paper's at 224 x 224, in the blocks and along each head", () => {
     // Sizes do not depend on the width; channels scale with it.
@@ -172,7 +223,7 @@ describe('the shapes inside VGG-11', () => {
     }
   });
 
-  it('drop only with the dropout of the end-to-end baseline, at the places of torchvision', () => {
+  it('drop only with the dropout of the end-to-end baseline, at the positions of torchvision', () => {
     withVgg({ classes: 10, imageSize: 32, width: 1, seed: 1, dropout: 0.5 }, (network) => {
       expect([...network.heads.at(-1)!.children.keys()]).toEqual(['pool', 'flatten', ...'0123456']);
     });
@@ -322,6 +373,8 @@ describe('bad options of VGG', () => {
     ['classes', { classes: Number.NaN }],
     ['imageSize', { imageSize: 33 }],
     ['imageSize', { imageSize: 0 }],
+    ['channels', { channels: 0 }],
+    ['channels', { channels: 1.5 }],
     ['width', { width: 0.5 }],
     ['width', { width: -64 }],
     ['layers', { layers: 0 }],

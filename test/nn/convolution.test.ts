@@ -101,10 +101,14 @@ describe.each(CASES)('$name', ({ name, kernelLeft, batch, size, ...layer }) => {
   });
 
   it('rounds bfloat16 a time or two', () => {
-    // The operator comes to 0.0018 to 0.0035. It is not asked here: where a kernel of 3 moves over one position by 2, LibTorch
-    // 2.13 leaves NaN in the gradient of the weights that meet nothing.
-    compare('bfloat16', (quick, _, exact) => {
-      for (const [i, tensor] of quick.entries()) expect(distance(tensor, exact[i]!)).toBeLessThan(0.004);
+    // The operator comes to 0.0018 to 0.0035, and to more on processors without AVX-512. Where a kernel of 3 moves over one position
+    // by 2, LibTorch 2.13 leaves NaN in the gradient of the weights that meet nothing.
+    compare('bfloat16', (quick, plain, exact) => {
+      for (const [i, tensor] of quick.entries()) {
+        const ofOperator = distance(plain[i]!, exact[i]!);
+        const bound = Number.isNaN(ofOperator) ? 0.004 : Math.max(0.004, 1.2 * ofOperator);
+        expect(distance(tensor, exact[i]!)).toBeLessThan(bound);
+      }
     });
   });
 

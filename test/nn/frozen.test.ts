@@ -68,6 +68,9 @@ describe.each(Object.entries(networks))('frozen blocks of %s', (_, make) => {
           expected = block.forward(expected);
           expect(difference(own, expected), `layer ${j + 1} alone`).toBeLessThan(1e-6);
           expect(difference(frozen.forward(images, j + 1), expected), `to layer ${j + 1}`).toBeLessThan(1e-6);
+          const lower = frozen.between(images, { start: 0, end: j });
+          const upper = frozen.between(lower, { start: j, end: j + 1 });
+          expect(difference(upper, expected), `in two parts to layer ${j + 1}`).toBeLessThan(1e-6);
           alone.dispose();
         });
       }),
@@ -126,16 +129,28 @@ describe('frozen blocks', () => {
 const EACH: Record<string, { make: () => nn.Module; shape: readonly number[] }> = {
   AdaptiveAvgPool2d: { make: () => new nn.AdaptiveAvgPool2d({ outputSize: 4 }), shape: [2, 3, 4, 4] },
   AvgPool2d: { make: () => new AvgPool2d({ kernelSize: 1 }), shape: [2, 3, 4, 4] },
+  BatchNorm1d: { make: () => new nn.BatchNorm1d({ features: 4 }), shape: [2, 4, 3] },
   BatchNorm2d: { make: () => new BatchNorm2d({ features: 3 }), shape: [2, 3, 4, 4] },
   Conv2d: { make: () => new Conv2d({ inChannels: 3, outChannels: 3, kernelSize: 1 }), shape: [2, 3, 4, 4] },
   Dropout: { make: () => new nn.Dropout({ p: 0.5 }), shape: [2, 3, 4, 4] },
+  Dropout2d: { make: () => new nn.Dropout2d({ p: 0.5 }), shape: [2, 3, 4, 4] },
   Flatten: { make: () => new nn.Flatten(), shape: [2, 3, 4, 4] },
+  GELU: { make: () => new nn.GELU(), shape: [2, 3, 4, 4] },
+  GroupNorm: { make: () => new nn.GroupNorm({ numGroups: 1, numChannels: 3 }), shape: [2, 3, 4, 4] },
+  Identity: { make: () => new nn.Identity(), shape: [2, 3, 4, 4] },
   // Of squares of one pixel a channel, a view.
   InvertibleDownsampling: { make: () => new nn.InvertibleDownsampling(), shape: [2, 1, 2, 2] },
+  LayerNorm: { make: () => new nn.LayerNorm({ normalizedShape: 4 }), shape: [2, 3, 4, 4] },
+  LeakyReLU: { make: () => new nn.LeakyReLU(), shape: [2, 3, 4, 4] },
   Linear: { make: () => new nn.Linear({ inFeatures: 4, outFeatures: 4 }), shape: [2, 3, 4, 4] },
   MaxPool2d: { make: () => new nn.MaxPool2d({ kernelSize: 1 }), shape: [2, 3, 4, 4] },
   ReLU: { make: () => new ReLU(), shape: [2, 3, 4, 4] },
+  Residual: { make: () => new nn.Residual({ body: new ReLU() }), shape: [2, 3, 4, 4] },
   Sequential: { make: () => new Sequential([['flatten', new nn.Flatten()]]), shape: [2, 3, 4, 4] },
+  SiLU: { make: () => new nn.SiLU(), shape: [2, 3, 4, 4] },
+  Sigmoid: { make: () => new nn.Sigmoid(), shape: [2, 3, 4, 4] },
+  Tanh: { make: () => new nn.Tanh(), shape: [2, 3, 4, 4] },
+  Upsample: { make: () => new nn.Upsample({ scaleFactor: 1 }), shape: [2, 3, 4, 4] },
 };
 
 describe('ReLU in frozen blocks does not write to what the caller gave', () => {
@@ -428,6 +443,19 @@ it.each([-1, 3, 0.5, Number.NaN, '1'])('the count %s of two blocks is refused', 
   scope(() => {
     const run = () => frozen.forward(randn([1, 3]), count as number);
     expect(run).toThrow(new nn.ModuleError(`FrozenBlocks: expected an integer from 0 to 2 for count, got ${count}`));
+    const between = () => frozen.between(randn([1, 3]), { start: count as number, end: 2 });
+    expect(between).toThrow(
+      new nn.ModuleError(`FrozenBlocks: expected an integer from 0 to 2 for start, got ${count}`),
+    );
+  });
+});
+
+it('a range of blocks that ends before it starts is refused', () => {
+  const frozen = new FrozenBlocks([new ReLU(), new ReLU()], 'float32');
+  scope(() => {
+    expect(() => frozen.between(randn([1, 3]), { start: 2, end: 1 })).toThrow(
+      new nn.ModuleError('FrozenBlocks: expected at least 2 for end, got 1'),
+    );
   });
 });
 

@@ -322,6 +322,7 @@ describe('layers', () => {
     ['BatchNorm2d', 'features', () => new BatchNorm2d({ features: -2 })],
     ['MaxPool2d', 'kernelSize', () => new MaxPool2d({ kernelSize: 0 })],
     ['AdaptiveAvgPool2d', 'outputSize', () => new AdaptiveAvgPool2d({ outputSize: 0.5 })],
+    ['AdaptiveAvgPool2d', 'outputSize\\[1\\]', () => new AdaptiveAvgPool2d({ outputSize: [2, 0] })],
     ['Dropout', 'p', () => new Dropout({ p: 1 })],
     ['Dropout', 'p', () => new Dropout({ p: '0.5' as never })],
     ['BatchNorm2d', 'eps', () => new BatchNorm2d({ features: 1, eps: Number.NaN })],

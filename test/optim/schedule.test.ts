@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { multiStep, OptimizerError } from '../../lib/optim/index.js';
+import { cosine, linearWarmup, multiStep, OptimizerError, oneCycle, type Schedule } from '../../lib/optim/index.js';
 import { expectNumbersClose, readFixture } from '../support/fixtures.js';
 
 interface ScheduleFixture {
@@ -38,4 +38,60 @@ describe('multiStep', () => {
     expect(() => multiStep(options)).toThrow(OptimizerError);
     expect(() => multiStep(options)).toThrow(new RegExp(name));
   });
+});
+
+interface StepSchedules {
+  readonly cosine: readonly { options: Parameters<typeof cosine>[0]; rates: readonly number[] }[];
+  readonly oneCycle: readonly { options: Parameters<typeof oneCycle>[0]; rates: readonly number[] }[];
+  readonly linearWarmup: readonly {
+    options: Omit<Parameters<typeof linearWarmup>[0], 'schedule'>;
+    cosine: Parameters<typeof cosine>[0];
+    rates: readonly number[];
+  }[];
+}
+
+const stepSchedules = readFixture<StepSchedules>('step-schedules.json');
+
+/** PyTorch's own come from the step before, whose roundings add up. */
+function expectRates(schedule: Schedule, expected: readonly number[]): void {
+  const rates = expected.map((_, step) => schedule(step));
+  expectNumbersClose(rates, expected, 'rates', { relative: 1e-12, absolute: 1e-15 });
+}
+
+it.each(stepSchedules.cosine)('cosine equals CosineAnnealingLR: $options', ({ options, rates }) => {
+  const schedule = cosine(options);
+  expectRates(schedule, rates);
+  expect(schedule(options.steps)).toBeCloseTo(0, 15);
+  expect(schedule(options.steps + 3)).toBe(schedule(options.steps));
+});
+
+it.each(stepSchedules.oneCycle)('oneCycle equals OneCycleLR: $options', ({ options, rates }) => {
+  const schedule = oneCycle(options);
+  expectRates(schedule, rates);
+  expect(schedule(options.steps + 3)).toBe(schedule(options.steps - 1));
+});
+
+it('oneCycle without a way up begins at its highest rate, and without a way down ends there', () => {
+  expect(oneCycle({ highest: 2, steps: 4, pctStart: 0.25 })(0)).toBe(2);
+  expect(oneCycle({ highest: 2, steps: 4, pctStart: 1 })(3)).toBe(2);
+});
+
+it.each(stepSchedules.linearWarmup)('linearWarmup equals LinearLR before CosineAnnealingLR: $options', (fixture) => {
+  expectRates(linearWarmup({ ...fixture.options, schedule: cosine(fixture.cosine) }), fixture.rates);
+});
+
+it.each([
+  ['cosine', 'initial', () => cosine({ initial: 0, steps: 3 })],
+  ['cosine', 'steps', () => cosine({ initial: 1, steps: 0 })],
+  ['oneCycle', 'highest', () => oneCycle({ highest: -1, steps: 3 })],
+  ['oneCycle', 'steps', () => oneCycle({ highest: 1, steps: 2.5 })],
+  ['oneCycle', 'pctStart', () => oneCycle({ highest: 1, steps: 3, pctStart: 1.5 })],
+  ['oneCycle', 'divFactor', () => oneCycle({ highest: 1, steps: 3, divFactor: 0 })],
+  ['oneCycle', 'finalDivFactor', () => oneCycle({ highest: 1, steps: 3, finalDivFactor: Number.NaN })],
+  ['linearWarmup', 'steps', () => linearWarmup({ steps: 0, schedule: () => 1 })],
+  ['linearWarmup', 'startFactor', () => linearWarmup({ steps: 1, startFactor: 0, schedule: () => 1 })],
+  ['linearWarmup', 'schedule', () => linearWarmup({ steps: 1, schedule: 1 as never })],
+])('%s refuses a bad %s by its name', (schedule, name, make) => {
+  expect(make).toThrow(OptimizerError);
+  expect(make).toThrow(new RegExp(`^${schedule}: expected .* for ${name}, got`));
 });

@@ -134,17 +134,17 @@ describe('Sgd', () => {
   it('refuses to restore buffers of another network', () => {
     scope(() => {
       const optimizer = new Sgd([tensor([1])], { learningRate: 0.1, momentum: 0.9 });
-      expect(() => optimizer.restore({ momentumBuffers: [], isFirstStep: false })).toThrow(OptimizerError);
+      expect(() => optimizer.restore({ tensors: new Map(), isFirstStep: false })).toThrow(OptimizerError);
       optimizer.dispose();
     });
   });
 
   it.each<[string, object, string]>([
-    ['a shape that would be broadcast', { momentumBuffers: [[3]] }, 'expected [2, 3] for momentumBuffers[0], got [3]'],
-    ['a scalar', { momentumBuffers: [[]] }, 'expected [2, 3] for momentumBuffers[0], got []'],
+    ['a shape that would be broadcast', { momentum: [3] }, 'expected [2, 3] for momentum.0, got [3]'],
+    ['a scalar', { momentum: [] }, 'expected [2, 3] for momentum.0, got []'],
     ['what says not whether it is the first step', { isFirstStep: 'x' }, 'expected a boolean for isFirstStep, got x'],
-    ['buffers that are no tensors', { momentumBuffers: [7] }, 'expected a tensor for momentumBuffers[0], got 7'],
-    ['no buffers', { momentumBuffers: null }, 'expected an array of tensors for momentumBuffers, got null'],
+    ['buffers that are no tensors', { momentum: 7 }, 'expected a tensor for momentum.0, got 7'],
+    ['no buffers', { tensors: null }, 'expected a Map of tensors by name for tensors, got null'],
   ])('refuses to restore %s, and keeps its own', (_name, given, problem) => {
     scope(() => {
       const parameter = full([2, 3], 1);
@@ -152,14 +152,12 @@ describe('Sgd', () => {
       const optimizer = new Sgd([parameter], { learningRate: 0.1, momentum: 0.9 });
       parameter.sum().backward();
       optimizer.step();
-      const { momentumBuffers = [[2, 3]], isFirstStep = true } = given as Record<string, unknown>;
-      const buffers = Array.isArray(momentumBuffers)
-        ? momentumBuffers.map((shape) => (Array.isArray(shape) ? full(shape as number[], 5) : shape))
-        : momentumBuffers;
-      expect(() => optimizer.restore({ momentumBuffers: buffers, isFirstStep } as never)).toThrow(
+      const { momentum = [2, 3], isFirstStep = true, ...others } = given as Record<string, unknown>;
+      const tensors = new Map([['momentum.0', Array.isArray(momentum) ? full(momentum, 5) : momentum]]);
+      expect(() => optimizer.restore({ tensors, isFirstStep, ...others } as never)).toThrow(
         new OptimizerError(`Sgd: ${problem}`),
       );
-      expect(optimizer.state.momentumBuffers[0]!.toArray()).toEqual([
+      expect(optimizer.state.tensors.get('momentum.0')!.toArray()).toEqual([
         [1, 1, 1],
         [1, 1, 1],
       ]);

@@ -15,7 +15,7 @@ describe.each(['vgg11-layerwise', 'vgg11-end-to-end'])('%s', (preset) => {
       preset,
       model: { name: 'vgg11', width: 64, layers: 8, dropout },
       dataset: { name: 'cifar10', imageSize: 32, trainLimit: null, testLimit: null },
-      augmentation: { cropPadding: 4, horizontalFlip: true, sameViewsForAllLayers: false },
+      augmentation: { cropPadding: 4, horizontalFlip: true, sharedDraws: false },
       training: {
         ...SGD,
         schedule,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { overrideRecipe, parseRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
+import { inputShapeOf, overrideRecipe, parseRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
 
 const base = presetRecipe('vgg11-layerwise', { dataset: 'cifar10', onCuda: false });
 
@@ -54,6 +54,32 @@ describe('an unknown key is refused by its whole name', () => {
   });
 });
 
+describe('what image files are made into', () => {
+  const onFiles = presetRecipe('vgg11-layerwise', { dataset: 'folder', onCuda: false });
+
+  it('is in colour where a recorded recipe does not say so', () => {
+    const { channels, ...dataset } = onFiles.dataset;
+    expect(channels).toBe(3);
+    expect(parseRecipe({ ...onFiles, dataset })).toEqual(onFiles);
+    expect(inputShapeOf(onFiles)).toEqual([3, 32, 32]);
+  });
+
+  it('may be grey and of unequal sides', () => {
+    const recipe = overrideRecipe(onFiles, { dataset: { imageSize: [32, 64], channels: 1 } });
+    expect(parseRecipe(JSON.parse(JSON.stringify(recipe)))).toEqual(recipe);
+    expect(inputShapeOf(recipe)).toEqual([1, 32, 64]);
+    expect(() => overrideRecipe(recipe, { dataset: { name: 'cifar10' } })).toThrow(
+      'dataset.channels: expected 3 for cifar10, which has no image files, got 1',
+    );
+    // Encoded images of one's own have the shape as well.
+    const own = { name: 'own', inputShape: [1, 32, 64] };
+    expect(overrideRecipe(recipe, { dataset: own }).dataset).toMatchObject({ ...own, channels: 1 });
+  });
+});
+
+/** Of vectors. */
+const NONE = { cropPadding: 0, horizontalFlip: false };
+
 describe('a value out of range is refused with its name, what was expected and what came', () => {
   it.each<[unknown, string, RegExp]>([
     [{ training: { epochs: 0 } }, 'training.epochs', /: expected at least 1, got 0$/],
@@ -101,6 +127,25 @@ describe('a value out of range is refused with its name, what was expected and w
     [{ model: { width: 5000 } }, 'model.width', /: expected at most 4096, got 5000$/],
     [{ model: { layers: 513 } }, 'model.layers', /: expected at most 512, got 513$/],
     [{ dataset: { imageSize: 5000 } }, 'dataset.imageSize', /: expected at most 4096, got 5000$/],
+    [{ dataset: { imageSize: [32, 5000] } }, 'dataset.imageSize.1', /: expected at most 4096, got 5000$/],
+    [
+      { dataset: { imageSize: [32] } },
+      'dataset.imageSize',
+      /: expected pixels a side, or \[height, width\], got \[32\]$/,
+    ],
+    [{ dataset: { imageSize: '32x48' } }, 'dataset.imageSize', /: expected pixels a side, or .*, got "32x48"$/],
+    [{ dataset: { channels: 2 } }, 'dataset.channels', /: expected one of 3\|1, got 2$/],
+    [{ dataset: { channels: 1 } }, 'dataset.channels', /: expected 3 for cifar10, which has no image files, got 1$/],
+    [
+      { dataset: { name: 'own', channels: 1, inputShape: [4], imageSize: null }, augmentation: NONE },
+      'dataset.channels',
+      /: expected 3 beside dataset.inputShape \[4\], got 1$/,
+    ],
+    [
+      { dataset: { imageSize: [48, 32] }, augmentation: { cropPadding: 32 } },
+      'augmentation.cropPadding',
+      /less than the smaller side of dataset.imageSize, got 32$/,
+    ],
     [{ dataset: { testResize: 5000 } }, 'dataset.testResize', /: expected at most 4096, got 5000$/],
     [{ dataset: { trainLimit: 1e9 } }, 'dataset.trainLimit', /: expected at most 100000000, got/],
     [{ dataset: { testLimit: 1e9 } }, 'dataset.testLimit', /: expected at most 100000000, got/],
@@ -110,6 +155,43 @@ describe('a value out of range is refused with its name, what was expected and w
     const message = refusal(overrides);
     expect(message.split(': ')[0]).toBe(name);
     expect(message).toMatch(rest);
+  });
+
+  it.each<[object, string]>([
+    [{ optimizer: 'adam' }, 'training.optimizer: expected one of "sgd"|"adamw", got "adam"'],
+    [
+      { rateSchedule: 'linear' },
+      'training.rateSchedule: expected one of "multi-step"|"cosine"|"one-cycle", got "linear"',
+    ],
+    [{ labelSmoothing: 1 }, 'training.labelSmoothing: expected less than 1, got 1'],
+    [{ betas: [0.9, 1] }, 'training.betas.1: expected less than 1, got 1'],
+    [{ eps: 0 }, 'training.eps: expected more than 0, got 0'],
+    [
+      { epochs: 9, milestones: [], warmupEpochs: 9 },
+      'training.warmupEpochs: expected less than training.epochs, got 9',
+    ],
+    [
+      { optimizer: 'adamw', momentum: 0.9 },
+      'training.momentum: expected 0 with training.optimizer adamw, whose training.betas',
+    ],
+    [{ optimizer: 'adamw', nesterov: true }, 'training.nesterov: expected false, or training.optimizer sgd with a'],
+    [{ momentum: 0, nesterov: true }, 'training.nesterov: expected false, or training.optimizer sgd with a'],
+    [{ betas: [0.5, 0.9] }, 'training.betas: expected none with training.optimizer sgd, or training.optimizer adamw'],
+    [{ eps: 1e-6 }, 'training.eps: expected none with training.optimizer sgd, or training.optimizer adamw'],
+    [
+      { rateSchedule: 'cosine', milestones: [2] },
+      'training.milestones: expected none with training.rateSchedule cosine or one-cycle, or training.rateSchedule multi-step, got [2]',
+    ],
+    [
+      { warmupEpochs: 2, milestones: [2] },
+      'training.milestones: expected epochs after those of training.warmupEpochs, got [2]',
+    ],
+    [
+      { rateSchedule: 'one-cycle', warmupEpochs: 1 },
+      'training.warmupEpochs: expected 0 with training.rateSchedule one-cycle, which begins with a warm-up of its own, got 1',
+    ],
+  ])('of the optimiser and its rates, also where another value leaves one without effect: %j', (training, message) => {
+    expect(refusal({ training })).toContain(message);
   });
 
   it.each([
@@ -148,4 +230,43 @@ describe('a value out of range is refused with its name, what was expected and w
       'training.batchSize: expected number, got nothing',
     );
   });
+});
+
+describe('another optimiser or schedule of the rate than that of the preset', () => {
+  const trainingOf = (...overrides: object[]): Recipe['training'] =>
+    overrideRecipe(base, ...overrides.map((training) => ({ training }))).training;
+
+  it('comes with its own defaults', () => {
+    expect(trainingOf({ optimizer: 'adamw' })).toEqual({
+      ...base.training,
+      ...{ optimizer: 'adamw', learningRate: 1e-3, weightDecay: 1e-2, momentum: 0 },
+    });
+    expect(trainingOf({ rateSchedule: 'cosine' })).toEqual({
+      ...base.training,
+      ...{ rateSchedule: 'cosine', milestones: [] },
+    });
+    expect(trainingOf({})).toEqual(base.training);
+  });
+
+  it('keeps what is given with it, in whatever order', () => {
+    const given = { learningRate: 3e-4, weightDecay: 0.1 };
+    for (const training of [
+      trainingOf({ optimizer: 'adamw', ...given }),
+      trainingOf(given, { optimizer: 'adamw' }),
+      trainingOf({ optimizer: 'adamw' }, given),
+    ]) {
+      expect(training).toMatchObject({ optimizer: 'adamw', momentum: 0, ...given });
+    }
+    const recipe = overrideRecipe(base, { training: { optimizer: 'adamw', ...given } });
+    expect(overrideRecipe(recipe, { training: { optimizer: 'adamw', epochs: 3 } }).training).toEqual({
+      ...recipe.training,
+      epochs: 3,
+    });
+  });
+});
+
+it('a recipe of a version without optimiser and schedule is one of SGD with milestones', () => {
+  const { optimizer, rateSchedule, warmupEpochs, nesterov, betas, eps, labelSmoothing, ...training } = base.training;
+  expect(Object.keys(training)).toHaveLength(10);
+  expect(parseRecipe({ ...base, training })).toEqual(base);
 });

@@ -38,7 +38,7 @@ const config: RunConfig = {
 const epoch = (layer: number, epoch: number, more: Partial<EpochRecord> = {}): EpochRecord => ({
   layer,
   epoch,
-  lr: epoch === 0 ? 0.1 : 0.02,
+  learningRate: epoch === 0 ? 0.1 : 0.02,
   trainLoss: 1.25 - 0.1 * layer,
   trainTop1: 51 + 10 * layer + epoch,
   testLoss: 1.5 - 0.1 * layer,
@@ -471,7 +471,7 @@ describe('a run directory', () => {
 
   it.each([
     ['is not JSON', '{"layer":1,', 'not JSON'],
-    ['lacks a figure that every epoch has', '{"layer":1,"epoch":0,"lr":0.1}', 'seconds: '],
+    ['lacks a figure that every epoch has', '{"layer":1,"epoch":0,"learningRate":0.1}', 'seconds: '],
     ['holds text for a number', JSON.stringify({ ...epoch(1, 0), testTop1: '52' }), 'testTop1: '],
     ['holds an accuracy above 100', JSON.stringify(epoch(1, 0, { trainTop1: 101 })), 'trainTop1: '],
     ['is not an object', '7', 'the whole: '],

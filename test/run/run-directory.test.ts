@@ -55,7 +55,7 @@ describe('a run that is made in one go', () => {
     await killed(path);
     await expect(resume(path)).rejects.toMatchObject({
       code: 'RUN_DIRECTORY',
-      message: `${path}: the command that makes this run has not come to its end: give it again`,
+      message: `${path}: the command that makes this run did not finish: give it again`,
     });
     await RunDirectory.fill(path, async () => writeFileSync(join(path, 'config.json'), '{}'));
     expect(readdirSync(path)).toEqual(['config.json']);

@@ -63,3 +63,12 @@ it('names each figure that differs, with both', () => {
     'metrics.jsonl 1 trainTop1: nothing before, 1 now',
   ]);
 });
+
+it('takes figures that an earlier commit writes under another name for those of today', () => {
+  const earlier = write('earlier', { ...usual, epochs: [{ lr: 0.05 }, { lr: 0.01 }] });
+  const compared = (epochs: Run['epochs']): string[] => differences(earlier, write('today', { ...usual, epochs }));
+  expect(compared([{ learningRate: 0.05 }, { learningRate: 0.01 }])).toEqual([]);
+  expect(compared([{ learningRate: 0.05 }, { learningRate: 0.02 }])).toEqual([
+    'metrics.jsonl 1 learningRate: 0.01 before, 0.02 now',
+  ]);
+});

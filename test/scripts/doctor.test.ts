@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { LoadedBuild } from '../../scripts/doctor/addon.mjs';
 import { judge, judgeCuda } from '../../scripts/doctor/findings.mjs';
-import { type Driver, type Facts, type LoadedBuild, render } from '../../scripts/doctor.mjs';
+import { type Driver, type Facts, render } from '../../scripts/doctor.mjs';
 import { pinned } from '../../scripts/libtorch/pins.mjs';
 import { root, temporaryFolder } from './scripts.js';
 
@@ -31,6 +32,7 @@ const healthy = {
   ],
   libtorch: { path: '/lib', version: pinned.version, build: 'CPU', source: 'the official archive', cudaHeaders: false },
   addon: { path: '/addon', bytes: 1000, build, problem: undefined, mend: undefined },
+  turboJpeg: '/libturbojpeg.so.0',
   cpu: { model: 'a processor', avx2: true, avx512: true, bf16: true, amx: false },
   processors: { machine: 16, affinity: 8, quota: 2.5, usable: 2 },
   memory: { machine: 64 * 2 ** 30, limit: 4 * 2 ** 30, available: 3 * 2 ** 30 },
@@ -184,6 +186,9 @@ it('prints a row a subject, and each finding with its mend', () => {
   const facts = { ...healthy, addon: notBuilt };
   const text = render({ ...facts, cuda: judgeCuda(facts), findings: findingsOf(facts), ok: false });
   expect(text).toContain('Compiler   12.2.0 (c++)\n');
+  expect(text).toContain('JPEG       /libturbojpeg.so.0\n');
+  const without = render({ ...facts, turboJpeg: undefined, cuda: judgeCuda(facts), findings: [], ok: true });
+  expect(without).toContain('JPEG       no TurboJPEG of version 3: files are decoded by sharp, which takes longer\n');
   expect(text).toContain('Processors 2 usable (16 in the machine; affinity to 8; cgroup quota 2.5)\n');
   expect(text).toContain('Memory     3.0 GiB available (64.0 GiB in the machine; cgroup limit 4.0 GiB)\n');
   expect(text).toContain('GPUs       none visible\n');

@@ -4,8 +4,9 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { describeAddon } from '../../scripts/doctor/addon.mjs';
 import { explainLoadFailure } from '../../scripts/doctor/load-failure.mjs';
-import { collect, describeAddon } from '../../scripts/doctor.mjs';
+import { collect } from '../../scripts/doctor.mjs';
 import { missingNvidiaLibraries, nvidiaPackages } from '../../scripts/libtorch/nvidia.mjs';
 import { temporaryFolder } from './scripts.js';
 

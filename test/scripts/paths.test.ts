@@ -63,7 +63,10 @@ function makeClone(folder: string): string {
   cpSync(join(root, 'native/operators.json'), join(folder, 'native/operators.json'));
   write(join(folder, 'lib/index.ts'), 'export const one: number = 1;\n');
   const config = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'));
-  write(join(folder, 'tsconfig.json'), JSON.stringify({ ...config, include: ['lib/index.ts'] }));
+  write(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({ ...config, include: ['lib/index.ts'], references: [{ path: './scripts' }] }),
+  );
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
   return folder;
 }

@@ -36,8 +36,10 @@ test('a sanitizer has a state directory of its own, beside that of the ordinary 
 });
 
 test.each([
-  [['--sanitize', 'thread'], 'expected address or undefined for --sanitize, got thread'],
-  [['--sanitize'], 'expected address or undefined for --sanitize, got nothing'],
+  [['--sanitize', 'thread'], 'expected address or undefined, or both with a comma, for --sanitize, got thread'],
+  [['--sanitize'], 'expected address or undefined, or both with a comma, for --sanitize, got nothing'],
+  [['--sanitize', 'address,address'], /^expected address or undefined, .* got address,address$/],
+  [['--sanitize', 'address,undefined'], /^\S+compiler has no libubsan\.so: sanitizers need GCC on Linux$/],
   [['--sanitize', 'undefined'], /^\S+compiler has no libubsan\.so: sanitizers need GCC on Linux$/],
 ])('%j is refused before anything is built', (args, message) => {
   const { status, stderr, stdout } = spawnSync(process.execPath, [join(root, 'scripts', 'setup.mjs'), ...args], {

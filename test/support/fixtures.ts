@@ -1,5 +1,5 @@
 // The committed values that PyTorch computed (test/fixtures), and how a test compares with them.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { buildInfo, type DType, noGrad, scope, Tensor, type TypedArray, tensor } from '../../lib/tensor/index.js';
@@ -157,6 +157,15 @@ export function libtorchAtLeast(release: string): boolean {
   const [wantedMajor, wantedMinor] = release.split('.').map(Number);
   return major! > wantedMajor! || (major === wantedMajor && minor! >= wantedMinor!);
 }
+
+const hasAvx512 = existsSync('/proc/cpuinfo') && / avx512bw /.test(readFileSync('/proc/cpuinfo', 'utf8'));
+
+/**
+ * How convolutions in bfloat16 add up: in float32; rounding after each image, where oneDNN does not take bfloat16, as without
+ * AVX-512; or, there before LibTorch 2, in bfloat16, which leaves few digits.
+ */
+export const convolutionSums = (): 'float32' | 'rounded' | 'bfloat16' =>
+  hasAvx512 ? 'float32' : libtorchAtLeast('2.0') ? 'rounded' : 'bfloat16';
 
 /** Numbers in [-1, 1) that look random and are the same everywhere; for finite differences and the like. */
 export function scatter(count: number, salt: number): Float64Array {

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach } from 'vitest';
 
 const files =
-  /\/test\/(scripts|cli|e2e|service|data\/(?!augmentation|batches|streamed-images|decoding-pass)|evaluation\/report)/;
+  /\/test\/(scripts|cli|e2e|service|data\/(?!augmentation|batches|streamed-images|prefetch-pass)|evaluation\/report)/;
 
 interface Counts {
   liveTensors: number;

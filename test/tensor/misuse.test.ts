@@ -2,6 +2,7 @@
 import { runInNewContext } from 'node:vm';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
+  adamwStep,
   arange,
   buildInfo,
   cat,
@@ -370,6 +371,36 @@ describe('arguments of the wrong kind', () => {
     ],
     ['text for threads', /^setThreads: expected an integer for threads, got a string/, () => setThreads(untyped('2'))],
     ['momentum buffers missing', /one momentum buffer a parameter/, (x) => sgdStep([x], [], STEP)],
+    ...(
+      [
+        ['an average too few', { expAvg: [] }, /^adamwStep: expected one tensor a parameter, 1, for expAvg, got 0/],
+        [
+          'an average of another shape',
+          { expAvgSq: [[2]] },
+          /^adamwStep: expected \[2, 2\], the shape of parameters\[0\], for expAvgSq\[0\], got \[2\]/,
+        ],
+        [
+          'an average on another device',
+          { expAvg: 'meta' },
+          /^adamwStep: expected all tensors on one device, got meta for expAvg/,
+        ],
+        [
+          'a count of steps too many',
+          { step: [2] },
+          /^adamwStep: expected float32 \[1\], a number a parameter, for step, got Float \[2\]/,
+        ],
+      ] as const
+    ).map(([name, shapes, message]): [string, RegExp, (x: Tensor) => unknown] => [
+      name,
+      message,
+      (x) => {
+        const { expAvg = [[2, 2]], expAvgSq = [[2, 2]], step = [1] } = shapes as Record<string, readonly never[]>;
+        const zerosOf = (all: readonly (readonly number[])[] | 'meta'): Tensor[] =>
+          all === 'meta' ? [zeros([2, 2], { device: 'meta' })] : all.map((shape) => zeros(shape));
+        const moments = { expAvg: zerosOf(expAvg), expAvgSq: zerosOf(expAvgSq), step: zeros(step) };
+        return adamwStep([x], moments, { learningRate: 1, beta1: 0.9, beta2: 0.99, eps: 0, weightDecay: 0 });
+      },
+    ]),
     [
       'a learning rate of text',
       /^sgdStep: expected a number for learningRate, got a string/,

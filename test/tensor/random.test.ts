@@ -154,6 +154,26 @@ describe('what is drawn', () => {
     });
   });
 
+  it('dropout2d drops whole maps, as often as it says, by the generator it is given', () => {
+    scope(() => {
+      using generator = Generator.create({ seed: 13 });
+      const x = ones([20, 100, 3, 2]).contiguous({ memoryFormat: 'channelsLast' });
+      x.requiresGrad = true;
+      const state = generator.state();
+      const y = x.dropout2d({ p: 0.25, generator });
+      const maps = y.flatten({ startDim: 2 }).reshape([2000, 6]).toArray() as number[][];
+      for (const [i, map] of maps.entries()) expect(new Set(map).size, `map ${i}`).toBe(1);
+      const kept = maps.filter(([first]) => first !== 0);
+      for (const [first] of kept) expect(first).toBeCloseTo(4 / 3, 6);
+      expect(Math.abs(kept.length / 2000 - 0.75)).toBeLessThan(5 * Math.sqrt((0.25 * 0.75) / 2000));
+      y.sum().backward();
+      expect(x.grad!.toArray()).toEqual(y.toArray());
+      expect(x.dropout2d({ p: 0.25, generator }).toArray()).not.toEqual(y.toArray());
+      generator.setState(state);
+      expect(x.dropout2d({ p: 0.25, generator }).toArray()).toEqual(y.toArray());
+    });
+  });
+
   it('dropout keeps the expectation, and its gradient passes where it kept', () => {
     scope(() => {
       manualSeed(13);

@@ -1,4 +1,5 @@
 // The gradient of a convolution's weights, which is computed in parts: by images, or by output channels.
+
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,6 +17,7 @@ import {
   setThreads,
   type Tensor,
 } from '../../lib/tensor/index.js';
+import { convolutionSums } from '../support/fixtures.js';
 import { onOneCore } from '../support/one-core.js';
 
 const CASES = [
@@ -24,7 +26,7 @@ const CASES = [
   { name: 'few positions, many channels', batch: 5, inChannels: 6, outChannels: 70, size: 5 },
   { name: 'few positions, few channels', batch: 5, inChannels: 6, outChannels: 7, size: 5 },
   { name: 'one large image', batch: 1, inChannels: 3, outChannels: 64, size: 40 },
-  { name: 'one large image, few channels', batch: 1, inChannels: 3, outChannels: 8, size: 40 },
+  { name: 'one large image, few channels', batch: 1, inChannels: 3, outChannels: 8, size: 40, isWhole: true },
   { name: 'fewer images than parts', batch: 3, inChannels: 3, outChannels: 8, size: 48 },
   { name: 'images of two rows', batch: 130, inChannels: 4, outChannels: 40, size: 2 },
 ] as const;
@@ -61,7 +63,7 @@ describe.each(CASES)('$name', (of) => {
   it.each([
     ['float32', 'channelsLast', 1e-5],
     ['float32', 'contiguous', 1e-5],
-    ['bfloat16', 'channelsLast', 2 ** -8],
+    ['bfloat16', 'channelsLast', { float32: 2 ** -8, rounded: 2 ** -7, bfloat16: 2 ** -4 }[convolutionSums()]],
   ] as const)('in %s, %s, it is that of float64', (dtype, memoryFormat, tolerance) => {
     setThreads(2);
     scope(() => {
@@ -76,7 +78,8 @@ describe.each(CASES)('$name', (of) => {
     });
   });
 
-  it('has the same bits on one thread and on two', () => {
+  // What is not divided is LibTorch's own, whose sums may depend on the threads: MKL's do, on Intel's processors.
+  it.skipIf('isWhole' in of)('has the same bits on one thread and on two', () => {
     const digits = [1, 2].map((count) => {
       setThreads(count);
       return scope(() => gradients(of, 'float32', 'channelsLast')[1]!.toArray());

@@ -40,10 +40,10 @@ const RECIPES: Record<string, Recipe> = {
   ),
   'simcnn-k2, drawn batch norm': recipeOf('simcnn-k2', { model: { batchNormInit: 'uniform' } }),
   'simcnn-k1, one bias': recipeOf('simcnn-k1', { model: { bias: 'first' } }),
-  'vgg11-layerwise, shared views': recipeOf('vgg11-layerwise', { augmentation: { sameViewsForAllLayers: true } }),
+  'vgg11-layerwise, shared views': recipeOf('vgg11-layerwise', { augmentation: { sharedDraws: true } }),
 };
 
-interface Place {
+interface Hardware {
   readonly device: Device;
   readonly precision: Precision;
 }
@@ -51,11 +51,11 @@ interface Place {
 /** Calls `use` with the network's stages, one after another, and their features of `COUNT` images. */
 async function withStages(
   recipe: Recipe,
-  { device, precision }: Place,
+  { device, precision }: Hardware,
   use: (stage: Stage, features: TrainingFeatures) => Promise<void>,
 ): Promise<void> {
   const network: Network = onDevice(device, () => buildNetwork(recipe, CLASSES, device));
-  const images = new DeviceImages(inMemory(recipe.dataset.imageSize), device);
+  const images = new DeviceImages(inMemory(recipe.dataset.imageSize as number), device);
   const { trainTransforms: transforms } = buildTransforms(recipe, normalization);
   const context = { recipe, precision, images, transforms };
   const stages = buildStages(recipe, network);
@@ -95,8 +95,8 @@ async function withStages(
 }
 
 /** An epoch of a stage. */
-async function train(recipe: Recipe, place: Place, stage: Stage, features: TrainingFeatures): Promise<number[]> {
-  const problem = new AuxiliaryProblem(stage, { recipe, ...place });
+async function train(recipe: Recipe, hardware: Hardware, stage: Stage, features: TrainingFeatures): Promise<number[]> {
+  const problem = new AuxiliaryProblem(stage, { recipe, ...hardware });
   const images: number[] = [];
   try {
     problem.beginEpoch(0, { inItsMiddle: false });

@@ -21,6 +21,18 @@ it.each([
   expect(() => requireGraphs(recipe, device, precision)).toThrow(message);
 });
 
+it.each([
+  [{ optimizer: 'adamw' }, 'cudaGraph (--cuda-graph): cannot be used with training.optimizer adamw; use sgd'],
+  [
+    { rateSchedule: 'cosine' },
+    'cudaGraph (--cuda-graph): cannot be used with a learning rate that changes from step to',
+  ],
+  [{ warmupEpochs: 1 }, 'cudaGraph (--cuda-graph): cannot be used with a learning rate that changes from step to step'],
+])('is refused with %j', (training, message) => {
+  const recipe = overrideRecipe(presetRecipe('simcnn-k2', { dataset: 'shapes', onCuda: true }), { training });
+  expect(() => requireGraphs(recipe, 'cuda:0', 'bf16')).toThrow(message);
+});
+
 it('a run on the CPU is refused before its directory is made', async () => {
   await expect(train({ recipe: smallRecipe({}), out: at('none'), cudaGraph: true })).rejects.toMatchObject({
     code: 'INVALID_RECIPE',

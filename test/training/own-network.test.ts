@@ -69,6 +69,13 @@ class ResidualBlock extends Module {
   }
 }
 
+/** The mean of a batch, which is not one of each image. */
+class Mixed extends Module {
+  forward(input: Tensor): Tensor {
+    return input.mean({ dims: [0], keepDim: true });
+  }
+}
+
 const network: NetworkBuilder = ({ classes, inputShape, seed }) => {
   const channels = [4, 6];
   const blocks: Module[] = [];
@@ -109,7 +116,13 @@ describe('a network and images of ones own', () => {
     expect(productOf(at('stopped'))).toEqual(productOf(at('whole')));
 
     using run = await TrainedRun.open(at('whole'), { network });
-    expect(run.recipe.dataset).toMatchObject({ inputShape: [1, 12, 20], imageSize: 12, trainCount: 48, testCount: 12 });
+    expect(run.recipe.dataset).toMatchObject({
+      inputShape: [1, 12, 20],
+      imageSize: [12, 20],
+      channels: null,
+      trainCount: 48,
+      testCount: 12,
+    });
     const { top1 } = await run.evaluate(inMemoryDataset(data).test, 1);
     expect(top1).toBe(result.layers.at(-1)!.testTop1);
     scope(() => {
@@ -158,13 +171,47 @@ describe('a network and images of ones own', () => {
     using run = await TrainedRun.open(at('vgg'));
     expect(run.network.name).toBe('vgg11');
     await expect(run.loadDataset()).rejects.toMatchObject({
-      name: 'DataError',
-      message: expect.stringContaining('own'),
+      name: 'RunDirectoryError',
+      message: expect.stringContaining('its images were given in code: open it with them (data)'),
     });
-    const grey = { ...given, imageShape: [1, 96, 32] as const };
-    await expect(train({ recipe: own, data: grey, out: at('grey') })).rejects.toMatchObject({
+    using withData = await TrainedRun.open(at('vgg'), { data: given });
+    const { test } = await withData.loadDataset({ testLimit: 4 });
+    expect(test.count).toBe(4);
+    expect((await withData.evaluate(test, 1)).loss).toBeGreaterThan(0);
+    // However often: more than ten listeners of one event are a warning.
+    const listeners = process.listenerCount('exit');
+    for (let i = 0; i < 12; i++) await withData.loadDataset({ testLimit: 4 });
+    expect(process.listenerCount('exit')).toBe(listeners);
+  });
+
+  it('are grey and wide with the networks of the program', async () => {
+    const models = {
+      'vgg11-layerwise': { width: 4, layers: 2 },
+      'simcnn-k2': { layers: 3, width: 4, auxWidth: 4 },
+    };
+    for (const [preset, model] of Object.entries(models)) {
+      const recipe = overrideRecipe(presetRecipe(preset, { dataset: 'own', onCuda: false }), {
+        model,
+        training: { epochs: 3, batchSize: 8, milestones: [], learningRate: 0.05 },
+        augmentation: { cropPadding: 1, horizontalFlip: false, views: 2 },
+        ...{ device: 'cpu', precision: 'fp32', threads: 1 },
+      });
+      const { result } = await train({ recipe, data, out: at(preset) });
+      expect(result.layers).toHaveLength(model.layers);
+      expect(result.layers.at(-1)!.testTop1).toBeGreaterThan(60);
+      using run = await TrainedRun.open(at(preset));
+      expect(run.network.inputShape).toEqual([1, 12, 20]);
+      expect((await run.evaluate(inMemoryDataset(data).test, run.layers - 1)).top1).toBe(
+        result.layers.at(-1)!.testTop1,
+      );
+      if (canRehearse()) expect((await planRecipe({ recipe, data, measured: false })).plan.imageBytes).toBe(60 * 240);
+    }
+    const deep = overrideRecipe(presetRecipe('vgg11-layerwise', { dataset: 'own', onCuda: false }), {
+      augmentation: { cropPadding: 1 },
+    });
+    await expect(train({ recipe: deep, data, out: at('deep') })).rejects.toMatchObject({
       name: 'ModelError',
-      message: 'vgg11: expected images of 3 channels and equal sides, got 1 x 96 x 32',
+      message: 'vgg11: expected an even size at the pooling of layer 5 for imageSize, got 12 x 20, 3 x 5 there',
     });
   });
 
@@ -256,7 +303,35 @@ describe('is refused before anything is written', () => {
     [
       'other images',
       (request) => network({ ...request, inputShape: [3, 12, 20] }),
-      'expected images of 1 x 12 x 20, got 3 x 12 x 20',
+      'expected images of 1 x 12 x 20, got images of 3 x 12 x 20',
+    ],
+    [
+      'a block that mixes the images',
+      broken(({ blocks }) => {
+        blocks[0] = new Mixed();
+      }),
+      'layer 1: expected [2, ...] from its block of 2 images, got [1, 1, 12, 20]',
+    ],
+    [
+      'a layer with nothing to learn',
+      broken(({ blocks, heads }) => {
+        blocks.unshift(new ReLU());
+        heads.unshift(new Sequential([['flatten', new Flatten()]]));
+      }),
+      'layer 1: expected weights in its block or its head, got none',
+    ],
+    [
+      'a block in two layers',
+      broken(({ blocks, heads }) => {
+        blocks.push(blocks[1]!);
+        heads.push(heads[1]!);
+      }),
+      'layer 3: expected weights of its own, which no other layer has, got body.enter.weight of layer 2',
+    ],
+    [
+      'one head for two layers',
+      broken(({ heads }) => heads.splice(1, 1, heads[0]!)),
+      'layer 2: expected weights of its own, which no other layer has, got linear.weight of layer 1',
     ],
   ])('a network with %s', async (_, build, message) => {
     const run = train({ recipe: recipeOf(), network: build, data, out: at('refused') });
@@ -264,7 +339,11 @@ describe('is refused before anything is written', () => {
   });
 
   it.each<[string, object, string]>([
-    ['one class', { classes: ['a'] }, 'data.classes: expected the names of at least two classes, got ["a"]'],
+    [
+      'one class',
+      { classes: ['a'] },
+      'data.classes: expected the names of at least two classes, of at most 255 letters, got ["a"]',
+    ],
     ['a class twice', { classes: ['a', 'a', 'b'] }, 'data.classes: expected each name once, got "a"'],
     [
       'half an image',
@@ -284,7 +363,7 @@ describe('is refused before anything is written', () => {
     [
       'a label beyond the classes',
       { test: { images: new Uint8Array(240), labels: [3] } },
-      'data.test.labels[0]: expected a label from 0 to 2, got 3',
+      'data.test.labels[0]: expected a label from 0 to 2 or the name of a class, got 3',
     ],
     ['a shape of two sizes', { imageShape: [12, 20] }, 'data.imageShape: expected [channels, height, width]'],
     [
@@ -344,11 +423,11 @@ describe('is refused before anything is written', () => {
 });
 
 it('looking whether a network can be trained leaves each module in its mode', () => {
-  const request = { classes: 3, inputShape: [1, 12, 20], seed: 1 } as const;
+  const request = { classes: 3, inputShape: [1, 12, 20], seed: 1, options: {} } as const;
   const built = network(request);
   const inner = built.blocks[0]!.children.get('body')!;
   inner.eval();
-  requireTrainable(built, request);
+  requireTrainable(built, { ...request, schedule: 'layerwise' });
   expect([built.blocks[0]!.training, inner.training]).toEqual([true, false]);
   disposeNetwork(built);
 });

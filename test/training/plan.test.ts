@@ -137,7 +137,7 @@ function measured(recipe: Recipe): number[] {
         }));
       }),
     );
-    const momentum = bytesOf(problem.optimizer.state.momentumBuffers);
+    const momentum = bytesOf(problem.optimizer.state.tensors.values());
     problem.dispose();
     prefix.dispose();
     return own + momentum + peakBytes;
@@ -154,6 +154,11 @@ describe.skipIf(!libtorchAtLeast('2.4'))('the planned memory is that of the real
     ['VGG-11 at 224', 'vgg11-layerwise', { ...size(224, 4), model: { width: 8, layers: 4 } }],
     ['VGG-11 end to end', 'vgg11-end-to-end', { ...size(32, 32), model: { width: 8 } }],
     ['SimCNN k = 3', 'simcnn-k3', { ...size(32, 32), model: { width: 16, auxWidth: 16 } }],
+    [
+      'VGG-11 with AdamW and label smoothing',
+      'vgg11-layerwise',
+      { ...size(32, 16), model: { width: 16 }, training: { batchSize: 16, optimizer: 'adamw', labelSmoothing: 0.1 } },
+    ],
     ['SimCNN k = 1', 'simcnn-k1', { ...size(32, 32), model: { width: 16 } }],
     [
       'micro-batches',
@@ -191,9 +196,9 @@ async function plannedBy(run: Promise<unknown>, events: readonly TrainingEvent[]
 }
 
 describe.skipIf(!libtorchAtLeast('2.4'))('the files of a real run', () => {
-  it('are as large as its plan says, kept features too', async () => {
-    const recipe = smallRecipe({ augmentation: { views: 2 }, model: { layers: 3 } });
-    const out = at('files');
+  it.each([{}, { optimizer: 'adamw' }])('are as large as its plan says, kept features too: %j', async (others) => {
+    const recipe = smallRecipe({ augmentation: { views: 2 }, model: { layers: 3 }, training: others });
+    const out = at(`files-${Object.keys(others).length}`);
     const events: TrainingEvent[] = [];
     const files: Record<string, number> = {};
     const onEvent = (event: TrainingEvent): void => {

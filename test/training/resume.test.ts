@@ -15,7 +15,7 @@ import { readSafetensors, type StateDict, writeSafetensors } from '../../lib/nn/
 import type { Recipe } from '../../lib/recipe/index.js';
 import { full, type Tensor, zeros } from '../../lib/tensor/index.js';
 import { resume, type TrainingEvent, train } from '../../lib/training/index.js';
-import { placeOf, productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
+import { positionOf, productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();
 
@@ -45,9 +45,9 @@ describe.each(KINDS)('%s', (name, recipe) => {
     expect(productOf(file('other'))).not.toEqual(whole);
   });
 
-  it('goes on from each place at which a process can end, also in the middle of an epoch', async () => {
+  it('goes on from each point at which a process can end, also in the middle of an epoch', async () => {
     // The run's directory as it lies on the disk at each event is what a killed process leaves behind.
-    const left: { place: string; directory: string }[] = [];
+    const left: { position: string; directory: string }[] = [];
     const out = file('killed');
     await train({
       recipe,
@@ -58,17 +58,17 @@ describe.each(KINDS)('%s', (name, recipe) => {
         const directory = file(`killed-${left.length}`);
         // Less the lock: that of a killed process names one that is gone, this one's names the living.
         cpSync(out, directory, { recursive: true, filter: (path) => !path.endsWith('run.lock') });
-        left.push({ place: placeOf(event), directory });
+        left.push({ position: positionOf(event), directory });
       },
     });
     expect(productOf(out), 'checkpoints change nothing').toEqual(whole);
-    const places = left.map(({ place }) => place);
-    expect(places.filter((place) => place.startsWith('checkpoint')).length).toBeGreaterThan(7);
-    expect(places.some((place) => place.startsWith('layer'))).toBe(true);
-    for (const { place, directory } of left) {
+    const positions = left.map(({ position }) => position);
+    expect(positions.filter((position) => position.startsWith('checkpoint')).length).toBeGreaterThan(7);
+    expect(positions.some((position) => position.startsWith('layer'))).toBe(true);
+    for (const { position, directory } of left) {
       const outcome = await resume(directory);
       expect(outcome.runDirectory).toBe(directory);
-      expect(productOf(directory), `killed at ${place}`).toEqual(whole);
+      expect(productOf(directory), `killed at ${position}`).toEqual(whole);
       expect(existsSync(join(directory, 'checkpoint')), 'the checkpoint of a finished run').toBe(false);
       rmSync(directory, { recursive: true });
     }
@@ -100,7 +100,7 @@ describe.each(KINDS)('%s', (name, recipe) => {
       );
     }
     expect(runs).toBeGreaterThan(4);
-    expect(new Set(resumedFrom.map((place) => JSON.stringify(place))).size).toBeGreaterThan(3);
+    expect(new Set(resumedFrom.map((position) => JSON.stringify(position))).size).toBeGreaterThan(3);
     expect(productOf(out)).toEqual(whole);
   });
 });
@@ -123,8 +123,8 @@ async function stoppedRun(name: string): Promise<string> {
 const checkpointFile = (directory: string, pattern: RegExp): string =>
   join(directory, 'checkpoint', readdirSync(join(directory, 'checkpoint')).find((entry) => pattern.test(entry))!);
 
-it('a checkpoint names its place: the next step to do', async () => {
-  const directory = await stoppedRun('place');
+it('a checkpoint names its position: the next step to do', async () => {
+  const directory = await stoppedRun('position');
   const state = JSON.parse(readFileSync(join(directory, 'checkpoint', 'state.json'), 'utf8'));
   expect(state.position).toEqual({ stage: 1, epoch: 1, step: 2 });
   expect(state.finished).toEqual(['layer-00.safetensors']);
@@ -188,7 +188,7 @@ it('what a process left half written does no harm', async () => {
   writeFileSync(join(checkpoint, 'training-9999.safetensors.partial'), 'half');
   writeFileSync(join(checkpoint, 'training-9999.safetensors'), 'of a checkpoint that was never named');
   writeFileSync(join(directory, 'model.safetensors.partial'), 'half');
-  writeFileSync(join(directory, 'metrics.jsonl'), '{"layer":1,"epoch":1,"lr":0.0', { flag: 'a' });
+  writeFileSync(join(directory, 'metrics.jsonl'), '{"layer":1,"epoch":1,"learningRate":0.0', { flag: 'a' });
   await resume(directory);
   await train({ recipe, out: at('for-half-written') });
   expect(productOf(directory)).toEqual(productOf(at('for-half-written')));
@@ -295,10 +295,10 @@ describe('a damaged checkpoint is refused by the name of its file, and left as i
     'a time below 0': edit((value) => {
       value.seconds = -1;
     }),
-    'the tensors of another place': edit((value) => {
+    'the tensors of another position': edit((value) => {
       value.finished = ['../../elsewhere.safetensors'];
     }),
-    'tensors in training of another place': edit((value) => {
+    'tensors in training of another position': edit((value) => {
       value.current = '../training-1.safetensors';
     }),
     'no tensors in training': edit((value) => {

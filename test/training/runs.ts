@@ -73,8 +73,8 @@ export function productOf(directory: string): object {
 }
 
 /** Where a run was when it told an event, for the names of tests and failures. */
-export function placeOf(event: TrainingEvent): string {
+export function positionOf(event: TrainingEvent): string {
   if (event.type === 'start' || event.type === 'done') return event.type;
-  const place = 'epoch' in event ? `, epoch ${event.epoch}` : '';
-  return `${event.type} at layer ${event.layer}${place}${'step' in event ? `, step ${event.step}` : ''}`;
+  const epoch = 'epoch' in event ? `, epoch ${event.epoch}` : '';
+  return `${event.type} at layer ${event.layer}${epoch}${'step' in event ? `, step ${event.step}` : ''}`;
 }

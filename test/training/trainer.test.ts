@@ -97,16 +97,20 @@ describe('a stage in training', () => {
     const heads = network.heads.map(watch);
     stage.beginEpoch(0, { inItsMiddle: false });
     step(stage);
-    // The frozen blocks run in a form of their own, which the blocks are not asked for.
-    expect(blocks).toEqual([[], [], [{ grad: true, training: true, history: false }], []]);
+    // Frozen blocks that are watched have behaviour of their own, and are asked: for one image, to find its size, and for all.
+    const frozen = { grad: false, training: false, history: false };
+    const below = [frozen, frozen];
+    expect(blocks).toEqual([below, below, [{ grad: true, training: true, history: false }], []]);
     expect(heads).toEqual([[], [], [{ grad: true, training: true, history: true }], []]);
     for (const module of [...network.blocks[0]!.children.values(), ...network.blocks[1]!.children.values()]) {
       expect(module.training).toBe(false);
     }
     stage.endEpoch();
     scope(() => void stage.predict(batch(0).features));
-    // Evaluated, they run in that form too.
-    expect([...blocks, ...heads].map((calls) => calls.length)).toEqual([0, 0, 1, 0, 0, 0, 1, 0]);
+    // Evaluated, the stage's own are asked so too.
+    for (const calls of [...blocks, ...heads])
+      expect(calls.slice(1).every((call) => !call.grad && !call.training)).toBe(true);
+    expect([...blocks, ...heads].map((calls) => calls.length)).toEqual([3, 3, 3, 0, 0, 0, 3, 0]);
   });
 
   it('sends gradients to its own block and head only, and changes nothing else', async () => {
@@ -147,7 +151,8 @@ describe('a stage in training', () => {
       smallRecipe({
         training: { epochs: 5, milestones: [2, 4], decay: 0.5, learningRate: 0.08, resetMomentumAtDrops },
       });
-    const momentum = (): number[][] => problem!.optimizer.state.momentumBuffers.map((b) => [...b.toFloat32Array()]);
+    const momentum = (): number[][] =>
+      [...problem!.optimizer.state.tensors.values()].map((b) => [...b.toFloat32Array()]);
     const isZero = (): boolean => momentum().every((buffer) => buffer.every((value) => value === 0));
 
     it('the momentum starts again where the recipe says so, and only there', async () => {
@@ -259,16 +264,16 @@ describe('a run', () => {
   it('writes the learning rate of each epoch, in every layer anew', async () => {
     const training = { epochs: 4, milestones: [1, 3], decay: 0.5, learningRate: 0.08 };
     await train({ recipe: smallRecipe({ training }), out: at('rates') });
-    const rates = metricsOf(at('rates')).map(({ layer, epoch, lr }) => [layer, epoch, lr]);
+    const rates = metricsOf(at('rates')).map(({ layer, epoch, learningRate }) => [layer, epoch, learningRate]);
     const expected = [0.08, 0.04, 0.04, 0.02];
-    expect(rates).toEqual([0, 1].flatMap((layer) => expected.map((lr, epoch) => [layer, epoch, lr])));
+    expect(rates).toEqual([0, 1].flatMap((layer) => expected.map((rate, epoch) => [layer, epoch, rate])));
   });
 
   it('reports of each layer its last epoch; the ensemble of the first layer is that layer', async () => {
     const { result } = await train({ recipe: smallRecipe(), out: at('reported') });
     const metrics = metricsOf(at('reported'));
     for (const layer of [0, 1]) {
-      const { epoch: _e, lr: _l, seconds: _s, imagesPerSecond: _i, ...figures } = metrics[2 * layer + 1]!;
+      const { epoch: _e, learningRate: _l, seconds: _s, imagesPerSecond: _i, ...figures } = metrics[2 * layer + 1]!;
       expect(result.layers[layer]).toMatchObject(figures);
     }
     for (const { testTop1, ensembleTop1, testTop5, ensembleTop5 } of metrics.slice(0, 2)) {
@@ -300,8 +305,8 @@ describe('a run', () => {
 
   it('trains every layer on the same views where the recipe says so, else on views of its own', async () => {
     /** The bytes of the augmented images of each step, before they are normalised. */
-    async function views(sameViewsForAllLayers: boolean): Promise<string[]> {
-      const recipe = smallRecipe({ augmentation: { sameViewsForAllLayers }, training: { epochs: 1 } });
+    async function views(sharedDraws: boolean): Promise<string[]> {
+      const recipe = smallRecipe({ augmentation: { sharedDraws }, training: { epochs: 1 } });
       const {
         train: source,
         test,
@@ -320,7 +325,7 @@ describe('a run', () => {
           return images;
         },
       };
-      const directory = await RunDirectory.create(at(`views-${sameViewsForAllLayers}`));
+      const directory = await RunDirectory.create(at(`views-${sharedDraws}`));
       const context = { recipe, precision: 'fp32' } as const;
       const transforms = trainTransforms.toSpliced(-1, 0, record);
       const trainFeatures = new RecomputedFeatures({ ...context, images: trainImages, transforms });
@@ -357,7 +362,7 @@ describe('a run', () => {
     const names = [...(await bytesOf(join(out, 'model.safetensors'))).keys()];
     // torchvision's positions: dropout stands at 2 and 5.
     expect(names.filter((name) => name.startsWith('classifier'))).toEqual(
-      ['0', '3', '6'].flatMap((place) => [`classifier.${place}.weight`, `classifier.${place}.bias`]),
+      ['0', '3', '6'].flatMap((index) => [`classifier.${index}.weight`, `classifier.${index}.bias`]),
     );
   });
 });

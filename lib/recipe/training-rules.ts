@@ -1,0 +1,67 @@
+// Which values of a recipe's `training` go together.
+
+/** The defaults of torch.optim.AdamW, as is `ADAMW_EPS`. */
+export const ADAMW_BETAS = [0.9, 0.999] as const;
+export const ADAMW_EPS = 1e-8;
+
+export const RATE_SCHEDULES = ['multi-step', 'cosine', 'one-cycle'] as const;
+
+interface Training {
+  readonly optimizer: string;
+  readonly rateSchedule: string;
+  readonly epochs: number;
+  readonly warmupEpochs: number;
+  readonly milestones: readonly number[];
+  readonly momentum: number;
+  readonly nesterov: boolean;
+  readonly betas: readonly number[];
+  readonly eps: number;
+}
+
+/** A value that another one leaves without effect is refused: it would be recorded and not used. */
+export const TRAINING_RULES: readonly {
+  readonly of: keyof Training;
+  readonly expected: string;
+  readonly holds: (training: Training) => boolean;
+}[] = [
+  {
+    of: 'momentum',
+    expected: '0 with training.optimizer adamw, whose training.betas stand in for it',
+    holds: ({ optimizer, momentum }) => optimizer !== 'adamw' || momentum === 0,
+  },
+  {
+    of: 'nesterov',
+    expected: 'false, or training.optimizer sgd with a training.momentum above 0',
+    holds: ({ optimizer, momentum, nesterov }) => !nesterov || (optimizer === 'sgd' && momentum > 0),
+  },
+  {
+    of: 'betas',
+    expected: 'none with training.optimizer sgd, or training.optimizer adamw',
+    holds: ({ optimizer, betas }) => optimizer === 'adamw' || betas.join() === ADAMW_BETAS.join(),
+  },
+  {
+    of: 'eps',
+    expected: 'none with training.optimizer sgd, or training.optimizer adamw',
+    holds: ({ optimizer, eps }) => optimizer === 'adamw' || eps === ADAMW_EPS,
+  },
+  {
+    of: 'milestones',
+    expected: 'none with training.rateSchedule cosine or one-cycle, or training.rateSchedule multi-step',
+    holds: ({ rateSchedule, milestones }) => rateSchedule === 'multi-step' || milestones.length === 0,
+  },
+  {
+    of: 'milestones',
+    expected: 'epochs after those of training.warmupEpochs',
+    holds: ({ warmupEpochs, milestones }) => warmupEpochs < (milestones[0] ?? Number.POSITIVE_INFINITY),
+  },
+  {
+    of: 'warmupEpochs',
+    expected: '0 with training.rateSchedule one-cycle, which begins with a warm-up of its own',
+    holds: ({ rateSchedule, warmupEpochs }) => rateSchedule !== 'one-cycle' || warmupEpochs === 0,
+  },
+  {
+    of: 'warmupEpochs',
+    expected: 'less than training.epochs',
+    holds: ({ warmupEpochs, epochs }) => warmupEpochs === 0 || warmupEpochs < epochs,
+  },
+];

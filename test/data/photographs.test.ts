@@ -1,0 +1,137 @@
+// Photographs, decoded and scaled by the addon, beside Pillow with torchvision's Resize and CenterCrop, and its crop and resize of the
+// same box.
+import { execFileSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { describe, expect, it } from 'vitest';
+import { Draws } from '../../lib/data/draws.js';
+import { drawResizedCrop, resizedCropDraws } from '../../lib/data/resized-crop.js';
+import { DECODED, decodeImages, empty, findTurboJpeg, keep, scope } from '../../lib/tensor/index.js';
+import { pythonCommand, pythonLacks } from '../support/python.js';
+
+const SIDE = 224;
+const LENGTH = SIDE * SIDE * 3;
+/** Mean of the absolute differences of an image, of 255. */
+const MOST = 2;
+
+const folder = process.env.LAYERWISE_TEST_PHOTOGRAPHS ?? '';
+const lacking =
+  folder === ''
+    ? 'LAYERWISE_TEST_PHOTOGRAPHS names no folder of them'
+    : findTurboJpeg() === null
+      ? 'there is no TurboJPEG'
+      : pythonLacks('PIL, numpy');
+if (lacking !== null) console.warn(`Photographs are not compared with Pillow's: ${lacking}`);
+const canRun = lacking === null;
+
+/** Gives [n, 224, 224, 3]; a box is left, top, right, bottom. */
+const PILLOW = `
+import json, sys, numpy
+from PIL import Image
+for path, box in json.load(sys.stdin):
+    image = Image.open(path).convert("RGB")
+    if box is None:
+        w, h = image.size
+        size = (256, int(256 * h / w)) if w < h else (int(256 * w / h), 256)
+        left, top = round((size[0] - 224) / 2), round((size[1] - 224) / 2)
+        shown = image.resize(size, Image.BILINEAR).crop((left, top, left + 224, top + 224))
+    else:
+        shown = image.crop(box).resize((224, 224), Image.BILINEAR)
+    sys.stdout.buffer.write(numpy.asarray(shown).tobytes())
+`;
+
+function pillow(shown: readonly (readonly [path: string, box: readonly number[] | null])[]): Uint8Array {
+  const input = JSON.stringify(shown);
+  return execFileSync(pythonCommand, ['-c', PILLOW], { input, maxBuffer: 2 * shown.length * LENGTH });
+}
+
+async function decoded(sources: readonly string[], draws: Float64Array = new Float64Array()): Promise<Uint8Array> {
+  const images = scope(() => keep(empty([sources.length, SIDE, SIDE, 3], { dtype: 'uint8' })));
+  const outcomes = await decodeImages({ images, sources, draws, covered: [256, 256], maxPixels: 1e9 }).done;
+  expect(outcomes.every((outcome) => outcome === DECODED.yes)).toBe(true);
+  const pixels = images.toTypedArray() as Uint8Array;
+  images.dispose();
+  return pixels;
+}
+
+/** Of each image. */
+function differences(a: Uint8Array, b: Uint8Array): number[] {
+  expect(a.length).toBe(b.length);
+  return Array.from({ length: a.length / LENGTH }, (_, image) => {
+    let sum = 0;
+    for (let i = image * LENGTH; i < (image + 1) * LENGTH; i++) sum += Math.abs(a[i]! - b[i]!);
+    return sum / LENGTH;
+  });
+}
+
+/** Writes an image of smooth noise in many ways of JPEG, at odd sizes, to a folder. */
+const MAKE = `
+import sys, numpy
+from PIL import Image
+folder = sys.argv[1]
+draw = numpy.random.default_rng(1)
+for width, height in ((97, 61), (33, 130), (259, 17), (640, 479)):
+    small = Image.fromarray(draw.integers(0, 256, (height // 4 + 2, width // 4 + 2, 3), dtype=numpy.uint8))
+    image = small.resize((width, height), Image.BICUBIC)
+    for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
+        for name, options in (("plain", {}), ("progressive", {"progressive": True}),
+                              ("blocks", {"restart_marker_blocks": 3}), ("rows", {"restart_marker_rows": 1})):
+            path = f"{folder}/{width}x{height}-{subsampling.replace(':', '')}-{name}.jpg"
+            image.save(path, quality=85, subsampling=subsampling, **options)
+`;
+
+const lackingPillow = pythonLacks('PIL, numpy');
+describe.runIf(lackingPillow === null && findTurboJpeg() !== null)('files that Pillow writes', () => {
+  it('with every subsampling, progressive, with restart markers, are those that Pillow reads', async () => {
+    const made = await mkdtemp(join(tmpdir(), 'layerwise-pillow-'));
+    try {
+      execFileSync(pythonCommand, ['-c', MAKE, made]);
+      const files = readdirSync(made).map((name) => join(made, name));
+      expect(files).toHaveLength(48);
+      const draws = new Draws({ seed: 3, layer: 0 });
+      const boxes = files.map((file, i) => {
+        const [, width, height] = /(\d+)x(\d+)-/.exec(file)!.map(Number);
+        const { left, top, ...size } = drawResizedCrop(draws, 0, i, width!, height!);
+        return [left, top, left + size.width, top + size.height];
+      });
+      const theirs = pillow(files.map((file, i) => [file, boxes[i]!]));
+      const ours = await decoded(files, resizedCropDraws(draws, 0, Int32Array.from(files.keys())));
+      const found = differences(ours, theirs);
+      expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(0.2);
+    } finally {
+      await rm(made, { recursive: true });
+    }
+  });
+});
+
+describe.runIf(canRun)('each photograph is that of Pillow', () => {
+  const files = canRun
+    ? readdirSync(folder).flatMap((name) => readdirSync(join(folder, name)).map((file) => join(folder, name, file)))
+    : [];
+
+  it('in evaluation', async () => {
+    const theirs = pillow(files.map((path) => [path, null]));
+    const found = differences(await decoded(files), theirs);
+    expect(files.length).toBeGreaterThan(100);
+    expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(MOST);
+    // Most are decoded at their own size: there is nothing but rounding.
+    expect(found.filter((difference) => difference < 0.1).length).toBeGreaterThan(0.9 * files.length);
+  });
+
+  it('in training, of several epochs', async () => {
+    const draws = new Draws({ seed: 7, layer: 0 });
+    const sizes = await Promise.all(files.map(async (file) => (await sharp(file).metadata()).autoOrient));
+    for (const epoch of [0, 1, 2]) {
+      const boxes = sizes.map(({ width, height }, i) => drawResizedCrop(draws, epoch, i, width, height));
+      const theirs = pillow(
+        boxes.map(({ left, top, width, height }, i) => [files[i]!, [left, top, left + width, top + height]]),
+      );
+      const ours = await decoded(files, resizedCropDraws(draws, epoch, Int32Array.from(files.keys())));
+      const found = differences(ours, theirs);
+      expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(MOST);
+    }
+  });
+});
