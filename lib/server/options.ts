@@ -68,8 +68,8 @@ export function checkedServiceOptions(options: ServiceOptions): CheckedServiceOp
   if (typeof resumeInterrupted !== 'boolean') {
     throw refuse(`resumeInterrupted: expected true or false, got ${shown(resumeInterrupted)}`);
   }
-  if (token !== undefined && (typeof token !== 'string' || token.length < SHORTEST_TOKEN)) {
-    throw refuse(`token: expected a text of at least ${SHORTEST_TOKEN} characters`);
+  if (token !== undefined && (typeof token !== 'string' || !TOKEN.test(token))) {
+    throw refuse('token: expected at least 16 letters, digits and signs of ASCII without blanks');
   }
   return {
     ...{ ...numbers, resumeInterrupted, token: token ?? null },
@@ -78,8 +78,8 @@ export function checkedServiceOptions(options: ServiceOptions): CheckedServiceOp
   };
 }
 
-/** A shorter one could be guessed. */
-const SHORTEST_TOKEN = 16;
+/** A shorter one could be guessed, and a header carries no other characters. */
+const TOKEN = /^[!-~]{16,}$/;
 
 function integerOf(name: NumberName, value: number = NUMBERS[name]): number {
   if (Number.isSafeInteger(value) && value >= 1) return value;

@@ -137,7 +137,7 @@ describe('other machines', () => {
     }
     expect(existsSync(at('none'))).toBe(false);
     const short = await layerwise(['serve', '--runs', at('none')], { env: { LAYERWISE_TOKEN: 'short' } });
-    expect([short.code, short.stderr]).toEqual([2, expect.stringContaining('token: expected a text of at least')]);
+    expect([short.code, short.stderr]).toEqual([2, expect.stringContaining('token: expected at least 16 letters')]);
     const token = 'a-token-of-sixteen-characters-or-more';
     const served = await Served.by(['--runs', at('token'), '--host', '0.0.0.0'], { LAYERWISE_TOKEN: token });
     expect((await served.ask('GET', '/runs')).status).toBe(401);

@@ -292,8 +292,9 @@ describe.skipIf(!hasChromium)('the page', () => {
     page.removeAllListeners('console');
     await page.goto(`http://127.0.0.1:${await guarded.listen()}/`);
     await page.getByLabel('Token of the service').fill('wrong');
+    expect(await page.getByRole('alert').count()).toBe(0);
     await page.getByRole('button', { name: 'Enter' }).click();
-    await page.getByLabel('Token of the service').waitFor();
+    await page.getByText('That is not the token of this service.').waitFor();
     await page.getByLabel('Token of the service').fill(token);
     await page.keyboard.press('Enter');
     await page.getByText('Nothing has been trained here yet.').waitFor();

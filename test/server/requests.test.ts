@@ -248,8 +248,11 @@ describe('with a token', () => {
     expect((await authorized(client, 'GET', '/runs')).status).toBe(200);
   });
 
-  it('a short one is no token', async () => {
+  it('neither a short one nor one that no header carries is a token', async () => {
     await expect(serviceOf(at('short'), { token: 'short' })).rejects.toMatchObject({ name: 'ServerError' });
+    for (const unsendable of ['sixteen characters', 'sixteen-charactérs', `${TOKEN}\n`]) {
+      await expect(serviceOf(at('short'), { token: unsendable })).rejects.toThrow('signs of ASCII without blanks');
+    }
   });
 
   const authorized = (client: Client, method: 'GET', url: string) =>

@@ -23,6 +23,7 @@ td.bar { min-width: 7rem; }
 .runs th[scope='row'] { min-width: 8rem; max-width: 45vw; white-space: normal; overflow-wrap: anywhere; }
 form { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1.1rem 1.6rem; margin-top: 1.6rem; align-items: end; }
 form button { justify-self: start; }
+fieldset { display: contents; }
 label { display: grid; gap: .35rem; font-size: .85rem; color: var(--lw-muted); }
 input:not([type='checkbox'], [type='file']), select { font: inherit; color: var(--lw-ink); background: var(--lw-panel); border: 1px solid var(--lw-rule); border-radius: .4rem; padding: .5rem .6rem; width: 100%; min-height: 2.6rem; }
 input[type='checkbox'] { width: 1.15rem; height: 1.15rem; accent-color: var(--lw-layer); }

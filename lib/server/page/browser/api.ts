@@ -51,6 +51,8 @@ const TOKEN = 'layerwise-token';
 
 export const rememberToken = (token: string): void => sessionStorage.setItem(TOKEN, token);
 
+export const hasToken = (): boolean => sessionStorage.getItem(TOKEN) !== null;
+
 function headers(given: Record<string, string> = {}): Record<string, string> {
   const token = sessionStorage.getItem(TOKEN);
   return token === null ? given : { ...given, authorization: `Bearer ${token}` };

@@ -1,5 +1,5 @@
 // The page: a list of runs, a run, and a form to start one, by what follows `#` in its address.
-import { Refused, rememberToken } from './api.js';
+import { hasToken, Refused, rememberToken } from './api.js';
 import { element, fill } from './elements.js';
 import { showRun } from './run-page.js';
 import { showRuns } from './runs-page.js';
@@ -40,15 +40,32 @@ function showFailure(error: unknown): void {
 
 const backLink = (): Element => element('p', {}, element('a', { href: '#/' }, 'All runs'));
 
+/** A form for the token, in place of all else. It takes no second token while the service looks at the first. */
 function askForToken(): void {
-  const input = element('input', { type: 'password', name: 'token', autocomplete: 'current-password', required: true });
+  const input = element('input', {
+    type: 'password',
+    name: 'token',
+    autocomplete: 'current-password',
+    required: true,
+    // What a header can carry.
+    pattern: ' *[!-~]+ *',
+    title: 'letters, digits and signs without blanks or accents',
+  });
+  const fields = element(
+    'fieldset',
+    {},
+    element('label', {}, 'Token of the service', input),
+    element('button', {}, 'Enter'),
+  );
   const submit = (event: Event): void => {
     event.preventDefault();
-    rememberToken(input.value);
+    rememberToken(input.value.trim());
+    fields.disabled = true;
     void show();
   };
-  const label = element('label', {}, 'Token of the service', input);
-  fill(main, element('h1', {}, 'Who is there?'), element('form', { submit }, label, element('button', {}, 'Enter')));
+  const refused =
+    hasToken() && element('p', { role: 'alert', class: 'problem' }, 'That is not the token of this service.');
+  fill(main, element('h1', {}, 'Who is there?'), element('form', { submit }, fields), refused);
   input.focus();
 }
 
