@@ -349,6 +349,7 @@ export {
 } from './tensor/index.js';
 // training: training, and what it tells
 export {
+  type ImageRate,
   type LayerPlan,
   type LayerTime,
   NonFiniteLossError,

@@ -1,6 +1,6 @@
 // A run's plan, for people.
 import { byteSize } from '../format.js';
-import type { LayerTime, RunPlan } from '../training/index.js';
+import type { ImageRate, LayerTime, RunPlan } from '../training/index.js';
 import { formatTable } from './table.js';
 
 /** "1:02:03", or "2:03" below an hour. */
@@ -17,6 +17,9 @@ const grouped = (value: number): string => value.toLocaleString('en-US');
 function short(value: number): string {
   const [unit, size] = (
     [
+      ['E', 1e18],
+      ['P', 1e15],
+      ['T', 1e12],
       ['G', 1e9],
       ['M', 1e6],
       ['k', 1e3],
@@ -27,15 +30,15 @@ function short(value: number): string {
 
 /** What is said when a run starts, in a line or two. */
 export function planSummary(plan: RunPlan): string[] {
-  const { parameters, multiplyAdds, largest, steps, checkpointBytes, featureBytesOnDisk } = plan;
+  const { parameters, multiplyAdds, largest, steps, operations, checkpointBytes, featureBytesOnDisk } = plan;
   const kept = featureBytesOnDisk === 0 ? '' : `, features up to ${byteSize(featureBytesOnDisk)}`;
   return [
     `${grouped(parameters)} parameters with all heads, ${short(multiplyAdds)} multiply-adds an image in the finished network`,
     ...(largest === null
       ? []
       : [
-          `${grouped(steps)} steps, up to ${byteSize(largest.bytes)} of memory at layer ${largest.layer + 1}; ` +
-            `on disk: checkpoints up to ${byteSize(checkpointBytes)}${kept}`,
+          `${grouped(steps)} steps of about ${short(operations)}FLOP in all, up to ${byteSize(largest.bytes)} of memory at layer ` +
+            `${largest.layer + 1}; on disk: checkpoints up to ${byteSize(checkpointBytes)}${kept}`,
         ]),
   ];
 }
@@ -56,7 +59,7 @@ export function planTable({ layers }: RunPlan, times: readonly LayerTime[] | nul
       'peak',
       'features',
       'checkpoint',
-      ...(times === null ? [] : ['step s', 'time']),
+      ...(times === null ? [] : ['step s', 'images/s', 'time']),
     ],
     layers.map((layer) => {
       const time = timeOf.get(layer.layer);
@@ -75,25 +78,50 @@ export function planTable({ layers }: RunPlan, times: readonly LayerTime[] | nul
         ...(times === null
           ? []
           : time === undefined
-            ? ['-', '-']
-            : [time.stepSeconds.toFixed(3), duration(time.seconds)]),
+            ? ['-', '-', '-']
+            : [time.stepSeconds.toFixed(3), rate(time.imagesPerSecond), duration(time.seconds)]),
       ];
     }),
   );
 }
 
+const rate = (imagesPerSecond: number | null): string =>
+  imagesPerSecond === null
+    ? '-'
+    : imagesPerSecond < 10
+      ? imagesPerSecond.toPrecision(2)
+      : grouped(Math.round(imagesPerSecond));
+
 /** What the table's columns mean, and the totals. */
-export function planNotes(plan: RunPlan, times: readonly LayerTime[] | null): string[] {
-  const fewest = times === null ? 0 : Math.min(...times.map(({ imagesTimed }) => imagesTimed));
+export function planNotes(plan: RunPlan, times: readonly LayerTime[] | null, imageRate: ImageRate | null): string[] {
   return [
     ...planSummary(plan),
     'step, peak: memory of tensors in a training step, and with the evaluation of the test images.' +
       (plan.imageBytes > 0 ? ` The images take ${byteSize(plan.imageBytes)} more.` : ''),
-    ...(times === null || times.length === 0
-      ? []
-      : [
-          `about ${duration(times.reduce((sum, { seconds }) => sum + seconds, 0))} in all: an estimate from ${fewest} random images or more at a time, ` +
-            'without reading files',
-        ]),
+    ...(times === null || times.length === 0 ? [] : timeNotes(times, imageRate)),
   ];
 }
+
+function timeNotes(times: readonly LayerTime[], imageRate: ImageRate | null): string[] {
+  const fewest = Math.min(...times.map(({ imagesTimed }) => imagesTimed));
+  const seconds = times.reduce((sum, time) => sum + time.seconds, 0);
+  const total = `about ${duration(seconds)} in all: an estimate from ${fewest} random images or more at a time`;
+  if (imageRate === null) return [total];
+  const { imagesPerSecond, imagesTimed, arePacked, threads } = imageRate;
+  const decoder = threads === null ? 'sharp' : `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+  const reading = times.reduce((sum, time) => sum + time.readingSeconds, 0);
+  const hungry = times.filter((time) => (time.imagesPerSecond ?? 0) > imagesPerSecond).map(({ layer }) => layer + 1);
+  return [
+    'images/s: training images a second that the layer takes, where reading them costs nothing.',
+    `The ${arePacked ? 'shards' : 'files'} give ${rate(imagesPerSecond)} images a second, read by ${decoder} while nothing else computes` +
+      ` (${grouped(imagesTimed)} were read)` +
+      (hungry.length === 0 ? '.' : `; layers that take more: ${hungry.join(', ')}.`),
+    `${total}, and of reading; ${Math.round((100 * reading) / seconds)} % of it is for reading.` +
+      (reading > MUCH * seconds ? ` ${lessReading(arePacked)}` : ''),
+  ];
+}
+
+/** Of the time, that reading takes. */
+const MUCH = 0.25;
+const lessReading = (arePacked: boolean): string =>
+  `It is less${arePacked ? '' : ' from images that layerwise data prepare has made smaller, and'} where features are kept (--views).`;

@@ -17,7 +17,7 @@ export function planCommand(): Command {
       'show what a training with the same flags would compute, and its memory and time, without training',
     ),
   )
-    .option('--no-times', 'without timing a few steps of each layer')
+    .option('--no-times', 'without timing a few steps of each layer and the reading of image files')
     .option('--json', 'one JSON object on standard output')
     .action(run);
 }
@@ -34,13 +34,13 @@ async function run(flags: PlanFlags): Promise<void> {
     measured: flags.times,
     // The plan of a run that is refused for its memory is shown, too. Otherwise the table is printed once, with its times.
     onRefused: (plan) => {
-      if (flags.json !== true) print([planTable(plan, null), '', ...planNotes(plan, null)].join('\n'));
+      if (flags.json !== true) print([planTable(plan, null), '', ...planNotes(plan, null, null)].join('\n'));
     },
   });
-  const { plan, times, device, precision } = planned;
-  if (flags.json) print(JSON.stringify({ recipe: planned.recipe, device, precision, ...plan, times }));
+  const { plan, times, imageRate, device, precision } = planned;
+  if (flags.json) print(JSON.stringify({ recipe: planned.recipe, device, precision, ...plan, times, imageRate }));
   else {
     print(`${planned.recipe.preset} on ${planned.recipe.dataset.title}, ${device}, ${precision}`);
-    print(['', planTable(plan, times), '', ...planNotes(plan, times)].join('\n'));
+    print(['', planTable(plan, times), '', ...planNotes(plan, times, imageRate)].join('\n'));
   }
 }

@@ -61,7 +61,7 @@ export {
   type StoredImages,
   shapeOfPart,
 } from './labelled-images.js';
-export { isInMemory, type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
+export { isImageFiles, isInMemory, type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
 export { type LoadOwnDataOptions, loadOwnData, type OwnData, type OwnImageData, type OwnImages } from './own-data.js';
 export { decodesAtOnce } from './parallel.js';
 export { PrefetchPass, type PrefetchPassOptions } from './prefetch-pass.js';

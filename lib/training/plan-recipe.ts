@@ -6,6 +6,7 @@ import { disposeNetwork, type NetworkBuilder } from '../models/index.js';
 import { buildNetwork, checkRecipe, type Precision, type Recipe, RecipeError, resolveRecipe } from '../recipe/index.js';
 import { BadImageLog, loadCode, loadRecipeDataset, TemporaryFolder } from '../run/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
+import { type ImageRate, measureImageRate } from './image-rate.js';
 import { planRun, type RunPlan, usableBytesOf } from './plan.js';
 import { requireRunOptions, type TrainOptions } from './run-options.js';
 import { type StartFrom, takeLayers } from './start-from.js';
@@ -18,7 +19,7 @@ export interface PlanRecipeOptions
     TrainOptions,
     'recipe' | 'startFrom' | 'network' | 'data' | 'module' | 'cache' | 'cudaGraph' | 'onBadImage'
   > {
-  /** Whether a few steps of each layer are timed, too. */
+  /** Whether a few steps of each layer are timed, too, and the reading of image files. */
   readonly measured: boolean;
   /** Called with the plan of a run that is then refused for its memory. */
   readonly onRefused?: (plan: RunPlan) => void;
@@ -35,6 +36,8 @@ export interface PlannedRecipe {
   readonly plan: RunPlan;
   /** Of the layers that are trained; null where nothing was measured. */
   readonly times: readonly LayerTime[] | null;
+  /** Of training images that are read from files while training; null for others, and where nothing was measured. */
+  readonly imageRate: ImageRate | null;
 }
 
 /** Plans what `train` would do with a recipe, and throws as it would. */
@@ -65,10 +68,15 @@ async function planIn(folder: string, options: PlanRecipeOptions): Promise<Plann
       usableBytes: usableBytesOf(device),
       onRefused: options.onRefused,
     });
-    const times = options.measured
-      ? measureStepTimes({ ...shared, isKept: plan.layers.some(({ features }) => features !== null) })
-      : null;
-    return { recipe, device, precision, plan, times };
+    if (!options.measured) return { recipe, device, precision, plan, times: null, imageRate: null };
+    const imageRate = await measureImageRate(dataset.train, recipe);
+    const times = measureStepTimes({
+      ...shared,
+      isKept: plan.layers.some(({ features }) => features !== null),
+      testFeatureBytes: plan.testFeatureBytes,
+      readPerSecond: imageRate?.imagesPerSecond ?? null,
+    });
+    return { recipe, device, precision, plan, times, imageRate };
   });
 }
 

@@ -65,10 +65,17 @@ export interface RunPlan {
   readonly multiplyAdds: number;
   /** Training steps of all layers that are trained. */
   readonly steps: number;
+  /**
+   * Floating-point operations of those steps, about: two for a multiply-add; once for what is frozen, in each epoch or, where its
+   * features are kept, for each view; three times for what learns (outputs, gradients of inputs, gradients of weights).
+   */
+  readonly operations: number;
   /** The layer whose memory is the most. Null where none is trained. */
   readonly largest: { readonly layer: number; readonly bytes: number } | null;
   /** Bytes of images, or vectors, that are kept in memory on the training device, training and test. */
   readonly imageBytes: number;
+  /** Bytes of the training device's memory in which features of the test images may stay. */
+  readonly testFeatureBytes: number;
   /** The most bytes that kept features take on disk at one time. */
   readonly featureBytesOnDisk: number;
   /** The most bytes that the run's checkpoint takes on disk. */
@@ -134,7 +141,7 @@ function rehearseRun(options: PlanOptions): RunPlan {
     };
     for (const stage of stages.slice(firstStage)) refuseOneValue(context, stage);
     const layers = stages.map((stage, i) => planLayer(context, stage, { cache, isTrained: i >= firstStage }));
-    const plan = summarise(layers, options);
+    const plan = summarise(layers, { ...options, testFeatureBytes: cache.testBytes });
     const lack = lackOfMemory(plan, context, stages, options.usableBytes);
     if (lack !== null) {
       options.onRefused?.(plan);
@@ -180,7 +187,10 @@ function memoryOf(context: RehearsalContext, stage: Stage, images: number): { st
   return { step: own + step, peak: own + peak };
 }
 
-function summarise(layers: readonly LayerPlan[], { recipe, imagesInMemory }: PlanOptions): RunPlan {
+function summarise(
+  layers: readonly LayerPlan[],
+  { recipe, imagesInMemory, testFeatureBytes }: PlanOptions & { testFeatureBytes: number },
+): RunPlan {
   const { training, dataset } = recipe;
   const trained = layers.filter(({ isTrained }) => isTrained);
   const last = layers.at(-1)!;
@@ -201,11 +211,24 @@ function summarise(layers: readonly LayerPlan[], { recipe, imagesInMemory }: Pla
     parameters: layers.reduce((sum, { parameters }) => sum + parameters.block + parameters.head, 0),
     multiplyAdds: last.multiplyAdds.frozen + last.multiplyAdds.block + last.multiplyAdds.head,
     steps: trained.length * training.epochs * Math.ceil(dataset.trainCount! / training.batchSize),
+    operations: operationsOf(layers, recipe),
     largest: largest === null ? null : { layer: largest.layer, bytes: largest.memory!.peak },
+    testFeatureBytes,
     imageBytes: imagesInMemory ? images * imageBytesOf(recipe) : 0,
     featureBytesOnDisk: Math.max(...layers.map((layer) => featureBytes(layer, 'disk'))),
     checkpointBytes: Math.max(...checkpoints),
   };
+}
+
+function operationsOf(layers: readonly LayerPlan[], { training, augmentation, dataset }: Recipe): number {
+  let multiplyAdds = 0;
+  let keptBelow = 0;
+  for (const { isTrained, features, multiplyAdds: one } of layers) {
+    const frozen = features === null ? training.epochs * one.frozen : augmentation.views! * (one.frozen - keptBelow);
+    keptBelow = features === null ? 0 : one.frozen;
+    if (isTrained) multiplyAdds += frozen + 3 * training.epochs * (one.block + one.head);
+  }
+  return 2 * multiplyAdds * dataset.trainCount!;
 }
 
 /** Of the features that a layer reads, those in one tier. */

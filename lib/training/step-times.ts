@@ -19,8 +19,12 @@ import { AuxiliaryProblem } from './auxiliary-problem.js';
 export interface LayerTime {
   /** From 0; end to end the last. */
   readonly layer: number;
-  /** Of all its epochs, with the evaluations. */
+  /** Of all its epochs, with the evaluations, and with reading the images where that was measured. */
   readonly seconds: number;
+  /** Those of `seconds` that reading images adds. */
+  readonly readingSeconds: number;
+  /** Images a second that it takes, where reading them costs nothing; null where it reads kept features alone. */
+  readonly imagesPerSecond: number | null;
   /** Of one training step, with its features. */
   readonly stepSeconds: number;
   /** Images of the steps that were timed: fewer than a batch where a batch takes long. */
@@ -40,6 +44,10 @@ export interface TimesOptions {
   readonly firstStage?: number;
   /** Whether the features of the views are kept. */
   readonly isKept: boolean;
+  /** Bytes of the device's memory in which features of the test images may stay; default: none. */
+  readonly testFeatureBytes?: number;
+  /** Images a second that are read from files, while nothing else computes; null, the default, where they are at hand. */
+  readonly readPerSecond?: number | null;
 }
 
 const [WARM, TIMED] = [2, 3];
@@ -48,8 +56,8 @@ const SECONDS = 12;
 const FIRST_IMAGES = 2;
 
 /**
- * Times steps of each stage that will be trained, on random images, and scales them to the run. The decoding of files,
- * checkpoints and the ensemble are not in it.
+ * Times steps of each stage that will be trained, on random images, and scales them to the run. Checkpoints and the ensemble are
+ * not in it.
  */
 export function measureStepTimes(options: TimesOptions): LayerTime[] {
   const { recipe, classes, device, takenLayers, firstStage = 0 } = options;
@@ -57,12 +65,12 @@ export function measureStepTimes(options: TimesOptions): LayerTime[] {
   try {
     const stages = buildStages(recipe, network, takenLayers);
     const times: LayerTime[] = [];
-    let featuresBefore = 0;
+    let featuresBefore: number | null = null;
     const trained = stages.slice(firstStage);
     for (const stage of trained) {
       const images = timeStage(stage, { ...options, seconds: SECONDS / trained.length });
       times.push(scale(stage, images, { ...options, featuresBefore }));
-      featuresBefore = images.features;
+      featuresBefore = stage.frozen.length > 0 ? images.features : null;
     }
     return times;
   } finally {
@@ -75,27 +83,46 @@ interface ImageSeconds {
   readonly features: number;
   readonly step: number;
   readonly evaluation: number;
+  /** Bytes of its features. */
+  readonly featureBytes: number;
   readonly timed: number;
 }
 
 function scale(
-  { layer }: Stage,
+  { layer, frozen }: Stage,
   image: ImageSeconds,
-  { recipe, isKept, featuresBefore }: TimesOptions & { featuresBefore: number },
+  options: TimesOptions & { featuresBefore: number | null },
 ): LayerTime {
+  const { recipe, isKept, featuresBefore, testFeatureBytes = 0 } = options;
   const { epochs, batchSize } = recipe.training;
   const [train, test] = [recipe.dataset.trainCount!, recipe.dataset.testCount!];
-  const features = isKept
-    ? // Once for each view, from those of the layer below.
-      recipe.augmentation.views! * train * Math.max(0, image.features - featuresBefore)
-    : epochs * train * image.features;
-  const evaluation = test * (image.features + epochs * image.evaluation);
+  const keeps = isKept && frozen.length > 0;
+  // Features that are kept are made once for each view, from those of the layer below where there are any.
+  const passes = keeps ? recipe.augmentation.views! : epochs;
+  const isFromBelow = keeps && featuresBefore !== null;
+  const features = Math.max(0, image.features - (isFromBelow ? featuresBefore : 0));
+  const keepsTest = frozen.length > 0 && image.featureBytes * test <= testFeatureBytes;
+  const testPasses = keepsTest ? 1 : epochs;
+  const computing = passes * train * features + epochs * train * image.step;
+  const evaluation = test * (testPasses * image.features + epochs * image.evaluation);
+  const reading =
+    readingSeconds(isFromBelow ? 0 : passes * train, computing, options) +
+    readingSeconds(testPasses * test, evaluation, options);
   return {
     layer,
-    seconds: features + epochs * train * image.step + evaluation,
-    stepSeconds: Math.min(batchSize, train) * (image.step + (isKept ? 0 : image.features)),
+    seconds: computing + evaluation + reading,
+    readingSeconds: reading,
+    stepSeconds: Math.min(batchSize, train) * (image.step + (keeps ? 0 : image.features)),
+    imagesPerSecond: isFromBelow ? null : 1 / (image.features + (keeps ? 0 : image.step)),
     imagesTimed: image.timed,
   };
+}
+
+/** What reading adds to computing. On the CPU both take the same cores; beside a GPU the slower of the two counts. */
+function readingSeconds(images: number, computing: number, { readPerSecond = null, device }: TimesOptions): number {
+  if (readPerSecond === null) return 0;
+  const reading = images / readPerSecond;
+  return isCuda(device) ? Math.max(0, reading - computing) : reading;
 }
 
 function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): ImageSeconds {
@@ -164,6 +191,7 @@ function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): I
         step: stepOfBatch(batch, { count, seconds: step }, { count: few, seconds: fewSeconds }) / batch,
         features: median(() => prefix.forward(images, drawsOf(count)), Math.min(1, warm), rounds) / count,
         evaluation: median(() => problem.predict(features), Math.min(1, warm), rounds) / count,
+        featureBytes: features.byteLength / count,
         timed: count,
       };
     });

@@ -14,7 +14,9 @@ describe.skipIf(!libtorchAtLeast('2.4'))('layerwise plan', () => {
     expect(stdout).toMatch(/^ +1 +2 x 32 x 32 +60 .* 55\.3 k .* \d+:\d\d$/m);
     expect(stdout).toMatch(/^ +2 +4 x 16 x 16 /m);
     expect(stdout).toMatch(/^\S+ parameters with all heads, .* multiply-adds an image in the finished network$/m);
-    expect(stdout).toMatch(/^8 steps, up to .* of memory at layer \d; on disk: checkpoints up to /m);
+    expect(stdout).toMatch(
+      /^8 steps of about \d+ MFLOP in all, up to .* of memory at layer \d; on disk: checkpoints up to /m,
+    );
     expect(stdout).toMatch(/^about \d+:\d\d in all: an estimate/m);
   });
 
@@ -79,7 +81,9 @@ describe.skipIf(!libtorchAtLeast('2.4'))('layerwise plan', () => {
 describe.skipIf(!libtorchAtLeast('2.4'))('layerwise train', () => {
   it('says its plan when it starts, for people and in JSON', async () => {
     const people = await layerwise(['train', ...TINY, '--out', at('people')]);
-    expect(people.stdout).toMatch(/^plan {10}\S+ parameters with all heads, .*\nplan {10}8 steps, up to /m);
+    expect(people.stdout).toMatch(
+      /^plan {10}\S+ parameters with all heads, .*\nplan {10}8 steps of about \d+ MFLOP in all, up to /m,
+    );
     const { stdout } = await layerwise(['train', ...TINY, '--out', at('json'), '--json']);
     const start = jsonLines(stdout).find(({ type }) => type === 'start')!;
     expect(start.plan).toMatchObject({ steps: 8, layers: [{ layer: 0 }, { layer: 1 }] });

@@ -91,6 +91,25 @@ describe.skipIf(!libtorchAtLeast('2.4'))('a plan', () => {
     expect(planOf(recipe, { firstStage: 1 }).steps).toBe(2 * 2 * 4);
   });
 
+  it('counts the operations of the steps, of frozen layers once a view where their features are kept', () => {
+    const overrides = { model: { width: 2, layers: 3 }, training: { batchSize: 16, epochs: 2 } };
+    const counted = planOf(recipeOf('vgg11-layerwise', overrides));
+    const [one, two, three] = counted.layers.map(({ multiplyAdds: { block, head } }) => ({
+      block,
+      learnt: block + head,
+    }));
+    const learnt = 3 * 2 * (one!.learnt + two!.learnt + three!.learnt);
+    const frozen = 2 * one!.block + 2 * (one!.block + two!.block);
+    expect(counted.operations).toBe(2 * 60 * (learnt + frozen));
+    const kept = planOf(recipeOf('vgg11-layerwise', { ...overrides, augmentation: { views: 1 } }), {
+      budget: { device: 0, host: 1e9, disk: 0 },
+    });
+    expect(kept.layers.map(({ features }) => features !== null)).toEqual([false, true, true]);
+    expect(kept.operations).toBe(2 * 60 * (learnt + one!.block + two!.block));
+    const later = planOf(recipeOf('vgg11-layerwise', overrides), { firstStage: 2 });
+    expect(later.operations).toBe(2 * 60 * (3 * 2 * three!.learnt + 2 * (one!.block + two!.block)));
+  });
+
   it('takes no memory for the network', () => {
     const recipe = recipeOf('vgg19-layerwise', { model: { width: 64 }, dataset: { imageSize: 224 } });
     expect(measurePeak(() => planOf(recipe, { classes: 1000 })).peakBytes).toBeLessThan(2 ** 20);
@@ -378,6 +397,27 @@ describe.skipIf(!libtorchAtLeast('2.4'))('the time of a run', () => {
       expect(stepSeconds).toBeGreaterThan(0);
     }
     expect(measureStepTimes({ recipe, ...options, firstStage: 1 }).map(({ layer }) => layer)).toEqual([1]);
+  });
+
+  it('has what reading image files takes, of training and of test images', () => {
+    const recipe = withCounts(smallRecipe({ model: { layers: 3 } }), 60);
+    const shared = { classes: 10, device: 'cpu', precision: 'fp32', readPerSecond: 10 } as const;
+    const readingOf = (options: { isKept: boolean; testFeatureBytes?: number }, views: number | null = null) =>
+      measureStepTimes({ recipe: overrideRecipe(recipe, { augmentation: { views } }), ...shared, ...options });
+    const seconds = (times: ReturnType<typeof readingOf>) => times.map(({ readingSeconds }) => readingSeconds);
+    // Two epochs of 60 training images and 20 test images.
+    expect(seconds(readingOf({ isKept: false }))).toEqual([16, 16, 16]);
+    // The test images of the first layer are no features of frozen layers.
+    expect(seconds(readingOf({ isKept: false, testFeatureBytes: 1e9 }))).toEqual([16, 14, 14]);
+    // One view is made of the images, and from then on of what is kept.
+    const kept = readingOf({ isKept: true, testFeatureBytes: 1e9 }, 1);
+    expect(seconds(kept)).toEqual([16, 8, 2]);
+    expect(kept.map(({ imagesPerSecond }) => imagesPerSecond !== null)).toEqual([true, true, false]);
+    for (const { seconds, readingSeconds } of kept) expect(seconds).toBeGreaterThan(readingSeconds);
+    const atHand = measureStepTimes({ recipe, ...shared, isKept: false, readPerSecond: null });
+    expect(seconds(atHand)).toEqual([0, 0, 0]);
+    // Beside the steps, at least two images of which were timed.
+    for (const { imagesPerSecond, stepSeconds } of atHand) expect(imagesPerSecond).toBeCloseTo(16 / stepSeconds, 5);
   });
 
   it('comes with the plan of a recipe where it is asked for', async () => {
