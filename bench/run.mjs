@@ -1,4 +1,4 @@
-// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
+// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,input] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
 //                  [--rounds N] [--minutes N] [--photographs DIR] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
 //
 // Each case measures this project and a PyTorch reference (reference/, the same LibTorch release) alternately, in one call,
@@ -13,6 +13,7 @@ import { buildInfo, getThreads, setThreads } from '../dist/tensor/index.js';
 import { benchClients } from './clients.mjs';
 import { whileSampling } from './gpu-busy.mjs';
 import { benchImages } from './images.mjs';
+import { benchInput } from './input.mjs';
 import { benchLoad } from './load.mjs';
 import { measures } from './ours.mjs';
 import { benchPredictor } from './predictor.mjs';
@@ -37,6 +38,7 @@ const CASES = [
   'share',
   'predictor',
   'images',
+  'input',
 ];
 
 const { values: flags } = parseArgs({
@@ -47,7 +49,7 @@ const { values: flags } = parseArgs({
     rounds: { type: 'string', default: '3' },
     // Of clients.
     minutes: { type: 'string', default: '2' },
-    // Of images: a folder of JPEG files for each class.
+    // Of images and input: a folder of JPEG files for each class.
     photographs: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
     'cuda-graph': { type: 'boolean', default: false },
@@ -102,7 +104,7 @@ if (unknownNetwork !== undefined) {
 }
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
-const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images'];
+const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'input'];
 const started = cases.every((name) => WITHOUT_REFERENCE.includes(name))
   ? null
   : await Reference.start(python, threads).catch((error) => {
@@ -410,9 +412,11 @@ if (cases.includes('load')) await benchLoad({ python, threads, rounds, bar, resu
 if (cases.includes('service')) await benchService({ rounds, bar, results });
 if (cases.includes('soak')) await benchSoak({ bar, results });
 if (cases.includes('clients')) await benchClients({ minutes: Number(flags.minutes), bar, results });
-if (cases.includes('images')) {
-  if (flags.photographs === undefined) console.log('images: left out, since there is no --photographs DIR');
-  else await benchImages({ folder: flags.photographs, python, rounds, bar, results });
+if (flags.photographs !== undefined) {
+  if (cases.includes('images')) await benchImages({ folder: flags.photographs, python, rounds, bar, results });
+  if (cases.includes('input')) await benchInput({ folder: flags.photographs, rounds, results });
+} else if (cases.includes('images') || cases.includes('input')) {
+  console.log('images, input: left out, since there is no --photographs DIR');
 }
 if (cases.includes('share')) await benchShare();
 if (cases.includes('predictor')) {
