@@ -48,7 +48,10 @@ export async function compressRun(options: CompressOptions): Promise<Compression
   const { runDirectory, filters, out, device } = options;
   using source = await TrainedRun.open(runDirectory, { device });
   const { network, recipe } = source;
-  const { model } = recipe;
+  const { model, training } = recipe;
+  if (training.blocks !== null) {
+    throw new RecipeError(`training.blocks: expected none for a run that is compressed, got ${training.blocks}`);
+  }
   if (!(network instanceof SimCnn) || model.name !== 'simcnn') {
     throw new RecipeError(`model.name: expected simcnn for a run that is compressed, got ${model.name}`);
   }

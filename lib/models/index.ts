@@ -15,6 +15,7 @@ export {
   type TrainingSchedule,
 } from './declaration.js';
 export { ModelError } from './errors.js';
+export { groupLayers } from './grouped-layers.js';
 export { type LayerMultiplyAdds, multiplyAddsOf, rehearseModules } from './multiply-adds.js';
 export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
 export {

@@ -35,13 +35,18 @@ export function layerwiseStages(network: Network): Stage[] {
 
 /**
  * Splits a block into the fixed modules that open it, such as its downsampling, and the rest. A block with a forward pass of its
- * own is not split, and one with nothing to learn is left whole: it is the block of its stage.
+ * own is not split, and one with nothing to learn is left whole: it is the block of its stage. Of layers in one block the first is
+ * split.
  */
 function splitBlock(block: Module): { opening: Module[]; rest: Module } {
   const parts = isSequential(block) ? [...block.children] : [];
   const first = parts.findIndex(([, part]) => !isFixed(part));
-  if (first <= 0) return { opening: [], rest: block };
-  return { opening: parts.slice(0, first).map(([, part]) => part), rest: new Sequential(parts.slice(first)) };
+  if (first < 0) return { opening: [], rest: block };
+  const [name, leading] = parts[first]!;
+  const inner = splitBlock(leading);
+  const opening = [...parts.slice(0, first).map(([, part]) => part), ...inner.opening];
+  if (opening.length === 0) return { opening, rest: block };
+  return { opening, rest: new Sequential([[name, inner.rest], ...parts.slice(first + 1)]) };
 }
 
 /** The baseline: all blocks and the last head train as one network. */

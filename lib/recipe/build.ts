@@ -12,6 +12,7 @@ import {
   buildModel,
   disposeNetwork,
   endToEndStages,
+  groupLayers,
   headStage,
   layerwiseStages,
   ModelError,
@@ -51,23 +52,34 @@ export function anyNormalization(recipe: Recipe): Dataset['normalization'] {
  */
 export function buildNetwork(recipe: Recipe, classes: number, device: Device, builder?: NetworkBuilder): Network {
   const request = { classes, inputShape: inputShapeOf(recipe), seed: recipe.seed };
-  if (builder === undefined) return placed(buildModel(recipe.model, request), device);
+  if (builder === undefined) {
+    const network = buildModel(recipe.model, request);
+    return disposingOnFailure(network, () => placed(network, recipe, device));
+  }
   const { model } = recipe;
   if (model.name !== 'own') {
     throw new ModelError(`model.name: expected own for a network of one's own, got ${model.name}`);
   }
   const network: unknown = builder({ ...request, options: structuredClone(model.options) });
   requireNetwork(network);
-  try {
+  return disposingOnFailure(network, () => {
     requireTrainable(network, { ...request, schedule: recipe.training.schedule });
-    return placed(network, device);
+    return placed(network, recipe, device);
+  });
+}
+
+function disposingOnFailure<T>(network: Network, work: () => T): T {
+  try {
+    return work();
   } catch (error) {
     disposeNetwork(network);
     throw error;
   }
 }
 
-function placed(network: Network, device: Device): Network {
+/** In blocks, and on the device. */
+function placed(built: Network, { training }: Recipe, device: Device): Network {
+  const network = training.blocks === null ? built : groupLayers(built, training.blocks);
   placeNetwork(network, { device, memoryFormat: 'channelsLast' });
   return network;
 }

@@ -81,7 +81,7 @@ function protocolOf(name: DatasetName): Protocol {
     },
     augmentation: { ...augmentation, sharedDraws: false, views: null },
     training: {
-      ...{ optimizer: 'sgd', rateSchedule: 'multi-step', warmupEpochs: 0 },
+      ...{ blocks: null, optimizer: 'sgd', rateSchedule: 'multi-step', warmupEpochs: 0 },
       ...training,
       ...{ milestones: [...training.milestones], microBatchSize: null, labelSmoothing: 0, resetMomentumAtDrops: true },
       ...{ nesterov: false, betas: [...ADAMW_BETAS], eps: ADAMW_EPS },

@@ -108,7 +108,12 @@ export const recipeSchema = z
       schedule: z
         .enum(SCHEDULES)
         .meta({ flag: 'schedule', description: 'layer by layer (Algorithm 1), or all layers as one network' }),
-      epochs: epochs.meta({ flag: 'epochs', description: 'epochs of each layer' }),
+      blocks: upTo(1_024).nullable().default(null).meta({
+        flag: 'blocks',
+        description:
+          'consecutive layers are grouped into so many blocks, each trained as one with the head of its last layer (default: each layer by itself)',
+      }),
+      epochs: epochs.meta({ flag: 'epochs', description: 'epochs of each layer, or block' }),
       batchSize: batch.meta({ flag: 'batch-size', description: 'images in a step' }),
       microBatchSize: batch.nullable().default(null).meta({
         flag: 'micro-batch',

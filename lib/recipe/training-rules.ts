@@ -7,6 +7,8 @@ export const ADAMW_EPS = 1e-8;
 export const RATE_SCHEDULES = ['multi-step', 'cosine', 'one-cycle'] as const;
 
 interface Training {
+  readonly schedule: string;
+  readonly blocks: number | null;
   readonly optimizer: string;
   readonly rateSchedule: string;
   readonly epochs: number;
@@ -24,6 +26,11 @@ export const TRAINING_RULES: readonly {
   readonly expected: string;
   readonly holds: (training: Training) => boolean;
 }[] = [
+  {
+    of: 'blocks',
+    expected: 'none with training.schedule end-to-end, which trains all layers as one',
+    holds: ({ schedule, blocks }) => schedule !== 'end-to-end' || blocks === null,
+  },
   {
     of: 'momentum',
     expected: '0 with training.optimizer adamw, whose training.betas stand in for it',

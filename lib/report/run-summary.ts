@@ -29,7 +29,10 @@ export function summariseRun(run: RunRecord): RunSummary {
   const { config, epochs, result } = run;
   const { recipe } = config;
   const planned = {
-    layers: numberAt(recipe, 'model', 'layers') ?? numberAt(recipe, 'training', 'layers'),
+    layers:
+      numberAt(recipe, 'training', 'blocks') ??
+      numberAt(recipe, 'model', 'layers') ??
+      numberAt(recipe, 'training', 'layers'),
     epochs: numberAt(recipe, 'training', 'epochs'),
   };
   return {

@@ -52,7 +52,10 @@ function misfitOf({ config, result, earlyExit }: Omit<RunRecord, 'epochs'>): { f
   const { recipe, classes, data } = config;
   const { seed, preset } = recipe;
   const precision = recipe.precision === 'auto' ? undefined : recipe.precision;
-  const layers = (recipe.model as { layers?: number } | undefined)?.layers;
+  const { layers } = (recipe.model ?? {}) as { layers?: number };
+  const { blocks } = (recipe.training ?? {}) as { blocks?: number | null };
+  const stages = blocks ?? layers;
+  const stagesAt = blocks == null ? 'of recipe.model.layers' : 'of recipe.training.blocks';
   const tested = result?.confusion?.flat().reduce((sum, count) => sum + count, 0);
   const dataset = recipe.dataset as { trainCount?: number; testCount?: number } | undefined;
   const facts: [file: string, name: string, expected: unknown, source: string, got: unknown][] = [
@@ -65,7 +68,7 @@ function misfitOf({ config, result, earlyExit }: Omit<RunRecord, 'epochs'>): { f
     ['config.json', 'data.test.images', classes?.length, 'the number of classes', data?.test.images.length],
     ['result.json', 'confusion', classes?.length, 'one row a class of config.json', result?.confusion?.length],
     ['result.json', 'the sum of confusion', data?.test.count, 'the number of test images', tested],
-    ['result.json', 'the last layer', layers && layers - 1, 'of recipe.model.layers', result?.layers.at(-1)?.layer],
+    ['result.json', 'the last layer', stages && stages - 1, stagesAt, result?.layers.at(-1)?.layer],
     ['early-exit.json', 'the last of layers', result?.layers.at(-1)?.layer, 'of result.json', earlyExit?.layers.at(-1)],
   ];
   for (const [file, name, expected, source, got] of facts) {

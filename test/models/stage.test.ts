@@ -72,6 +72,12 @@ class Own extends Sequential {
 describe('the modules that open a block and are one function always are frozen', () => {
   it.each<[string, () => Module[], string[]]>([
     ['pooling', () => [pool(), conv()], ['MaxPool2d']],
+    ['pooling in a Sequential with weights', () => [sequential(pool(), conv()), conv()], ['MaxPool2d']],
+    [
+      'pooling before dropout',
+      () => [pool(), sequential(pool(), new Dropout({ p: 0.5 })), conv()],
+      ['MaxPool2d', 'MaxPool2d'],
+    ],
     ['average pooling', () => [new AvgPool2d({ kernelSize: 2 }), conv()], ['AvgPool2d']],
     ['the invertible downsampling', () => [new InvertibleDownsampling(), conv()], ['InvertibleDownsampling']],
     [
@@ -89,8 +95,7 @@ describe('the modules that open a block and are one function always are frozen',
   it.each<[string, () => Module]>([
     ['weights', () => sequential(conv(), pool())],
     ['dropout', () => sequential(new Dropout({ p: 0.5 }), conv())],
-    ['a Sequential with dropout', () => sequential(sequential(pool(), new Dropout({ p: 0.5 })), conv())],
-    ['a Sequential with weights', () => sequential(sequential(pool(), conv()), conv())],
+    ['what follows weights in a Sequential', () => sequential(sequential(conv(), pool()), pool(), conv())],
     ['a residual block with weights', () => sequential(new Residual({ body: conv() }), pool())],
     ['a module that says nothing', () => sequential(new Silent(), conv())],
     ['a pooling with a forward of its own', () => sequential(new Noisy({ kernelSize: 2 }), conv())],

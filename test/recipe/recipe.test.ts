@@ -266,7 +266,8 @@ describe('another optimiser or schedule of the rate than that of the preset', ()
 });
 
 it('a recipe of a version without optimiser and schedule is one of SGD with milestones', () => {
-  const { optimizer, rateSchedule, warmupEpochs, nesterov, betas, eps, labelSmoothing, ...training } = base.training;
+  const { blocks, optimizer, rateSchedule, warmupEpochs, nesterov, betas, eps, labelSmoothing, ...training } =
+    base.training;
   expect(Object.keys(training)).toHaveLength(10);
   expect(parseRecipe({ ...base, training })).toEqual(base);
 });
