@@ -326,7 +326,7 @@ describe('on a web server', () => {
     await expect(shownOf({ ...web.train, onBadImage: 'skip' })).rejects.toMatchObject({
       code: 'DATA_DOWNLOAD',
       message: expect.stringMatching(
-        /could not be read in 2 tries: the bytes \d+ to \d+ are others: expected those .* CRC-32/,
+        /\.tar \(bytes \d+ to \d+\) could not be read in 2 tries: the bytes are others: expected those .* CRC-32/,
       ),
     });
   });
