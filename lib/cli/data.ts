@@ -1,11 +1,12 @@
 import { Argument, Command, Option } from 'commander';
 import { transferProgress } from '#scripts/support/progress.mjs';
 import { type CheckDatasetOptions, checkDataset, type DatasetCheck } from '../data/check.js';
+import type { CheckProgress } from '../data/check-files.js';
 import type { DataErrorCode } from '../data/errors.js';
 import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
 import { shown, shownLines } from '../format.js';
 import { EXIT } from './exit.js';
-import { imageProgress } from './image-progress.js';
+import { type ImageProgress, imageProgress } from './image-progress.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { integer } from './options.js';
 import { prepareCommand } from './prepare.js';
@@ -57,7 +58,7 @@ interface CheckFlags {
 }
 
 async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags): Promise<void> {
-  const progress = imageProgress({ doing: 'decoding', done: 'decoded' });
+  const progress = checkProgress();
   const interrupt = abortOnInterrupt(undefined, (code) => {
     progress.done();
     process.exit(code);
@@ -73,6 +74,23 @@ async function runCheck({ dataset: name, dataDir, maxPixels, json }: CheckFlags)
   }
   process.stdout.write(json ? `${JSON.stringify(toJson(check))}\n` : `${describe(check)}\n`);
   if (check.problems.length > 0) process.exitCode = EXIT.failed;
+}
+
+/** First the archives of shards are compared, then all images are decoded. */
+function checkProgress(): { update(at: CheckProgress): void; done(): void } {
+  let doing: CheckProgress['doing'] | null = null;
+  let shown: ImageProgress | null = null;
+  return {
+    update: (at) => {
+      if (at.doing !== doing) {
+        shown?.done();
+        doing = at.doing;
+        shown = imageProgress({ doing, done: { comparing: 'compared', decoding: 'decoded' }[doing] });
+      }
+      shown?.update(at);
+    },
+    done: () => shown?.done(),
+  };
 }
 
 function toJson({ parts, problems, ...check }: DatasetCheck): object {

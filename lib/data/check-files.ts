@@ -7,7 +7,15 @@ import { forEachIndex } from './parallel.js';
 
 export interface CheckFilesOptions extends DecodeOptions {
   readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: (progress: { done: number; total: number }) => void;
+  readonly onProgress?: (progress: CheckProgress) => void;
+}
+
+export interface CheckProgress {
+  /** Archives of shards on disk are compared with their digests before their images are decoded. */
+  readonly doing: 'comparing' | 'decoding';
+  /** Images; of an archive that is being compared as large a part as of its bytes. */
+  readonly done: number;
+  readonly total: number;
 }
 
 /** An image file and its pixels, upright. */
@@ -81,7 +89,7 @@ export async function checkFiles(
           failures[index] =
             error instanceof DataError ? error : new DataError('DATA_UNREADABLE', String(error), { path });
         }
-        onProgress?.({ done: ++done, total });
+        onProgress?.({ doing: 'decoding', done: ++done, total });
       },
       { signal },
     );

@@ -102,7 +102,7 @@ export const imagenet = declareDataset({
   load: async (options) => listImageNet({ ...options, dataDir: requireDataDir('imagenet', options) }),
   check: async ({ dataDir, signal, ...options }) => {
     const survey = (await holdsShards(dataDir))
-      ? surveyShards({ dataDir, signal })
+      ? surveyShards({ dataDir, signal, onProgress: options.onProgress })
       : surveyClassFolders({ ...(await layoutOf(dataDir)), signal });
     return checkFiles(await survey, { signal, ...options });
   },

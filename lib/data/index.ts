@@ -68,3 +68,4 @@ export { PrefetchPass, type PrefetchPassOptions } from './prefetch-pass.js';
 export { slicePart } from './slice-part.js';
 export { StreamedImages, type StreamedImagesOptions } from './streamed-images.js';
 export { type InMemoryVectors, standardize } from './vectors.js';
+export { stoppingWhileWaiting } from './while-waiting.js';

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
 import { shown } from '../format.js';
+import type { CheckFilesOptions } from './check-files.js';
 import type { ClassFolderSurvey, ListedClassFolders } from './class-folders.js';
 import { fileIn, isUrl, requirePlainUrl } from './data-location.js';
 import { DataError, throwIfCancelled } from './errors.js';
@@ -53,12 +53,16 @@ export async function listShards(options: ListShardsOptions): Promise<ListedClas
   };
 }
 
+export interface SurveyShardsOptions extends Pick<ListShardsOptions, 'dataDir' | 'signal'> {
+  readonly onProgress?: CheckFilesOptions['onProgress'];
+}
+
 /**
  * The same for a check, which compares the digests of archives on disk; of those on a web server each image is compared as it comes.
  * Where an archive is missing or of another size, no images are listed.
  */
-export async function surveyShards(options: ListShardsOptions): Promise<ClassFolderSurvey> {
-  const { dataDir, signal } = options;
+export async function surveyShards(options: SurveyShardsOptions): Promise<ClassFolderSurvey> {
+  const { dataDir, signal, onProgress } = options;
   if (isUrl(dataDir)) return { ...(await listShards(options)), problems: [], passedOver: 0 };
   const set = await readSet(dataDir, signal);
   const shards = PARTS.flatMap((part) => set[part].shards);
@@ -74,19 +78,38 @@ export async function surveyShards(options: ListShardsOptions): Promise<ClassFol
     const [train, test] = PARTS.map((part) => nothingOf(dataDir, set[part].folders));
     return { classes: set.classes, train: train!, test: test!, problems, passedOver: 0 };
   }
-  for (const { file, sha256 } of shards) await gather(requireDigest(fileIn(dataDir, file), sha256, signal));
+  const total = shards.reduce((sum, { count }) => sum + count, 0);
+  let compared = 0;
+  for (const { file, bytes, sha256, count } of shards) {
+    const before = compared;
+    const onRead = (read: number): void =>
+      onProgress?.({ doing: 'comparing', done: before + Math.floor((count * read) / bytes), total });
+    await gather(requireDigest(fileIn(dataDir, file), sha256, { signal, onRead }));
+    compared += count;
+  }
   return { ...(await listShards(options)), problems, passedOver: 0 };
 }
 
-async function requireDigest(path: string, sha256: string, signal: AbortSignal | undefined): Promise<void> {
-  const got = await digestOf(path, signal);
+interface DigestOptions {
+  readonly signal: AbortSignal | undefined;
+  /** Called with the bytes so far. */
+  readonly onRead: (bytes: number) => void;
+}
+
+async function requireDigest(path: string, sha256: string, options: DigestOptions): Promise<void> {
+  const got = await digestOf(path, options);
   if (got !== sha256) throw notAsTold(path, `expected SHA-256 ${sha256}, as ${SET_FILE} says, got ${got}`);
 }
 
-async function digestOf(path: string, signal: AbortSignal | undefined): Promise<string> {
+async function digestOf(path: string, { signal, onRead }: DigestOptions): Promise<string> {
   const hash = createHash('sha256');
+  let read = 0;
   try {
-    await pipeline(createReadStream(path, { highWaterMark: 2 ** 20 }), hash, { signal });
+    for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20, signal }) as AsyncIterable<Buffer>) {
+      hash.update(chunk);
+      read += chunk.length;
+      onRead(read);
+    }
   } catch (error) {
     throwIfCancelled(signal);
     throw fileSystemError(path, error, 'file');

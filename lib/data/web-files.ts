@@ -1,7 +1,10 @@
 // Files of a web server, whole or a part of one.
+import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
-import { reasonOf } from '#scripts/support/errors.mjs';
+import { codeOf, reasonOf } from '#scripts/support/errors.mjs';
+import { Connections, get, HttpError, ProxyError, proxyFor } from '#scripts/support/http.mjs';
+import { shown } from '../format.js';
 import { DataError, throwIfCancelled } from './errors.js';
 import { ByteBudget } from './file-bytes.js';
 
@@ -21,6 +24,8 @@ export interface FetchOptions {
   readonly tries?: number | undefined;
   /** Before the second try; doubled for each further one. Default: 250. */
   readonly firstPauseMs?: number | undefined;
+  /** Of one try. Default: 15,000. */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** A part of a file, and what is known of both. */
@@ -45,16 +50,17 @@ class PassingError extends Error {
 }
 
 const requests = new ByteBudget(REQUESTS_AT_ONCE);
+const connections = new Connections();
 
 /**
  * The bytes of a file. After an answer of 408, 429 or 5xx and after a broken connection it is asked for again. Throws `DataError`:
  * DATA_NOT_FOUND for 404 and 410, DATA_DOWNLOAD for what else cannot be had, DATA_CANCELLED on `signal`.
  */
 export function fetchFile(url: string, options: FetchOptions = {}): Promise<Uint8Array> {
-  return trying(url, options, async (signal) => {
-    const response = await ask(url, {}, signal);
-    if (response.status !== 200) throw await refusal(url, response);
-    return new Uint8Array(await response.arrayBuffer());
+  return trying({ url, what: url }, options, async (exchange) => {
+    const response = await exchange.ask();
+    if (response.statusCode !== 200) throw refusal(url, response);
+    return exchange.bodyOf(response, Number.POSITIVE_INFINITY);
   });
 }
 
@@ -64,27 +70,35 @@ export function fetchFile(url: string, options: FetchOptions = {}): Promise<Uint
  */
 export function fetchPart(part: WebPart, options: FetchOptions = {}): Promise<Uint8Array> {
   const { file, offset, length, checksum } = part;
-  return trying(file, options, async (signal) => {
-    const response = await ask(file, { range: `bytes=${offset}-${offset + length - 1}` }, signal);
-    if (response.status !== 206) throw await refusal(file, response, part);
-    requireRange(part, response.headers.get('content-range'));
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    if (bytes.length !== length)
-      throw new PassingError(`expected ${length} bytes ${rangeOf(part)}, got ${bytes.length}`);
+  const what = `${file} (bytes ${rangeOf(part)})`;
+  return trying({ url: file, what }, options, async (exchange) => {
+    const response = await exchange.ask({ range: `bytes=${offset}-${offset + length - 1}` });
+    if (response.statusCode !== 206) throw refusal(file, response, part);
+    try {
+      requireRange(part, response.headers['content-range']);
+    } catch (error) {
+      response.destroy();
+      throw error;
+    }
+    const bytes = await exchange.bodyOf(response, length);
+    if (bytes.length !== length) throw new PassingError(`expected ${length} bytes, got ${bytes.length}`);
     const got = crc32(bytes);
     if (got === checksum) return bytes;
     const expected = `expected those that the index tells of (CRC-32 ${hexadecimal(checksum)})`;
-    throw new PassingError(
-      `the bytes ${rangeOf(part)} are others: ${expected}, got CRC-32 ${hexadecimal(got)}`,
-      TRIES_OF_CONTENTS,
-    );
+    throw new PassingError(`the bytes are others: ${expected}, got CRC-32 ${hexadecimal(got)}`, TRIES_OF_CONTENTS);
   });
 }
 
+/** What is read, and how messages call it. */
+interface Wanted {
+  readonly url: string;
+  readonly what: string;
+}
+
 async function trying<T>(
-  url: string,
-  { signal, tries = TRIES, firstPauseMs = FIRST_PAUSE_MS }: FetchOptions,
-  work: (signal: AbortSignal) => Promise<T>,
+  { url, what }: Wanted,
+  { signal, tries = TRIES, firstPauseMs = FIRST_PAUSE_MS, timeoutMs = TIMEOUT_MS }: FetchOptions,
+  work: (exchange: Exchange) => Promise<T>,
 ): Promise<T> {
   // Many calls share a signal, which would warn of as many listeners.
   const own = signal === undefined ? undefined : AbortSignal.any([signal]);
@@ -92,17 +106,16 @@ async function trying<T>(
     try {
       return await requests.during(1, async () => {
         throwIfCancelled(signal);
-        const timeout = AbortSignal.timeout(TIMEOUT_MS);
-        return work(signal === undefined ? timeout : AbortSignal.any([signal, timeout]));
+        using exchange = new Exchange(url, own, timeoutMs);
+        return await exchange.during(work);
       });
     } catch (error) {
       throwIfCancelled(signal);
       if (error instanceof DataError) throw error;
       if (tried >= Math.min(tries, triesOf(error))) {
-        throw new DataError('DATA_DOWNLOAD', `${url} could not be read in ${tried} tries: ${reasonOf(origin(error))}`, {
-          cause: error,
-          path: url,
-        });
+        const times = tried === 1 ? '1 try' : `${tried} tries`;
+        const message = `${what} could not be read in ${times}${throughProxy(url)}: ${reasonOf(error)}`;
+        throw new DataError('DATA_DOWNLOAD', message, { cause: error, path: url });
       }
     }
     await sleep(firstPauseMs * 2 ** (tried - 1), undefined, { signal: own }).catch(() => {});
@@ -111,26 +124,101 @@ async function trying<T>(
 
 function triesOf(error: unknown): number {
   if (error instanceof PassingError) return error.tries;
-  return (error as Error).name === 'TimeoutError' ? TRIES_OF_SILENCE : TRIES;
+  if (error instanceof ProxyError) return 1;
+  if (codeOf(error) === 'ETIMEDOUT') return TRIES_OF_SILENCE;
+  // What a proxy refuses now it refuses the next time.
+  return error instanceof HttpError && !isPassing(error.status) ? 1 : TRIES;
 }
 
-/** fetch says no more than that it failed. */
-const origin = (error: unknown): unknown =>
-  error instanceof TypeError && error.cause !== undefined ? error.cause : error;
+const isPassing = (status: number): boolean => status >= 500 || status === 408 || status === 429;
 
-const ask = (url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> =>
-  // Ranges are of the bytes as they lie there.
-  fetch(url, { headers: { ...headers, 'accept-encoding': 'identity' }, signal });
+function throughProxy(url: string): string {
+  try {
+    const proxy = proxyFor(new URL(url));
+    return proxy === undefined ? '' : ` through the proxy ${proxy.host}`;
+  } catch {
+    // The error is of the proxy, and tells.
+    return '';
+  }
+}
+
+/** One try. */
+class Exchange implements Disposable {
+  readonly #url: string;
+  readonly #timeoutMs: number;
+  readonly #stop = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  readonly #signal: AbortSignal;
+  /** What has come. */
+  #received: 'no answer' | number = 'no answer';
+
+  constructor(url: string, signal: AbortSignal | undefined, timeoutMs: number) {
+    this.#url = url;
+    this.#timeoutMs = timeoutMs;
+    this.#timer = setTimeout(() => this.#stop.abort(), timeoutMs);
+    this.#signal = signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** Calls `work`; says what was waited for where the time is over. */
+  async during<T>(work: (exchange: Exchange) => Promise<T>): Promise<T> {
+    try {
+      return await work(this);
+    } catch (error) {
+      if (!this.#stop.signal.aborted) throw error;
+      const came = this.#received === 'no answer' ? this.#received : `an answer, and ${this.#received} bytes of it,`;
+      throw new PassingError(`${came} within ${this.#timeoutMs / 1000} seconds`, TRIES_OF_SILENCE);
+    }
+  }
+
+  async ask(headers: Record<string, string> = {}): Promise<IncomingMessage> {
+    const response = await get(this.#url, {
+      // Ranges are of the bytes as they lie there.
+      headers: { ...headers, 'accept-encoding': 'identity' },
+      ...{ signal: this.#signal, stallMs: this.#timeoutMs, env: process.env, connections },
+    });
+    this.#received = 0;
+    const { 'content-encoding': encoding = 'identity' } = response.headers;
+    if (encoding === 'identity') return response;
+    response.destroy();
+    const expected = `expected the bytes as they lie there, got them in content-encoding ${shown(encoding)}`;
+    throw new DataError('DATA_DOWNLOAD', `${this.#url}: ${expected}`, { path: this.#url });
+  }
+
+  /** Of more than `most` bytes a few more than that. */
+  async bodyOf(response: IncomingMessage, most: number): Promise<Uint8Array> {
+    const chunks: Buffer[] = [];
+    let received = 0;
+    try {
+      for await (const chunk of response as AsyncIterable<Buffer>) {
+        chunks.push(chunk);
+        this.#received = received += chunk.length;
+        // Leaves the loop, which breaks the connection.
+        if (received > most) break;
+      }
+    } catch (error) {
+      if (this.#signal.aborted) throw error;
+      throw new PassingError(`the connection broke after ${received} bytes: ${reasonOf(error)}`);
+    }
+    return Buffer.concat(chunks);
+  }
+}
 
 /** The error for an answer that is none. */
-async function refusal(url: string, response: Response, part?: WebPart): Promise<Error> {
-  const { status } = response;
-  await response.body?.cancel().catch(() => {});
-  const failed = (what: string): DataError => new DataError('DATA_DOWNLOAD', `${url} ${what}`, { path: url });
-  if (status >= 500 || status === 408 || status === 429) return new PassingError(`the server answered HTTP ${status}`);
+function refusal(url: string, response: IncomingMessage, part?: WebPart): Error {
+  const { statusCode: status = 0 } = response;
+  // Not read to its end, which may be far.
+  response.destroy();
+  const failed = (what: string): DataError =>
+    new DataError('DATA_DOWNLOAD', `${url}${throughProxy(url)} ${what}`, { path: url });
+  if (isPassing(status)) return new PassingError(`the server answered HTTP ${status}`);
   if (status === 404 || status === 410) {
     return new DataError('DATA_NOT_FOUND', `there is no file ${url} (HTTP ${status})`, { path: url });
   }
+  if (status === 407) return failed('cannot be read: the proxy asks for a user and a password (HTTP 407)');
   if (part !== undefined && status === 200) {
     return failed(
       'was given whole where a part was asked for (HTTP 200): expected a server that gives ranges (HTTP 206)',
@@ -142,7 +230,7 @@ async function refusal(url: string, response: Response, part?: WebPart): Promise
   return failed(`cannot be read: the server answered HTTP ${status}`);
 }
 
-function requireRange(part: WebPart, contentRange: string | null): void {
+function requireRange(part: WebPart, contentRange: string | undefined): void {
   const { file, fileBytes, offset, length } = part;
   const failed = (what: string): DataError => new DataError('DATA_DOWNLOAD', `${file} ${what}`, { path: file });
   const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(contentRange ?? '') ?? [];

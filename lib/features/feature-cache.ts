@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { applyTransforms, batchDraws } from '../data/index.js';
+import { applyTransforms, batchDraws, stoppingWhileWaiting } from '../data/index.js';
 import type { Stage } from '../models/index.js';
 import { FrozenBlocks, type Module } from '../nn/index.js';
 import { frozenDtype } from '../recipe/index.js';
@@ -96,12 +96,13 @@ export class CachedFeatures implements TrainingFeatures {
   }
 
   async #fillFromImages(rows: FeatureRows, layers: readonly FrozenBlocks[], view: number, pause: Pause): Promise<void> {
-    const { recipe, images, transforms } = this.#options;
+    const { recipe, images, transforms, signal } = this.#options;
     const { batchSize } = recipe.training;
     const { draws } = viewDraws(recipe, 0, view);
     const order = Int32Array.from({ length: images.count }, (_, i) => i);
     let start = 0;
-    for await (const batch of images.trainingBatches({ epoch: view, order, batchSize, firstStep: 0, draws })) {
+    const batches = images.trainingBatches({ epoch: view, order, batchSize, firstStep: 0, draws });
+    for await (const batch of stoppingWhileWaiting(batches, signal, pause)) {
       await this.#write(rows, start, layers, () =>
         applyTransforms(transforms, batch.tensors().images, batchDraws(draws, view, batch.indices)),
       );

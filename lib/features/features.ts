@@ -41,6 +41,8 @@ export interface FeatureContext {
   readonly images: ImageSource;
   /** From an image to an input of the network. */
   readonly transforms: readonly Transform[];
+  /** Where it is aborted, a pause stops the run. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The order of the images in an epoch of a layer: its own, or with shared draws that of all layers. */

@@ -1,4 +1,4 @@
-import type { ImageSource } from '../data/index.js';
+import { type ImageSource, stoppingWhileWaiting } from '../data/index.js';
 import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
 import type { TestFeatures } from '../features/index.js';
 import type { Stage } from '../models/index.js';
@@ -17,6 +17,7 @@ export class LayerTests {
   readonly #features: TestFeatures;
   readonly #context: ProblemContext;
   readonly #classes: number;
+  readonly #signal: AbortSignal | undefined;
   /** None where all layers are trained as one network. */
   readonly #ensemble: LayerEnsemble | null;
   #confusion: number[][] | null = null;
@@ -26,11 +27,14 @@ export class LayerTests {
     readonly features: TestFeatures;
     readonly context: ProblemContext;
     readonly classes: number;
+    /** Where it is aborted, a pause stops the run. */
+    readonly signal: AbortSignal | undefined;
   }) {
     this.#images = options.images;
     this.#features = options.features;
     this.#context = options.context;
     this.#classes = options.classes;
+    this.#signal = options.signal;
     const { training, evaluation } = this.#recipe;
     this.#ensemble = training.schedule === 'layerwise' ? new LayerEnsemble(evaluation.ensemble) : null;
   }
@@ -44,7 +48,11 @@ export class LayerTests {
   logits(problem: AuxiliaryProblem, pause: Pause): Promise<Tensor> {
     const batches = this.#features.batches(this.#recipe.evaluation.batchSize);
     return this.#inMemory(problem.stage, () =>
-      collectOutputs(batches, (features) => problem.predict(features()), pause),
+      collectOutputs(
+        stoppingWhileWaiting(batches, this.#signal, pause),
+        (features) => problem.predict(features()),
+        pause,
+      ),
     );
   }
 

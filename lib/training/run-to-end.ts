@@ -55,7 +55,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   const trainImages = openImages(dataset.train, { device, randomResizedCrop });
   const testImages = openImages(dataset.test, { device });
   const { trainTransforms, testTransforms } = buildTransforms(recipe, dataset.normalization);
-  const toTrain = { recipe, precision, images: trainImages, transforms: trainTransforms };
+  const toTrain = { recipe, precision, images: trainImages, transforms: trainTransforms, signal: options.signal };
   const trainFeatures =
     cachePlan.views === null
       ? new RecomputedFeatures(toTrain)

@@ -1,6 +1,6 @@
 // Greedy layerwise training (paper, Algorithm 1): one layer after the other, each by its auxiliary problem. End to end there is
 // one stage with all layers.
-import type { ImageSource } from '../data/index.js';
+import { type ImageSource, stoppingWhileWaiting } from '../data/index.js';
 import type { FeatureBatch, TestFeatures, TrainingFeatures } from '../features/index.js';
 import { type Network, parametersOf, type Stage } from '../models/index.js';
 import type { CheckpointState, EpochRecord, LayerResult, RunResult } from '../run/index.js';
@@ -12,7 +12,6 @@ import { LayerTests } from './layer-tests.js';
 import { EpochMeter } from './meter.js';
 import { explainingMemory, explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
 import { type ProgressOptions, RunProgress } from './run-progress.js';
-import { stoppingWhileWaiting } from './while-waiting.js';
 
 /** A read of the losses waits for the device: on CUDA it is done only so often, and at the end of an epoch. */
 const CUDA_READ_SECONDS = 10;
@@ -45,8 +44,8 @@ export class Trainer {
   constructor(options: TrainerOptions) {
     this.#options = options;
     this.#progress = new RunProgress(options);
-    const { testImages: images, testFeatures: features, network } = options;
-    this.#tests = new LayerTests({ images, features, context: options, classes: network.classes });
+    const { testImages: images, testFeatures: features, network, signal } = options;
+    this.#tests = new LayerTests({ images, features, context: options, classes: network.classes, signal });
   }
 
   /** Runs to the end. `from` is a checkpoint to go on from, with the epochs recorded before it. */

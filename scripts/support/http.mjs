@@ -1,10 +1,13 @@
-import { request as httpRequest } from 'node:http';
-import { request as httpsRequest } from 'node:https';
-import { isIP } from 'node:net';
+import { Agent as HttpAgent, request as httpRequest } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { BlockList, isIP } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
+import { codeOf } from './errors.mjs';
 
-/** @import { ClientRequest, IncomingMessage } from 'node:http' */
+/** @import { AgentOptions, ClientRequest, IncomingMessage } from 'node:http' */
+/** @import { RequestOptions } from 'node:https' */
 /** @import { Socket } from 'node:net' */
+/** @import { Duplex } from 'node:stream' */
 /** @import { Environment } from './paths.mjs' */
 
 // Not undici, whose release for Node 20 (7.30) asks a proxy that closes the connection for the tunnel again and again, waits
@@ -17,6 +20,7 @@ import { connect as tlsConnect } from 'node:tls';
  * @property {AbortSignal | undefined} signal
  * @property {number} stallMs milliseconds without a byte after which a connection is broken off
  * @property {Environment} env where the proxy variables are read from
+ * @property {Connections} [connections] that are used again; without it each request has one of its own
  */
 
 const maxRedirects = 10;
@@ -32,6 +36,16 @@ export class HttpError extends Error {
     this.name = 'HttpError';
     this.code = 'HTTP_STATUS';
     this.status = status;
+  }
+}
+
+/** A variable does not name a proxy. */
+export class ProxyError extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = 'ProxyError';
+    this.code = 'PROXY';
   }
 }
 
@@ -61,54 +75,154 @@ export async function get(url, options) {
  * @param {URL} url
  * @param {GetOptions} options
  */
-async function getOnce(url, { headers, signal, stallMs, env }) {
+async function getOnce(url, { headers, signal, stallMs, env, connections = new Connections({ keepAlive: false }) }) {
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
     throw new Error(`${url.href}: expected an http or https address`);
   }
   const proxy = proxyFor(url, env);
-  if (proxy === undefined) {
-    const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
-    return exchange(send(url, { headers, signal, agent: false }), stallMs);
+  const target =
+    proxy !== undefined && url.protocol === 'http:' ? forwarded(url, proxy, headers) : direct(url, headers);
+  const agent = connections.agentFor(url, proxy, stallMs);
+  const isSecure = agent instanceof HttpsAgent;
+  for (;;) {
+    const send = isSecure ? httpsRequest : httpRequest;
+    // `timeout` counts while the connection is made, too.
+    const request = send({ ...target, agent, signal, timeout: stallMs });
+    try {
+      return await exchange(request, stallMs);
+    } catch (error) {
+      // A connection that was kept may have been closed by the other side just before: the next one, or a new one, does it.
+      if (!request.reusedSocket || !['ECONNRESET', 'EPIPE'].includes(codeOf(error) ?? '')) throw error;
+    }
   }
-  if (url.protocol === 'http:') return exchange(forwardRequest(url, proxy, { headers, signal }), stallMs);
-  const tunnel = await openTunnel(url, proxy, { signal, stallMs });
-  const secure = tlsConnect({ socket: tunnel, servername: serverName(url), ALPNProtocols: ['http/1.1'] });
-  // No `agent: false` here: an agent, even a fresh one, would make a connection of its own.
-  return exchange(httpsRequest(url, { headers, signal, createConnection: () => secure }), stallMs);
+}
+
+/** Milliseconds that a connection is kept without use, unless the server says less. */
+const KEPT_MS = 15_000;
+
+/** Connections to servers and proxies, each used for one request after another. */
+export class Connections {
+  /** @type {AgentOptions} */
+  #options;
+  #plain;
+  #secure;
+  /**
+   * By the proxy's address.
+   * @type {Map<string, TunnelAgent>}
+   */
+  #tunnels = new Map();
+
+  constructor({ keepAlive = true } = {}) {
+    // The one that was used last comes first, so that those that are not needed end.
+    this.#options = keepAlive ? { keepAlive, timeout: KEPT_MS, scheduling: 'lifo' } : { keepAlive };
+    this.#plain = new HttpAgent(this.#options);
+    this.#secure = new HttpsAgent(this.#options);
+  }
+
+  /**
+   * @param {URL} url
+   * @param {URL | undefined} proxy
+   * @param {number} stallMs of the making of a tunnel
+   */
+  agentFor(url, proxy, stallMs) {
+    if (proxy === undefined) return url.protocol === 'https:' ? this.#secure : this.#plain;
+    if (url.protocol === 'http:') return proxy.protocol === 'https:' ? this.#secure : this.#plain;
+    let tunnels = this.#tunnels.get(proxy.href);
+    if (tunnels === undefined) {
+      tunnels = new TunnelAgent(proxy, stallMs, this.#options);
+      this.#tunnels.set(proxy.href, tunnels);
+    }
+    return tunnels;
+  }
+
+  /** Ends those that are kept. */
+  close() {
+    for (const agent of [this.#plain, this.#secure, ...this.#tunnels.values()]) agent.destroy();
+  }
+}
+
+/** Encrypted connections through a proxy. */
+class TunnelAgent extends HttpsAgent {
+  #proxy;
+  #stallMs;
+
+  /**
+   * @param {URL} proxy
+   * @param {number} stallMs
+   * @param {AgentOptions} options
+   */
+  constructor(proxy, stallMs, options) {
+    super(options);
+    this.#proxy = proxy;
+    this.#stallMs = stallMs;
+  }
+
+  /**
+   * @override
+   * @param {RequestOptions} options
+   * @param {(error: Error | null, stream: Duplex) => void} [callback]
+   */
+  createConnection({ host, port, servername }, callback) {
+    const made = /** @type {(error: Error | null, stream?: Duplex) => void} */ (callback);
+    const name = host ?? '';
+    const authority = `${isIP(name) === 6 ? `[${name}]` : name}:${port}`;
+    openTunnel(authority, this.#proxy, this.#stallMs).then(
+      // `host` is what the certificate must be of where an IP address leaves `servername` empty.
+      (socket) => made(null, tlsConnect({ socket, host: name, servername, ALPNProtocols: ['http/1.1'] })),
+      made,
+    );
+    return undefined;
+  }
+}
+
+/**
+ * @param {URL} url
+ * @param {GetOptions['headers']} headers
+ * @returns {RequestOptions}
+ */
+function direct(url, headers) {
+  return { ...hostOf(url), path: `${url.pathname}${url.search}`, headers: { ...headers, host: url.host } };
 }
 
 /**
  * Plain HTTP through a proxy: the whole address is the request's target.
  * @param {URL} url
  * @param {URL} proxy
- * @param {Pick<GetOptions, 'headers' | 'signal'>} options
+ * @param {GetOptions['headers']} headers
+ * @returns {RequestOptions}
  */
-function forwardRequest(url, proxy, { headers, signal }) {
-  const send = proxy.protocol === 'https:' ? httpsRequest : httpRequest;
-  const target = { ...hostOf(proxy), path: url.href, agent: false, signal };
-  return send({ ...target, headers: { ...headers, host: url.host, ...credentials(proxy) } });
+function forwarded(url, proxy, headers) {
+  return { ...hostOf(proxy), path: url.href, headers: { ...headers, host: url.host, ...credentials(proxy) } };
 }
 
 /**
- * A tunnel to the server of an https address, by the proxy's CONNECT method.
- * @param {URL} url
+ * A tunnel to a server, by the proxy's CONNECT method.
+ * @param {string} authority host and port
  * @param {URL} proxy
- * @param {Pick<GetOptions, 'signal' | 'stallMs'>} options
+ * @param {number} stallMs
  * @returns {Promise<Socket>}
  */
-function openTunnel(url, proxy, { signal, stallMs }) {
-  const authority = `${url.hostname}:${url.port || 443}`;
+function openTunnel(authority, proxy, stallMs) {
   const send = proxy.protocol === 'https:' ? httpsRequest : httpRequest;
   const headers = { host: authority, ...credentials(proxy) };
-  const request = send({ ...hostOf(proxy), method: 'CONNECT', path: authority, headers, agent: false, signal });
+  const target = { ...hostOf(proxy), method: 'CONNECT', path: authority, headers };
+  const request = send({ ...target, agent: false, timeout: stallMs });
   return new Promise((resolve, reject) => {
-    request.once('connect', (response, socket) => {
-      const { statusCode = 0 } = response;
-      if (statusCode === 200) return resolve(socket);
+    /**
+     * @param {IncomingMessage} response
+     * @param {Socket} socket
+     */
+    const refuse = ({ statusCode = 0 }, socket) => {
       socket.destroy();
       reject(new HttpError(statusCode, `the proxy ${proxy.host}, asked for a tunnel to ${authority}`));
+    };
+    request.once('connect', (response, socket) => {
+      if (response.statusCode !== 200) return refuse(response, socket);
+      // Of the making of the tunnel alone.
+      socket.setTimeout(0);
+      resolve(socket);
     });
-    request.setTimeout(stallMs, () => request.destroy(stalled(proxy.host, stallMs)));
+    request.once('timeout', () => request.destroy(stalled(proxy.host, stallMs)));
     request.once('error', reject).end();
   });
 }
@@ -125,7 +239,9 @@ function exchange(request, stallMs) {
       request.on('error', (error) => response.destroy(error));
       resolve(response);
     });
-    request.setTimeout(stallMs, () => {
+    // A kept one still counts the time that it may be kept.
+    request.once('socket', (socket) => socket.setTimeout(stallMs));
+    request.once('timeout', () => {
       request.destroy(stalled(request.host, stallMs));
     });
     request.once('error', reject).end();
@@ -141,16 +257,19 @@ function stalled(host, stallMs) {
   return Object.assign(error, { code: 'ETIMEDOUT' });
 }
 
-/** @param {URL} proxy */
-function hostOf(proxy) {
-  const standard = proxy.protocol === 'https:' ? 443 : 80;
-  return { host: proxy.hostname.replace(/^\[|\]$/g, ''), port: Number(proxy.port || standard) };
+/** @param {URL} url */
+function hostOf(url) {
+  return { host: withoutBrackets(url.hostname), port: portOf(url) };
 }
 
+/**
+ * An IPv6 address as it is outside of addresses of files.
+ * @param {string} hostname
+ */
+const withoutBrackets = (hostname) => hostname.replace(/^\[|\]$/g, '');
+
 /** @param {URL} url */
-function serverName(url) {
-  return isIP(url.hostname.replace(/^\[|\]$/g, '')) ? undefined : url.hostname;
-}
+const portOf = (url) => Number(url.port || (url.protocol === 'https:' ? 443 : 80));
 
 /**
  * @param {URL} proxy
@@ -163,33 +282,74 @@ function credentials(proxy) {
 }
 
 /**
- * The proxy that curl's variables name for an address (lower case first, as curl reads them), or undefined.
+ * The proxy that curl's variables name for an address (lower case first, as curl reads them), or undefined. Throws `ProxyError`
+ * where a variable names something else.
  * @param {URL} url
  * @param {Environment} [env]
  */
 export function proxyFor(url, env = process.env) {
   const scheme = url.protocol.slice(0, -1);
   /** @param {string} name */
-  const variable = (name) => env[name] || env[name.toUpperCase()];
-  const proxy = variable(`${scheme}_proxy`) || variable('all_proxy');
-  if (!proxy || isExempt(url, variable('no_proxy') ?? '')) return undefined;
-  return new URL(proxy.includes('://') ? proxy : `http://${proxy}`);
+  const nameOf = (name) => [name, name.toUpperCase()].find((one) => env[one]);
+  const name = nameOf(`${scheme}_proxy`) ?? nameOf('all_proxy');
+  const value = name === undefined ? undefined : env[name];
+  if (!name || !value || isExempt(url, env[nameOf('no_proxy') ?? ''] ?? '')) return undefined;
+  const whole = value.includes('://') ? value : `http://${value}`;
+  const proxy = URL.canParse(whole) ? new URL(whole) : undefined;
+  if (proxy !== undefined && ['http:', 'https:'].includes(proxy.protocol) && hasCredentials(proxy)) return proxy;
+  // A password must not come to lie in a log.
+  const got = value.includes('@')
+    ? `one that ends in ${JSON.stringify(value.slice(value.lastIndexOf('@') + 1))}`
+    : JSON.stringify(value);
+  throw new ProxyError(`${name}: expected the address of an HTTP proxy, such as http://host:3128, got ${got}`);
 }
 
 /**
- * NO_PROXY: hosts and domains separated by commas, each with or without a leading dot and a port; `*` is every host.
+ * Whether those that there are can be read.
+ * @param {URL} proxy
+ */
+function hasCredentials(proxy) {
+  try {
+    credentials(proxy);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * NO_PROXY: hosts, domains and IP addresses separated by commas, each with or without a leading dot, or `*.`, and a port; networks
+ * such as 10.0.0.0/8; `*` is every host.
  * @param {URL} url
  * @param {string} list
  */
 function isExempt(url, list) {
-  const port = url.port || (url.protocol === 'https:' ? '443' : '80');
+  const host = withoutBrackets(url.hostname);
   return list
+    .toLowerCase()
     .split(/[\s,]+/)
     .filter(Boolean)
     .some((entry) => {
       if (entry === '*') return true;
-      const [, name, wantedPort] = /^\.?(.*?)(?::(\d+))?$/.exec(entry.toLowerCase()) ?? [];
-      if (wantedPort !== undefined && wantedPort !== port) return false;
-      return url.hostname === name || url.hostname.endsWith(`.${name}`);
+      if (entry.includes('/')) return isInNetwork(host, entry);
+      if (isIP(withoutBrackets(entry)) !== 0) return withoutBrackets(entry) === host;
+      const [, name = '', wantedPort] = /^(?:\*?\.)?(.*?)(?::(\d+))?$/.exec(entry) ?? [];
+      if (wantedPort !== undefined && Number(wantedPort) !== portOf(url)) return false;
+      return host === withoutBrackets(name) || host.endsWith(`.${name}`);
     });
+}
+
+/**
+ * @param {string} host
+ * @param {string} network in the form of CIDR
+ */
+function isInNetwork(host, network) {
+  const [address = '', bits = ''] = network.split('/');
+  const family = isIP(address);
+  if (family === 0 || isIP(host) !== family || !/^\d+$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128))
+    return false;
+  const kind = family === 4 ? 'ipv4' : 'ipv6';
+  const list = new BlockList();
+  list.addSubnet(address, Number(bits), kind);
+  return list.check(host, kind);
 }

@@ -100,6 +100,8 @@ describe('shards', () => {
       expect(await layerwise(['plan', ...DATA(dataDir), ...FLAGS])).toMatchObject({ code: 0 });
       const check = await layerwise(['data', 'check', '--dataset', 'imagenet', '--data-dir', dataDir]);
       expect(check).toMatchObject({ code: 0, stdout: expect.stringContaining('Nothing is wrong.') });
+      const compared = name === 'disk' ? '\\d+ of 38 images compared\n' : '';
+      expect(check.stderr).toMatch(new RegExp(`^${compared}1 of 38 images decoded\n`));
     }
     const [disk, web] = ['disk', 'web'].map((name) => readFileSync(at(name, 'model.safetensors')));
     expect(disk!.equals(web!)).toBe(true);

@@ -50,7 +50,7 @@ describe('checking a data set', () => {
     ]);
     expect(found.smallest).toMatchObject({ width: 30, height: 20 });
     expect(found.largest).toEqual({ path: join(dir, 'train/a/3.jpg'), width: 60, height: 53 });
-    expect(seen).toEqual(Array.from({ length: 12 }, (_, i) => ({ done: i + 1, total: 12 })));
+    expect(seen).toEqual(Array.from({ length: 12 }, (_, i) => ({ doing: 'decoding', done: i + 1, total: 12 })));
   });
 
   it('lists all that is wrong, of folders and of contents, with paths', async () => {

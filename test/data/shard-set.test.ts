@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkDataset } from '../../lib/data/check.js';
+import type { CheckProgress } from '../../lib/data/check-files.js';
 import { type ImageFiles, type ImageSource, loadDataset, openImages, slicePart } from '../../lib/data/index.js';
 import { prepareImages } from '../../lib/data/prepare-images.js';
 import { fetchFile, fetchPart } from '../../lib/data/web-files.js';
@@ -132,6 +133,20 @@ describe('an index', () => {
 });
 
 describe('an archive', () => {
+  it('is compared with its digest, and then its images are decoded: both are counted up to all images', async () => {
+    const told: CheckProgress[] = [];
+    await checkDataset({ name: 'imagenet', dataDir: dir, onProgress: (at) => told.push(at) });
+    for (const doing of ['comparing', 'decoding'] as const) {
+      const done = told.filter((at) => at.doing === doing).map((at) => at.done);
+      expect(done).toEqual([...done].sort((a, b) => a - b));
+      expect(done.at(-1)).toBe(14);
+    }
+    expect(told.map(({ doing }) => doing).lastIndexOf('comparing')).toBe(
+      told.findIndex((at) => at.doing === 'decoding') - 1,
+    );
+    expect(new Set(told.map(({ total }) => total))).toEqual(new Set([14]));
+  });
+
   it('that is missing or of another size is refused by name, and listed by a check with all others', async () => {
     await truncate(join(dir, 'train-000002.tar'), 3000);
     await expect(load()).rejects.toMatchObject({
@@ -326,7 +341,7 @@ describe('on a web server', () => {
     await expect(shownOf({ ...web.train, onBadImage: 'skip' })).rejects.toMatchObject({
       code: 'DATA_DOWNLOAD',
       message: expect.stringMatching(
-        /could not be read in 2 tries: the bytes \d+ to \d+ are others: expected those .* CRC-32/,
+        /\.tar \(bytes \d+ to \d+\) could not be read in 2 tries: the bytes are others: expected those .* CRC-32/,
       ),
     });
   });

@@ -261,8 +261,24 @@ describe('proxies', () => {
     ['https://a.example/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: 'example:443' }, undefined],
     ['https://a.example/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: 'example:80,ample' }, 'http://p:1/'],
     ['https://a.example/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: '*' }, undefined],
+    ['https://a.example/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: '*.Example' }, undefined],
+    ['https://10.1.2.3/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: '192.168.0.0/16,10.0.0.0/8' }, undefined],
+    ['https://11.1.2.3/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: '10.0.0.0/8,10.0.0.0/64' }, 'http://p:1/'],
+    ['https://[fd00::1]:8443/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: 'fd00::/8' }, undefined],
+    ['https://[fd00::1]:8443/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: '[fd00::1]:8443' }, undefined],
+    ['https://[fd00::1]:8443/x', { HTTPS_PROXY: 'http://p:1', NO_PROXY: 'fd00::2,fd00::1' }, undefined],
   ])('%s with %j is reached through %s', async (url, env, expected) => {
     expect(proxyFor(new URL(url), env)?.href).toBe(expected);
+  });
+
+  test.each([
+    ['socks5://h:1080', 'got "socks5://h:1080"'],
+    ['http://h:port', 'got "http://h:port"'],
+    ['http://user:%zz@h:1', 'got one that ends in "h:1"'],
+  ])('a variable that names %s instead of a proxy is refused by name', (https_proxy, got) => {
+    expect(() => proxyFor(new URL('https://a.example/x'), { https_proxy })).toThrow(
+      `https_proxy: expected the address of an HTTP proxy, such as http://host:3128, ${got}`,
+    );
   });
 });
 

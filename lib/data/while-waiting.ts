@@ -1,4 +1,4 @@
-/** After a run was told to stop: a batch that is ready, or almost, is trained on. */
+/** After a run was told to stop: a batch that is ready, or almost, is still taken. */
 const GRACE_MILLISECONDS = 1_000;
 
 /**
