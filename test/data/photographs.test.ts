@@ -9,7 +9,15 @@ import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { Draws } from '../../lib/data/draws.js';
 import { drawResizedCrop, resizedCropDraws } from '../../lib/data/resized-crop.js';
-import { DECODED, decodeImages, empty, findTurboJpeg, keep, scope } from '../../lib/tensor/index.js';
+import {
+  DECODED,
+  type DecodingRequest,
+  decodeImages,
+  empty,
+  findTurboJpeg,
+  keep,
+  scope,
+} from '../../lib/tensor/index.js';
 import { pythonCommand, pythonLacks } from '../support/python.js';
 
 const SIDE = 224;
@@ -48,9 +56,11 @@ function pillow(shown: readonly (readonly [path: string, box: readonly number[] 
   return execFileSync(pythonCommand, ['-c', PILLOW], { input, maxBuffer: 2 * shown.length * LENGTH });
 }
 
-async function decoded(sources: readonly string[], draws: Float64Array = new Float64Array()): Promise<Uint8Array> {
+type How = Pick<DecodingRequest, 'draws' | 'mayReduce'>;
+
+async function decoded(sources: readonly string[], how: How = {}): Promise<Uint8Array> {
   const images = scope(() => keep(empty([sources.length, SIDE, SIDE, 3], { dtype: 'uint8' })));
-  const outcomes = await decodeImages({ images, sources, draws, covered: [256, 256], maxPixels: 1e9 }).done;
+  const outcomes = await decodeImages({ images, sources, covered: [256, 256], maxPixels: 1e9, ...how }).done;
   expect(outcomes.every((outcome) => outcome === DECODED.yes)).toBe(true);
   const pixels = images.toTypedArray() as Uint8Array;
   images.dispose();
@@ -65,6 +75,13 @@ function differences(a: Uint8Array, b: Uint8Array): number[] {
     for (let i = image * LENGTH; i < (image + 1) * LENGTH; i++) sum += Math.abs(a[i]! - b[i]!);
     return sum / LENGTH;
   });
+}
+
+/** From all pixels: sums are rounded after the rows and after the columns, and weights to fewer bits than Pillow's. */
+function expectRounding(ours: Uint8Array, theirs: Uint8Array): void {
+  const worst = ours.reduce((most, value, i) => Math.max(most, Math.abs(value - theirs[i]!)), 0);
+  expect(worst).toBeLessThanOrEqual(2);
+  expect(Math.max(...differences(ours, theirs))).toBeLessThan(0.1);
 }
 
 /** Writes an image of smooth noise in many ways of JPEG, at odd sizes, to a folder. */
@@ -98,7 +115,7 @@ describe.runIf(lackingPillow === null && findTurboJpeg() !== null)('files that P
         return [left, top, left + size.width, top + size.height];
       });
       const theirs = pillow(files.map((file, i) => [file, boxes[i]!]));
-      const ours = await decoded(files, resizedCropDraws(draws, 0, Int32Array.from(files.keys())));
+      const ours = await decoded(files, { draws: resizedCropDraws(draws, 0, Int32Array.from(files.keys())) });
       const found = differences(ours, theirs);
       expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(0.2);
     } finally {
@@ -119,6 +136,7 @@ describe.runIf(canRun)('each photograph is that of Pillow', () => {
     expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(MOST);
     // Most are decoded at their own size: there is nothing but rounding.
     expect(found.filter((difference) => difference < 0.1).length).toBeGreaterThan(0.9 * files.length);
+    expectRounding(await decoded(files, { mayReduce: false }), theirs);
   });
 
   it('in training, of several epochs', async () => {
@@ -129,9 +147,10 @@ describe.runIf(canRun)('each photograph is that of Pillow', () => {
       const theirs = pillow(
         boxes.map(({ left, top, width, height }, i) => [files[i]!, [left, top, left + width, top + height]]),
       );
-      const ours = await decoded(files, resizedCropDraws(draws, epoch, Int32Array.from(files.keys())));
-      const found = differences(ours, theirs);
+      const numbers = resizedCropDraws(draws, epoch, Int32Array.from(files.keys()));
+      const found = differences(await decoded(files, { draws: numbers }), theirs);
       expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(MOST);
+      expectRounding(await decoded(files, { draws: numbers, mayReduce: false }), theirs);
     }
   });
 });
