@@ -322,20 +322,21 @@ BatchRequest requestOf(Call& call) {
                            static_cast<int>(images.size(1)),
                            static_cast<int>(images.size(2)),
                            static_cast<int>(images.size(3)),
-                           call.integer(8, "maxPixels")};
+                           call.integer(8, "maxPixels"),
+                           call.boolean(9, "mayReduce")};
   return request;
 }
 
 /** Begins to decode a batch; the callback is told how each image went. Gives a number to cancel it by. */
 napi_value decodeImages(napi_env env, napi_callback_info info) {
-  return guarded<10>(env, info, "decodeImages", [](Call& call) {
+  return guarded<11>(env, info, "decodeImages", [](Call& call) {
     const SharedBatch batch = std::make_shared<Batch>(requestOf(call));
     Batches& batches = batchesOf(call);
     const int32_t id = ++batches.last;
     auto* waiting = new Waiting{&batches, id};
     const auto forget = [](napi_env, void* data, void*) { delete static_cast<Waiting*>(data); };
     const napi_status made = napi_create_threadsafe_function(
-        call.env, call.value(9), nullptr, call.fromString("layerwise decoding"), /*max_queue_size=*/0,
+        call.env, call.value(10), nullptr, call.fromString("layerwise decoding"), /*max_queue_size=*/0,
         /*initial_thread_count=*/1, waiting, forget, waiting, tellDone, &batch->whenDone);
     const napi_threadsafe_function whenDone = batch->whenDone;
     if (made != napi_ok) {

@@ -31,6 +31,8 @@ struct ImageView {
   int channels;
   /** Larger images are left alone. */
   int64_t maxPixels;
+  /** Whether an image may be decoded an eighth, a quarter or half as large, where that is enough: else all pixels of a crop are. */
+  bool mayReduce;
 };
 
 enum class Decoded : uint8_t {

@@ -12,6 +12,7 @@ import { memoryLimits, processorLimits } from './support/limits.mjs';
 import { isMain } from './support/main.mjs';
 import { doctorCommand, isPackage } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
+import { jpegScaling } from './support/turbojpeg.mjs';
 
 /** @import { PlatformProblem } from './setup/platform.mjs' */
 /** @import { ToolCheck } from './setup/prerequisites.mjs' */
@@ -37,6 +38,7 @@ import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGp
  * @property {{ path: string, version: string, build: string, source: string, cudaHeaders: boolean } | undefined} libtorch
  * @property {Addon} addon
  * @property {string | undefined} turboJpeg the library that JPEG images are decoded with
+ * @property {ReturnType<typeof jpegScaling>} jpegScaling
  * @property {{ model: string, avx2: boolean, avx512: boolean, bf16: boolean, amx: boolean }} cpu
  * @property {ProcessorLimits} processors
  * @property {MemoryLimits} memory
@@ -79,6 +81,7 @@ export async function collect(env = process.env) {
     libtorch: describeLibTorch(env),
     addon,
     turboJpeg: await describeTurboJpeg(addon, env),
+    jpegScaling: jpegScaling(env),
     cpu: describeCpu(),
     processors: processorLimits(),
     memory: memoryLimits(),
@@ -103,7 +106,7 @@ export function render(diagnosis) {
     ...diagnosis.tools.flatMap(toolRows),
     ...libtorchRows(diagnosis.libtorch),
     ['Addon', renderAddon(diagnosis.addon)],
-    ['JPEG', diagnosis.turboJpeg ?? 'no TurboJPEG of version 3: files are decoded by sharp, which takes longer'],
+    ['JPEG', renderJpeg(diagnosis)],
     ['CPU', renderCpu(diagnosis)],
     ['Processors', renderProcessors(diagnosis.processors)],
     ['Memory', renderMemory(diagnosis.memory)],
@@ -112,6 +115,13 @@ export function render(diagnosis) {
   ];
   const table = rows.map(([name, text]) => `${name.padEnd(10)} ${text}`);
   return [...table, '', ...renderFindings(diagnosis)].join('\n');
+}
+
+/** @param {Facts} facts */
+function renderJpeg({ turboJpeg, jpegScaling: { isOn, problem } }) {
+  if (turboJpeg === undefined) return 'no TurboJPEG of version 3: files are decoded by sharp, which takes longer';
+  const rest = problem ?? (isOn ? undefined : 'every image at its own size: LAYERWISE_JPEG_SCALING is off');
+  return rest === undefined ? turboJpeg : `${turboJpeg}; ${rest}`;
 }
 
 /** @param {Environment} env */

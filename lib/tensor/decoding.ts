@@ -1,6 +1,6 @@
 // JPEG images, decoded and scaled into the memory of a tensor by threads of the addon's own.
 import { usableProcessors } from '#scripts/support/limits.mjs';
-import { turboJpegCandidates } from '#scripts/support/turbojpeg.mjs';
+import { jpegScaling, turboJpegCandidates } from '#scripts/support/turbojpeg.mjs';
 import { TensorError } from './errors.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
@@ -22,6 +22,11 @@ export interface DecodingRequest {
   readonly covered: readonly [height: number, width: number];
   /** Width times height of an image, at most. */
   readonly maxPixels: number;
+  /**
+   * Whether an image may be decoded an eighth, a quarter or half as large where each side then still has 1.5 times the pixels that are
+   * shown; else it is scaled from all its pixels, as by Pillow. Default: unless LAYERWISE_JPEG_SCALING is off.
+   */
+  readonly mayReduce?: boolean;
 }
 
 /** Images at work. */
@@ -39,7 +44,7 @@ const NOTHING = new Float64Array();
 
 /** Begins to decode images. Without `findTurboJpeg` none is. Throws TensorError for what does not go together. */
 export function decodeImages(request: DecodingRequest): Decoding {
-  const { images, sources, ranges = NOTHING, draws = NOTHING, covered, maxPixels } = request;
+  const { images, sources, ranges = NOTHING, draws = NOTHING, covered, maxPixels, mayReduce = isScaling() } = request;
   const pieces = sources.map((source) => (typeof source === 'string' ? Buffer.from(source) : source));
   const ends = new Float64Array(pieces.length);
   let end = 0;
@@ -63,9 +68,18 @@ export function decodeImages(request: DecodingRequest): Decoding {
     height,
     width,
     maxPixels,
+    mayReduce,
     (outcomes) => tell(outcomes),
   );
   return { done, cancel: () => native.cancelDecoding(batch) };
+}
+
+function isScaling(): boolean {
+  const { isOn, problem } = jpegScaling();
+  if (problem !== undefined) {
+    throw new TensorError({ code: 'INVALID_ARGUMENT', operator: 'decodeImages', message: problem });
+  }
+  return isOn;
 }
 
 let found: string | null | undefined;

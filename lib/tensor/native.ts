@@ -155,6 +155,7 @@ export interface NativeAddon extends NativeOperators {
     coveredHeight: number,
     coveredWidth: number,
     maxPixels: number,
+    mayReduce: boolean,
     whenDone: (outcomes: Uint8Array) => void,
   ): number;
   cancelDecoding(batch: number): void;

@@ -20,6 +20,17 @@ export function turboJpegCandidates(env = process.env) {
   return [packagedTurboJpeg(), developedTurboJpeg(), turboJpegName].filter((path) => path !== undefined);
 }
 
+/**
+ * Whether large images are decoded smaller: unless LAYERWISE_JPEG_SCALING is off. `problem`: that it is neither on nor off.
+ * @param {Environment} [env]
+ * @returns {{ isOn: boolean, problem?: string }}
+ */
+export function jpegScaling(env = process.env) {
+  const named = env.LAYERWISE_JPEG_SCALING || 'on';
+  if (named === 'on' || named === 'off') return { isOn: named === 'on' };
+  return { isOn: true, problem: `LAYERWISE_JPEG_SCALING: expected on or off, got ${named}` };
+}
+
 function packagedTurboJpeg() {
   const folder = folderOf(`layerwise-${platformKey()}`);
   return folder === undefined ? undefined : join(folder, turboJpegName);

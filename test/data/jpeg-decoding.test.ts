@@ -54,14 +54,17 @@ type Request = Omit<DecodingRequest, 'images' | 'covered' | 'maxPixels'> & {
 async function decode({ height = 24, width = 24, channels = 3, covered = [height, width], ...request }: Request) {
   const shape = [request.sources.length, height, width, channels];
   const images = scope(() => keep(empty(shape, { dtype: 'uint8' }).fill_(7)));
-  const outcomes = await decodeImages({ images, covered, maxPixels: 1e9, ...request }).done;
-  const pixels = images.toTypedArray() as Uint8Array;
-  images.dispose();
-  const length = height * width * channels;
-  return request.sources.map((_, i) => ({
-    outcome: outcomes[i]!,
-    pixels: pixels.subarray(i * length, (i + 1) * length),
-  }));
+  try {
+    const outcomes = await decodeImages({ images, covered, maxPixels: 1e9, ...request }).done;
+    const pixels = images.toTypedArray() as Uint8Array;
+    const length = height * width * channels;
+    return request.sources.map((_, i) => ({
+      outcome: outcomes[i]!,
+      pixels: pixels.subarray(i * length, (i + 1) * length),
+    }));
+  } finally {
+    images.dispose();
+  }
 }
 
 /** Coloured noise, smooth enough for JPEG. */
@@ -202,6 +205,34 @@ describe.runIf(HAS_TURBOJPEG)('a JPEG image', () => {
         side((halfToEven((to - 32) / 2) * length) / to, (32 * length) / to, 32, [0, length]);
       const expected = scaledBy(image.pixels, width, axis(width, scaled[0]), axis(height, 40));
       expect(mean(found!.pixels, expected), `${width} x ${height}`).toBeLessThan(2);
+    }
+  });
+
+  it('much larger than what is shown is scaled from all its pixels where that is wished', async () => {
+    const [width, height] = [640, 481];
+    const jpeg = await noise(width, height).jpeg({ quality: 95 }).toBuffer();
+    const draws = new Draws({ seed: 2 });
+    const request = { sources: [jpeg], draws: resizedCropDraws(draws, 0, Int32Array.of(0)) };
+    const expected = await cropped(jpeg, draws, [24, 24]);
+    expectRounded((await decode({ ...request, mayReduce: false }))[0]!.pixels, expected, 'from all');
+    const [smaller] = await decode({ ...request, mayReduce: true });
+    expect(worst(smaller!.pixels, expected)).toBeGreaterThan(2);
+    // The environment says what a request leaves out.
+    const before = process.env.LAYERWISE_JPEG_SCALING;
+    try {
+      for (const [named, mayReduce] of [
+        ['off', false],
+        ['on', true],
+        ['', true],
+      ] as const) {
+        process.env.LAYERWISE_JPEG_SCALING = named;
+        expect(await decode(request), named).toEqual(await decode({ ...request, mayReduce }));
+      }
+      process.env.LAYERWISE_JPEG_SCALING = '0';
+      await expect(decode(request)).rejects.toThrow('LAYERWISE_JPEG_SCALING: expected on or off, got 0');
+    } finally {
+      if (before === undefined) delete process.env.LAYERWISE_JPEG_SCALING;
+      else process.env.LAYERWISE_JPEG_SCALING = before;
     }
   });
 

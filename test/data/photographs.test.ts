@@ -9,7 +9,15 @@ import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { Draws } from '../../lib/data/draws.js';
 import { drawResizedCrop, resizedCropDraws } from '../../lib/data/resized-crop.js';
-import { DECODED, decodeImages, empty, findTurboJpeg, keep, scope } from '../../lib/tensor/index.js';
+import {
+  DECODED,
+  type DecodingRequest,
+  decodeImages,
+  empty,
+  findTurboJpeg,
+  keep,
+  scope,
+} from '../../lib/tensor/index.js';
 import { pythonCommand, pythonLacks } from '../support/python.js';
 
 const SIDE = 224;
@@ -26,6 +34,7 @@ const lacking =
       : pythonLacks('PIL, numpy');
 if (lacking !== null) console.warn(`Photographs are not compared with Pillow's: ${lacking}`);
 const canRun = lacking === null;
+const hasPyTorch = canRun && pythonLacks('torch') === null;
 
 /** Gives [n, 224, 224, 3]; a box is left, top, right, bottom. */
 const PILLOW = `
@@ -43,14 +52,41 @@ for path, box in json.load(sys.stdin):
     sys.stdout.buffer.write(numpy.asarray(shown).tobytes())
 `;
 
-function pillow(shown: readonly (readonly [path: string, box: readonly number[] | null])[]): Uint8Array {
+/** The same by PyTorch's operator, which scales whole images of bytes: torchvision's transforms of tensors. */
+const PYTORCH = `
+import json, sys, numpy, torch
+from PIL import Image
+torch.set_num_threads(1)
+def scale(pixels, height, width):
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    scaled = torch.nn.functional.interpolate(image, (height, width), mode="bilinear", antialias=True)
+    return scaled[0].permute(1, 2, 0).numpy()
+for path, box in json.load(sys.stdin):
+    pixels = numpy.asarray(Image.open(path).convert("RGB"))
+    if box is None:
+        h, w = pixels.shape[:2]
+        height, width = (int(256 * h / w), 256) if w < h else (256, int(256 * w / h))
+        top, left = round((height - 224) / 2), round((width - 224) / 2)
+        shown = scale(pixels, height, width)[top : top + 224, left : left + 224]
+    else:
+        shown = scale(pixels[box[1] : box[3], box[0] : box[2]], 224, 224)
+    sys.stdout.buffer.write(numpy.ascontiguousarray(shown).tobytes())
+`;
+
+type Shown = readonly (readonly [path: string, box: readonly number[] | null])[];
+
+function byPython(program: string, shown: Shown): Uint8Array {
   const input = JSON.stringify(shown);
-  return execFileSync(pythonCommand, ['-c', PILLOW], { input, maxBuffer: 2 * shown.length * LENGTH });
+  return execFileSync(pythonCommand, ['-c', program], { input, maxBuffer: 2 * shown.length * LENGTH });
 }
 
-async function decoded(sources: readonly string[], draws: Float64Array = new Float64Array()): Promise<Uint8Array> {
+const pillow = (shown: Shown): Uint8Array => byPython(PILLOW, shown);
+
+type How = Pick<DecodingRequest, 'draws' | 'mayReduce'>;
+
+async function decoded(sources: readonly string[], how: How = {}): Promise<Uint8Array> {
   const images = scope(() => keep(empty([sources.length, SIDE, SIDE, 3], { dtype: 'uint8' })));
-  const outcomes = await decodeImages({ images, sources, draws, covered: [256, 256], maxPixels: 1e9 }).done;
+  const outcomes = await decodeImages({ images, sources, covered: [256, 256], maxPixels: 1e9, ...how }).done;
   expect(outcomes.every((outcome) => outcome === DECODED.yes)).toBe(true);
   const pixels = images.toTypedArray() as Uint8Array;
   images.dispose();
@@ -65,6 +101,15 @@ function differences(a: Uint8Array, b: Uint8Array): number[] {
     for (let i = image * LENGTH; i < (image + 1) * LENGTH; i++) sum += Math.abs(a[i]! - b[i]!);
     return sum / LENGTH;
   });
+}
+
+const mostOf = (a: Uint8Array, b: Uint8Array): number =>
+  a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
+
+/** From all pixels: sums are rounded after the rows and after the columns, and weights to fewer bits than Pillow's. */
+function expectRounding(ours: Uint8Array, theirs: Uint8Array): void {
+  expect(mostOf(ours, theirs)).toBeLessThanOrEqual(2);
+  expect(Math.max(...differences(ours, theirs))).toBeLessThan(0.1);
 }
 
 /** Writes an image of smooth noise in many ways of JPEG, at odd sizes, to a folder. */
@@ -98,7 +143,7 @@ describe.runIf(lackingPillow === null && findTurboJpeg() !== null)('files that P
         return [left, top, left + size.width, top + size.height];
       });
       const theirs = pillow(files.map((file, i) => [file, boxes[i]!]));
-      const ours = await decoded(files, resizedCropDraws(draws, 0, Int32Array.from(files.keys())));
+      const ours = await decoded(files, { draws: resizedCropDraws(draws, 0, Int32Array.from(files.keys())) });
       const found = differences(ours, theirs);
       expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(0.2);
     } finally {
@@ -107,11 +152,21 @@ describe.runIf(lackingPillow === null && findTurboJpeg() !== null)('files that P
   });
 });
 
-describe.runIf(canRun)('each photograph is that of Pillow', () => {
-  const files = canRun
-    ? readdirSync(folder).flatMap((name) => readdirSync(join(folder, name)).map((file) => join(folder, name, file)))
-    : [];
+const files = canRun
+  ? readdirSync(folder).flatMap((name) => readdirSync(join(folder, name)).map((file) => join(folder, name, file)))
+  : [];
+const draws = new Draws({ seed: 7, layer: 0 });
 
+async function cropsOf(epoch: number): Promise<{ shown: Shown; numbers: Float64Array }> {
+  const shown = files.map(async (file, i) => {
+    const { width, height } = (await sharp(file).metadata()).autoOrient;
+    const crop = drawResizedCrop(draws, epoch, i, width, height);
+    return [file, [crop.left, crop.top, crop.left + crop.width, crop.top + crop.height]] as const;
+  });
+  return { shown: await Promise.all(shown), numbers: resizedCropDraws(draws, epoch, Int32Array.from(files.keys())) };
+}
+
+describe.runIf(canRun)('each photograph is that of Pillow', () => {
   it('in evaluation', async () => {
     const theirs = pillow(files.map((path) => [path, null]));
     const found = differences(await decoded(files), theirs);
@@ -119,19 +174,34 @@ describe.runIf(canRun)('each photograph is that of Pillow', () => {
     expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(MOST);
     // Most are decoded at their own size: there is nothing but rounding.
     expect(found.filter((difference) => difference < 0.1).length).toBeGreaterThan(0.9 * files.length);
+    expectRounding(await decoded(files, { mayReduce: false }), theirs);
   });
 
   it('in training, of several epochs', async () => {
-    const draws = new Draws({ seed: 7, layer: 0 });
-    const sizes = await Promise.all(files.map(async (file) => (await sharp(file).metadata()).autoOrient));
     for (const epoch of [0, 1, 2]) {
-      const boxes = sizes.map(({ width, height }, i) => drawResizedCrop(draws, epoch, i, width, height));
-      const theirs = pillow(
-        boxes.map(({ left, top, width, height }, i) => [files[i]!, [left, top, left + width, top + height]]),
-      );
-      const ours = await decoded(files, resizedCropDraws(draws, epoch, Int32Array.from(files.keys())));
-      const found = differences(ours, theirs);
+      const { shown, numbers } = await cropsOf(epoch);
+      const theirs = pillow(shown);
+      const found = differences(await decoded(files, { draws: numbers }), theirs);
       expect(Math.max(...found), files[found.indexOf(Math.max(...found))]).toBeLessThan(MOST);
+      expectRounding(await decoded(files, { draws: numbers, mayReduce: false }), theirs);
     }
+  });
+});
+
+describe.runIf(hasPyTorch)('each photograph, from all its pixels, is that of PyTorch', () => {
+  it('in evaluation, but for where a sum lies between two integers', async () => {
+    const ours = await decoded(files, { mayReduce: false });
+    const theirs = byPython(
+      PYTORCH,
+      files.map((path) => [path, null]),
+    );
+    expect(mostOf(ours, theirs)).toBeLessThanOrEqual(1);
+    expect(ours.filter((value, i) => value !== theirs[i]).length).toBeLessThan(ours.length / 5000);
+  });
+
+  it('in training, to the bit', async () => {
+    const { shown, numbers } = await cropsOf(3);
+    const ours = await decoded(files, { draws: numbers, mayReduce: false });
+    expect(mostOf(ours, byPython(PYTORCH, shown))).toBe(0);
   });
 });

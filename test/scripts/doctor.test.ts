@@ -7,6 +7,7 @@ import type { LoadedBuild } from '../../scripts/doctor/addon.mjs';
 import { judge, judgeCuda } from '../../scripts/doctor/findings.mjs';
 import { type Driver, type Facts, render } from '../../scripts/doctor.mjs';
 import { pinned } from '../../scripts/libtorch/pins.mjs';
+import { jpegScaling } from '../../scripts/support/turbojpeg.mjs';
 import { root, temporaryFolder } from './scripts.js';
 
 type Machine = Facts & { readonly driver: Driver };
@@ -33,6 +34,7 @@ const healthy = {
   libtorch: { path: '/lib', version: pinned.version, build: 'CPU', source: 'the official archive', cudaHeaders: false },
   addon: { path: '/addon', bytes: 1000, build, problem: undefined, mend: undefined },
   turboJpeg: '/libturbojpeg.so.0',
+  jpegScaling: jpegScaling({}),
   cpu: { model: 'a processor', avx2: true, avx512: true, bf16: true, amx: false },
   processors: { machine: 16, affinity: 8, quota: 2.5, usable: 2 },
   memory: { machine: 64 * 2 ** 30, limit: 4 * 2 ** 30, available: 3 * 2 ** 30 },
@@ -189,6 +191,13 @@ it('prints a row a subject, and each finding with its mend', () => {
   expect(text).toContain('JPEG       /libturbojpeg.so.0\n');
   const without = render({ ...facts, turboJpeg: undefined, cuda: judgeCuda(facts), findings: [], ok: true });
   expect(without).toContain('JPEG       no TurboJPEG of version 3: files are decoded by sharp, which takes longer\n');
+  const row = (value: string) => {
+    const scaling = jpegScaling({ LAYERWISE_JPEG_SCALING: value });
+    return render({ ...facts, jpegScaling: scaling, cuda: judgeCuda(facts), findings: [], ok: true });
+  };
+  expect(row('on')).toContain('JPEG       /libturbojpeg.so.0\n');
+  expect(row('off')).toContain('libturbojpeg.so.0; every image at its own size: LAYERWISE_JPEG_SCALING is off\n');
+  expect(row('no')).toContain('libturbojpeg.so.0; LAYERWISE_JPEG_SCALING: expected on or off, got no\n');
   expect(text).toContain('Processors 2 usable (16 in the machine; affinity to 8; cgroup quota 2.5)\n');
   expect(text).toContain('Memory     3.0 GiB available (64.0 GiB in the machine; cgroup limit 4.0 GiB)\n');
   expect(text).toContain('GPUs       none visible\n');

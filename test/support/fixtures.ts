@@ -34,6 +34,11 @@ function elementsOf(encoded: EncodedTensor): TypedArray {
   return new ARRAYS[encoded.dtype](bytes.buffer);
 }
 
+/** The elements of a tensor of a fixture; integers up to 2^53. */
+export function valuesOf(encoded: EncodedTensor): number[] {
+  return Array.from(elementsOf(encoded), Number);
+}
+
 /** The tensor of a fixture, laid out in memory as it was in PyTorch. */
 export function decode(encoded: EncodedTensor): Tensor {
   return scope(() => {
