@@ -44,6 +44,7 @@ export {
 } from './image-size.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 export { type InMemoryData, type InMemoryImages, type InMemoryVectorData, inMemoryDataset } from './in-memory.js';
+export { type JpegDecoder, jpegDecoder } from './jpeg-decoder.js';
 export {
   BAD_IMAGE_POLICIES,
   type BadImage,
@@ -61,7 +62,7 @@ export {
   type StoredImages,
   shapeOfPart,
 } from './labelled-images.js';
-export { isInMemory, type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
+export { isImageFiles, isInMemory, type OpenImagesOptions, openImages, requireImageFiles } from './open-images.js';
 export { type LoadOwnDataOptions, loadOwnData, type OwnData, type OwnImageData, type OwnImages } from './own-data.js';
 export { decodesAtOnce } from './parallel.js';
 export { PrefetchPass, type PrefetchPassOptions } from './prefetch-pass.js';
