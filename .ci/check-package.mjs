@@ -69,6 +69,8 @@ function withoutCompiler() {
   assert.match(unready.stderr, /npx layerwise setup/);
   const { stderr } = run('npx', ['layerwise', 'setup'], { env, ...other, cwd: project });
   assert.match(stderr, /set-up: addon: prebuilt/);
+  assert.match(stderr, /set-up: TurboJPEG: \S.*layerwise-linux-x64\/libturbojpeg\.so\.0/);
+  assert.doesNotMatch(stderr, /fetching the decoder/);
   assert.match(run('npx', ['layerwise', 'setup'], { env, ...other, cwd: project }).stderr, /everything is up to date/);
   const { stdout: found } = run('npx', ['layerwise', 'doctor'], { env, ...other, cwd: project });
   assert.match(found, /Everything is in order/);
@@ -162,7 +164,12 @@ function compiled() {
   const own = emptyProject('compiled', tarballs.slice(0, 1));
   assert(!readdirSync(join(own, 'node_modules')).includes('layerwise-linux-x64'));
   const env = { ...user, LAYERWISE_OUT: ownFolder('compiled-out'), HOME: process.env.HOME };
-  assert.match(run('npx', ['layerwise', 'setup'], { env, cwd: own }).stderr, /set-up: addon: compiled/);
+  const { stderr } = run('npx', ['layerwise', 'setup'], { env, cwd: own });
+  assert.match(stderr, /set-up: addon: compiled/);
+  assert.match(stderr, /fetching the decoder of JPEG files/);
+  const { stdout: found } = run('npx', ['layerwise', 'doctor'], { env, cwd: own });
+  assert.match(found, /JPEG +\S.*\/libjpeg-turbo-3\.1\.2-linux-x64\/libturbojpeg\.so\.0/);
+  assert.match(run('npx', ['layerwise', 'setup'], { env, cwd: own }).stderr, /everything is up to date/);
   run('node', ['program.mjs'], { env, cwd: own });
   done('without the prebuilt package: compiled');
 }

@@ -32,6 +32,8 @@ struct BatchRequest {
   /** [n, 2]: where an image lies in its file, and its length; empty: the files are the images. */
   std::vector<double> ranges;
   std::vector<CropDraws> draws;
+  /** Of each image, whether it is shown mirrored; empty: none is. */
+  std::vector<uint8_t> mirrored;
   ImageView view;
   /** uint8 [n, height, width, channels]. */
   at::Tensor images;
@@ -62,6 +64,7 @@ void decodeOne(JpegDecoder& decoder, Batch& batch, size_t index) {
   const BatchRequest& request = batch.request;
   ImageView view = request.view;
   view.draws = request.draws.empty() ? nullptr : &request.draws[index];
+  view.isMirrored = !request.mirrored.empty() && request.mirrored[index] != 0;
   const size_t bytes = static_cast<size_t>(view.height) * static_cast<size_t>(view.width) * static_cast<size_t>(view.channels);
   uint8_t* to = static_cast<uint8_t*>(request.images.data_ptr()) + index * bytes;
   const std::string& source = request.sources[index];
@@ -316,27 +319,31 @@ BatchRequest requestOf(Call& call) {
     }
     request.draws.push_back(drawn);
   }
+  const Elements<uint8_t> mirrored = elementsOf<uint8_t>(call, 6, "mirrored", napi_uint8_array);
+  if (mirrored.count > 0) requireCount("mirrored", mirrored.count, count);
+  request.mirrored.assign(mirrored.data, mirrored.data + mirrored.count);
   request.view = ImageView{nullptr,
-                           sideOf(call, 6, "coveredHeight"),
-                           sideOf(call, 7, "coveredWidth"),
+                           sideOf(call, 7, "coveredHeight"),
+                           sideOf(call, 8, "coveredWidth"),
                            static_cast<int>(images.size(1)),
                            static_cast<int>(images.size(2)),
                            static_cast<int>(images.size(3)),
-                           call.integer(8, "maxPixels"),
-                           call.boolean(9, "mayReduce")};
+                           /*isMirrored=*/false,
+                           call.integer(9, "maxPixels"),
+                           call.boolean(10, "mayReduce")};
   return request;
 }
 
 /** Begins to decode a batch; the callback is told how each image went. Gives a number to cancel it by. */
 napi_value decodeImages(napi_env env, napi_callback_info info) {
-  return guarded<11>(env, info, "decodeImages", [](Call& call) {
+  return guarded<12>(env, info, "decodeImages", [](Call& call) {
     const SharedBatch batch = std::make_shared<Batch>(requestOf(call));
     Batches& batches = batchesOf(call);
     const int32_t id = ++batches.last;
     auto* waiting = new Waiting{&batches, id};
     const auto forget = [](napi_env, void* data, void*) { delete static_cast<Waiting*>(data); };
     const napi_status made = napi_create_threadsafe_function(
-        call.env, call.value(10), nullptr, call.fromString("layerwise decoding"), /*max_queue_size=*/0,
+        call.env, call.value(11), nullptr, call.fromString("layerwise decoding"), /*max_queue_size=*/0,
         /*initial_thread_count=*/1, waiting, forget, waiting, tellDone, &batch->whenDone);
     const napi_threadsafe_function whenDone = batch->whenDone;
     if (made != napi_ok) {
@@ -366,9 +373,12 @@ napi_value cancelDecoding(napi_env env, napi_callback_info info) {
   });
 }
 
+/** Gives the file of the library that is open now, whichever was asked for; empty where there is none. */
 napi_value openTurboJpeg(napi_env env, napi_callback_info info) {
-  return guarded<1>(env, info, "openTurboJpeg",
-                    [](Call& call) { return call.fromBoolean(TurboJpeg::open(call.string(0, "path"))); });
+  return guarded<1>(env, info, "openTurboJpeg", [](Call& call) {
+    const TurboJpeg* library = TurboJpeg::open(call.string(0, "path"));
+    return call.fromString(library == nullptr ? "" : library->file);
+  });
 }
 
 napi_value setDecodingThreads(napi_env env, napi_callback_info info) {

@@ -322,7 +322,8 @@ Decoded JpegDecoder::decode(const uint8_t* bytes, size_t size, const ImageView& 
   grow(row_, narrowPitch + kSlack);
   scaleAlongRows({pixels_.data(), pitch}, regionHeight, left, across_, narrow_.data(), narrowPitch);
 
-  const bool isMirroredAcross = orientation.isMirroredAcross;
+  // What is stored mirrored, and shown mirrored, is written as it lies.
+  const bool isMirroredAcross = orientation.isMirroredAcross != view.isMirrored;
   const int64_t channels = view.channels;
   const int64_t rowBytes = channels * view.width;
   const int64_t alongRow = isMirroredAcross ? -channels : channels;

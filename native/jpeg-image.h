@@ -29,6 +29,8 @@ struct ImageView {
   int width;
   /** 3: red, green, blue; 1: grey. */
   int channels;
+  /** Whether it is shown from right to left. */
+  bool isMirrored;
   /** Larger images are left alone. */
   int64_t maxPixels;
   /** Whether an image may be decoded an eighth, a quarter or half as large, where that is enough: else all pixels of a crop are. */

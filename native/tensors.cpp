@@ -61,6 +61,11 @@ int64_t elementsIn(const IntegerList& shape) {
 /** Page-locked memory is scarce: at most a batch of large images is staged in it. */
 constexpr size_t kAsynchronousBytes = size_t{64} << 20;
 
+/** Memory of the host from which as many bytes are copied to a device. */
+at::TensorOptions staging(at::TensorOptions options, const at::Device& device, size_t bytes) {
+  return options.pinned_memory(device.is_cuda() && bytes <= kAsynchronousBytes);
+}
+
 napi_value fromTypedArray(napi_env env, napi_callback_info info) {
   return guarded<4>(env, info, "tensor", [](Call& call) {
     const IntegerList shape = call.integers(1, "shape");
@@ -82,7 +87,7 @@ napi_value fromTypedArray(napi_env env, napi_callback_info info) {
       }
       // A batch and what is drawn for it: copied by the device when its turn comes, so that nobody waits. LibTorch keeps
       // the page-locked memory until then.
-      at::Tensor staged = at::empty(shape, options.pinned_memory(true));
+      at::Tensor staged = at::empty(shape, staging(options, device, bytes.length));
       if (bytes.length > 0) std::memcpy(staged.data_ptr(), bytes.data, bytes.length);
       return call.result(staged.to(device, /*non_blocking=*/true));
     }
@@ -126,6 +131,28 @@ napi_value empty(napi_env env, napi_callback_info info) {
     elementsIn(shape);
     return call.result(
         at::empty(shape, at::TensorOptions().dtype(call.dtype(1, "dtype")).device(call.device(2, "device"))));
+  });
+}
+
+/** A tensor on the host that is filled there and then sent to a device. */
+napi_value emptyStaged(napi_env env, napi_callback_info info) {
+  return guarded<3>(env, info, "emptyStaged", [](Call& call) {
+    const IntegerList shape = call.integers(0, "shape");
+    const at::ScalarType dtype = call.dtype(1, "dtype");
+    const auto bytes = static_cast<size_t>(elementsIn(shape)) * c10::elementSize(dtype);
+    return call.result(at::empty(shape, staging(at::TensorOptions().dtype(dtype), call.device(2, "device"), bytes)));
+  });
+}
+
+/**
+ * Copies to a device when its turn comes, without waiting; nothing on the CPU. LibTorch records the copy with page-locked memory, a
+ * view's too, and gives that to nobody else before the copy is over, though the tensor be freed. Other memory has been read when this
+ * returns.
+ */
+napi_value send(napi_env env, napi_callback_info info) {
+  return guarded<2>(env, info, "send", [](Call& call) {
+    const at::Tensor& self = call.tensor(0, "self");
+    return call.result(self.to(call.device(1, "device"), self.scalar_type(), /*non_blocking=*/true));
   });
 }
 
@@ -215,6 +242,7 @@ napi_value item(napi_env env, napi_callback_info info) {
 const NativeFunction kFunctions[] = {
     {"fromTypedArray", fromTypedArray}, {"writeTypedArray", writeTypedArray},
     {"full", full},                     {"empty", empty},
+    {"emptyStaged", emptyStaged},       {"send", send},
     {"arange", arange},                 {"dispose", dispose},
     {"disposeAll", disposeAll},
     {"shape", shape},                   {"strides", strides},

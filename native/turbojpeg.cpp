@@ -22,11 +22,11 @@ bool find(void* library, const char* name, Function& function) {
 
 const TurboJpeg* TurboJpeg::opened() { return theLibrary.load(std::memory_order_acquire); }
 
-bool TurboJpeg::open(const std::string& path) {
+const TurboJpeg* TurboJpeg::open(const std::string& path) {
   const std::lock_guard<std::mutex> lock(isOpening);
-  if (opened() != nullptr) return true;
+  if (opened() != nullptr) return opened();
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return false;
+  if (library == nullptr) return nullptr;
   // Kept as long as the process lives.
   auto* found = new TurboJpeg();
   const bool isWhole = find(library, "tj3Init", found->init) && find(library, "tj3Destroy", found->destroy) &&
@@ -38,10 +38,13 @@ bool TurboJpeg::open(const std::string& path) {
   if (!isWhole) {
     delete found;
     dlclose(library);
-    return false;
+    return nullptr;
   }
+  Dl_info info;
+  const bool isKnown = dladdr(reinterpret_cast<void*>(found->init), &info) != 0 && info.dli_fname != nullptr;
+  found->file = isKnown ? info.dli_fname : path;
   theLibrary.store(found, std::memory_order_release);
-  return true;
+  return found;
 }
 
 }  // namespace layerwise

@@ -50,11 +50,14 @@ struct TurboJpeg {
   int (*setCroppingRegion)(void* handle, tj::Region region);
   int (*decompress)(void* handle, const unsigned char* bytes, size_t size, unsigned char* pixels, int pitch, int format);
 
+  /** The file that it was loaded from. */
+  std::string file;
+
   /**
    * Opens the library at a path, or by its name where the system finds it; the first that has all functions stays for the life of
-   * the process. Returns whether there is one now.
+   * the process. Returns the one that is open now, or null.
    */
-  static bool open(const std::string& path);
+  static const TurboJpeg* open(const std::string& path);
   /** Null before one was opened. */
   static const TurboJpeg* opened();
 };

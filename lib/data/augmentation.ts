@@ -72,13 +72,16 @@ export function randomCrop(options: { padding: number }): Transform {
   };
 }
 
+/** For each image 1 where `randomHorizontalFlip` mirrors it, else 0. */
+export const drawFlips = (draws: BatchDraws): Uint8Array => Uint8Array.from(draws.integers(STREAM.flip, 2));
+
 /** Mirrors each image left to right with probability 1/2. */
 export function randomHorizontalFlip(): Transform {
   return {
     name: 'random horizontal flip',
     apply(images, draws) {
       const batch = images.shape[0]!;
-      const flipped = tensor(Uint8Array.from(draws.integers(STREAM.flip, 2)), {
+      const flipped = tensor(drawFlips(draws), {
         shape: [batch, 1, 1, 1],
         dtype: 'bool',
         device: images.device,

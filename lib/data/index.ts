@@ -44,6 +44,7 @@ export {
 } from './image-size.js';
 export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 export { type InMemoryData, type InMemoryImages, type InMemoryVectorData, inMemoryDataset } from './in-memory.js';
+export { type JpegDecoder, jpegDecoder } from './jpeg-decoder.js';
 export {
   BAD_IMAGE_POLICIES,
   type BadImage,

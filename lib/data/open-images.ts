@@ -11,16 +11,27 @@ export interface OpenImagesOptions {
   readonly device: Device;
   /** Whether training shows random parts of the files, scaled; default: false. */
   readonly randomResizedCrop?: boolean;
+  /** Whether training shows the files mirrored by the draws of `randomHorizontalFlip`, which is then not to be applied; default: false. */
+  readonly horizontalFlip?: boolean;
 }
 
 /**
  * The source of a part of a data set. Images in memory are held in the device's memory; files are read from disk. Throws
- * `DataError` (DATA_ARGUMENT) for random resized crops of what is not image files, and for a source of the caller's on another
- * device. Dispose it; that leaves a source of the caller's as it is.
+ * `DataError` (DATA_ARGUMENT) for random resized crops and flips of what is not image files, and for a source of the caller's on
+ * another device. Dispose it; that leaves a source of the caller's as it is.
  */
-export function openImages(part: DatasetPart, { device, randomResizedCrop = false }: OpenImagesOptions): ImageSource {
-  if (isImageFiles(part)) return new StreamedImages(part, { device, randomResizedCrop });
+export function openImages(
+  part: DatasetPart,
+  { device, randomResizedCrop = false, horizontalFlip = false }: OpenImagesOptions,
+): ImageSource {
+  if (isImageFiles(part)) return new StreamedImages(part, { device, randomResizedCrop, horizontalFlip });
   if (randomResizedCrop) requireImageFiles(part);
+  if (horizontalFlip) {
+    throw new DataError(
+      'DATA_ARGUMENT',
+      'horizontalFlip: expected false for images that are no files, got true; randomHorizontalFlip mirrors those',
+    );
+  }
   if ('file' in part) return new OpenedFile(part, device);
   return 'source' in part ? borrowed(part.source, device) : new DeviceImages(part, device);
 }

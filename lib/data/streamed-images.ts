@@ -3,13 +3,16 @@ import {
   type Decoding,
   type Device,
   decodeImages,
-  empty,
+  emptyStaged,
   findTurboJpeg,
+  isCuda,
   keep,
   scope,
+  send,
   type Tensor,
   tensor,
 } from '../tensor/index.js';
+import { batchDraws, drawFlips } from './augmentation.js';
 import { ReadableImages } from './bad-images.js';
 import { type BatchAtWork, BatchesAhead } from './batches-ahead.js';
 import { requireCount } from './decoded-images.js';
@@ -28,6 +31,8 @@ export interface StreamedImagesOptions {
   readonly device: Device;
   /** Whether training shows parts of the images, drawn as in `drawResizedCrop`; else it shows what evaluation shows. */
   readonly randomResizedCrop: boolean;
+  /** Whether training shows images mirrored, by the draws of `randomHorizontalFlip`. */
+  readonly horizontalFlip: boolean;
   /** Batches decoded ahead of the one in use; default: 4, or fewer, but at least 1, where 4 would take more than 256 MiB. */
   readonly ahead?: number;
   /** Files that another decoder than TurboJPEG works on at once; default: sixteen for each thread of Node's pool (UV_THREADPOOL_SIZE). */
@@ -38,9 +43,13 @@ export interface StreamedImagesOptions {
 interface View {
   /** [n, 22], or empty for the centre. */
   readonly draws: (indices: Int32Array) => Float64Array;
-  /** Of one image, [height, width, channels], shown as that of an index. */
+  /** [n], 1 for those that are mirrored, or empty where none is. */
+  readonly mirrored: (indices: Int32Array) => Uint8Array;
+  /** Of one image, [height, width, channels], shown as that of an index, but not mirrored. */
   readonly decode: (place: ImagePlace, index: number, signal: AbortSignal) => Promise<Uint8Array>;
 }
+
+const noneMirrored = (): Uint8Array => new Uint8Array();
 
 /** What a pass gives out, and how. */
 interface Pass {
@@ -58,27 +67,30 @@ interface DecodedBatch {
 
 /**
  * The memory of a pass's batches. What nobody uses any more is taken again: fresh memory has to be cleared by the system, and V8, which
- * hears of it, looks for garbage.
+ * hears of it, looks for garbage. Batches for a GPU go back to LibTorch instead, which keeps page-locked memory to be taken again, and
+ * knows which of it is still being copied from.
  */
 class BatchMemory {
   readonly #shape: readonly number[];
+  readonly #device: Device;
   readonly #free: Tensor[] = [];
   #isOver = false;
 
-  constructor({ height, width, channels }: FileShape) {
+  constructor({ height, width, channels }: FileShape, device: Device) {
     this.#shape = [height, width, channels];
+    this.#device = device;
   }
 
   /** uint8 [count, height, width, channels]. */
   take(count: number): Tensor {
     const at = this.#free.findIndex(({ shape: [n] }) => n === count);
     if (at >= 0) return this.#free.splice(at, 1)[0]!;
-    return scope(() => keep(empty([count, ...this.#shape], { dtype: 'uint8' })));
+    return scope(() => keep(emptyStaged([count, ...this.#shape], { dtype: 'uint8', device: this.#device })));
   }
 
   /** Whoever keeps a view of it keeps its values. */
   giveBack(images: Tensor): void {
-    if (this.#isOver || images.sharesMemory) images.dispose();
+    if (this.#isOver || isCuda(this.#device) || images.sharesMemory) images.dispose();
     else this.#free.push(images);
   }
 
@@ -126,14 +138,17 @@ export class StreamedImages implements ImageSource {
 
   trainingBatches({ epoch, order, batchSize, firstStep: first, draws }: TrainingPass): AsyncGenerator<ImageBatch> {
     const { maxPixels } = this.#files;
-    const cropped: View = {
+    const { randomResizedCrop, horizontalFlip } = this.#options;
+    const cropped: Omit<View, 'mirrored'> = {
       draws: (indices) => resizedCropDraws(draws, epoch, indices),
       decode: (place, index, signal) => {
         const choose = (width: number, height: number) => drawResizedCrop(draws, epoch, index, width, height);
         return decodeRegion(place, this.#files, choose, { maxPixels, signal });
       },
     };
-    const view = this.#options.randomResizedCrop ? cropped : this.#evaluated;
+    const shown = randomResizedCrop ? cropped : this.#evaluated;
+    const mirrored: View['mirrored'] = (indices) => drawFlips(batchDraws(draws, epoch, indices));
+    const view = { ...shown, mirrored: horizontalFlip ? mirrored : noneMirrored };
     return this.#give({ indicesOf: indicesInOrder(order, batchSize), first, batchSize, view });
   }
 
@@ -154,6 +169,7 @@ export class StreamedImages implements ImageSource {
 
   readonly #evaluated: View = {
     draws: () => new Float64Array(),
+    mirrored: noneMirrored,
     decode: (place, _, signal) => {
       const { testResize, maxPixels } = this.#files;
       return decodeCentre(place, this.#files, testResize, { maxPixels, signal });
@@ -168,7 +184,7 @@ export class StreamedImages implements ImageSource {
       const indices = indicesOf(batch);
       return indices.length === 0 ? null : this.#begin(indices, view, memory);
     };
-    using memory = new BatchMemory(this.#files);
+    using memory = new BatchMemory(this.#files, this.device);
     const pass = new BatchesAhead({ begin, first, ahead, drop: ({ images }) => images.dispose() });
     this.#passes.add(pass);
     try {
@@ -193,7 +209,7 @@ export class StreamedImages implements ImageSource {
         const part = images.narrow(0, from, Math.min(length, indices.length - from));
         return {
           // They lie channels-last, as they were decoded.
-          images: part.to({ device }).permute([0, 3, 1, 2]),
+          images: send(part, device).permute([0, 3, 1, 2]),
           labels: this.labels.indexSelect(0, tensor(indices.subarray(from, from + length), { device })),
         };
       },
@@ -214,7 +230,7 @@ export class StreamedImages implements ImageSource {
         // Files on disk are begun with at once.
         const fetched = this.#areFetched ? await fetchImages(this.#files, indices, signal) : null;
         throwIfCancelled(signal);
-        decoding = this.#decode(images, indices, view.draws(indices), fetched);
+        decoding = this.#decode(images, indices, { view, shownAs: indices, fetched });
         await this.#decodeRest({ indices, images }, await decoding?.done, view, signal);
         return { indices, images };
       } catch (error) {
@@ -225,12 +241,17 @@ export class StreamedImages implements ImageSource {
     return { batch: finish(), cancel };
   }
 
-  /** By TurboJPEG, from disk where they are not `fetched`; null where there is none. */
-  #decode(images: Tensor, indices: Int32Array, draws: Float64Array, fetched: Uint8Array[] | null): Decoding | null {
+  /** By TurboJPEG, from disk where they are not `fetched`, each shown as that of an index; null where there is none. */
+  #decode(
+    images: Tensor,
+    indices: Int32Array,
+    { view, shownAs, fetched }: { view: View; shownAs: Int32Array; fetched: Uint8Array[] | null },
+  ): Decoding | null {
     if (findTurboJpeg() === null) return null;
     const { testResize, maxPixels = DEFAULT_MAX_PIXELS } = this.#files;
     const given = fetched === null ? diskSourcesOf(this.#files, indices) : { sources: fetched };
-    return decodeImages({ images, ...given, draws, covered: coveredSize(this.#files, testResize), maxPixels });
+    const shown = { draws: view.draws(shownAs), mirrored: view.mirrored(shownAs) };
+    return decodeImages({ images, ...given, ...shown, covered: coveredSize(this.#files, testResize), maxPixels });
   }
 
   /** Those that were left. Throws the error of the first of the batch that cannot be read. */
@@ -263,18 +284,27 @@ export class StreamedImages implements ImageSource {
   /** An image that TurboJPEG has left, or, decoded as it would be anywhere else, the one that stands in for it. */
   async #decodeOne(image: Tensor, index: number, view: View, signal: AbortSignal): Promise<void> {
     await this.#readable.read(index, async (_, at) => {
-      if (at !== index && (await this.#decodeOther(image, at, view.draws(Int32Array.of(index)), signal))) return;
+      const shownAs = Int32Array.of(index);
+      if (at !== index && (await this.#decodeOther(image, at, { view, shownAs, signal }))) return;
       const pixels = await view.decode(placeOf(this.#files, at), index, signal);
       throwIfCancelled(signal);
-      scope(() => image.copy_(tensor(pixels, { shape: image.shape })));
+      const isMirrored = view.mirrored(shownAs)[0] === 1;
+      scope(() => {
+        const decoded = tensor(pixels, { shape: image.shape });
+        image.copy_(isMirrored ? decoded.flip([2]) : decoded);
+      });
     });
   }
 
   /** By TurboJPEG; false where it leaves the image. */
-  async #decodeOther(image: Tensor, at: number, draws: Float64Array, signal: AbortSignal): Promise<boolean> {
+  async #decodeOther(
+    image: Tensor,
+    at: number,
+    { signal, ...shown }: { view: View; shownAs: Int32Array; signal: AbortSignal },
+  ): Promise<boolean> {
     const indices = Int32Array.of(at);
     const fetched = this.#areFetched ? await fetchImages(this.#files, indices, signal) : null;
-    const outcomes = await this.#decode(image, indices, draws, fetched)?.done;
+    const outcomes = await this.#decode(image, indices, { ...shown, fetched })?.done;
     return outcomes?.[0] === DECODED.yes;
   }
 }

@@ -1,6 +1,8 @@
 // From a recipe to what it names: the network, its stages, the transforms.
 import {
   type Dataset,
+  type DatasetPart,
+  isImageFiles,
   normalize,
   randomCrop,
   randomHorizontalFlip,
@@ -120,16 +122,25 @@ function hasBatchNorm({ blocks, heads }: Network): boolean {
   return [...blocks, ...heads].some(isIn);
 }
 
+/**
+ * Whether training images are mirrored where they are decoded, which costs nothing there: those of files, where no other crop is
+ * drawn in between.
+ */
+export const decoderMirrors = ({ augmentation }: Recipe, part: DatasetPart): boolean =>
+  augmentation.horizontalFlip && augmentation.cropPadding === 0 && isImageFiles(part);
+
+/** From the images of a recipe to inputs of its network; without the flip where the images come mirrored. */
 export function buildTransforms(
   recipe: Recipe,
   normalization: Dataset['normalization'],
+  { isMirrored = false }: { readonly isMirrored?: boolean } = {},
 ): { trainTransforms: Transform[]; testTransforms: Transform[] } {
   const { cropPadding, horizontalFlip } = recipe.augmentation;
   const normalized = isVectors(recipe.dataset) ? standardize(normalization) : normalize(normalization);
   return {
     trainTransforms: [
       ...(cropPadding > 0 ? [randomCrop({ padding: cropPadding })] : []),
-      ...(horizontalFlip ? [randomHorizontalFlip()] : []),
+      ...(horizontalFlip && !isMirrored ? [randomHorizontalFlip()] : []),
       normalized,
     ],
     testTransforms: [normalized],

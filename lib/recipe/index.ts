@@ -3,6 +3,7 @@ export {
   buildNetwork,
   buildStages,
   buildTransforms,
+  decoderMirrors,
   imageBytesOf,
   inputDtypeOf,
   inputShapeOf,

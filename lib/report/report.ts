@@ -296,7 +296,7 @@ function versions({ config, epochs }: RunRecord): Markup {
 </section>`;
 }
 
-const versionNames: Record<string, string> = { libtorch: 'LibTorch', node: 'Node' };
+const versionNames: Record<string, string> = { libtorch: 'LibTorch', node: 'Node', jpeg: 'JPEG decoder' };
 
 function speedRange(rates: readonly number[]): string {
   const [slowest, fastest] = [Math.min(...rates), Math.max(...rates)].map((rate) =>

@@ -25,7 +25,16 @@ export async function checkData(
   directory: string,
   config: RunConfig,
   dataset: Dataset,
-  { acceptChangedData = false, signal }: { acceptChangedData?: boolean | undefined; signal?: AbortSignal } = {},
+  {
+    acceptChangedData = false,
+    decoderChange = null,
+    signal,
+  }: {
+    acceptChangedData?: boolean | undefined;
+    /** For people: that images are decoded by another decoder, which may be why they differ. */
+    decoderChange?: string | null;
+    signal?: AbortSignal | undefined;
+  } = {},
 ): Promise<CheckedData> {
   const refuse = (problem: string, mend: string): never => {
     throw new RunDirectoryError(`${directory}: the data is not what the run was started with: ${problem}; ${mend}`);
@@ -48,7 +57,7 @@ export async function checkData(
   }
   if (!acceptChangedData) {
     refuse(
-      problem,
+      decoderChange === null ? problem : `${problem} (${decoderChange})`,
       'put the old images back, or go on with the new ones, as after a damaged file was replaced: --accept-changed-data',
     );
   }

@@ -40,6 +40,7 @@ export {
   type RunRecord,
   type RunResult,
 } from './record.js';
+export { checkDecoder, decoderOfRun } from './recorded-decoder.js';
 export { type CodeOfRun, loadCodeOfRun, recordedModules } from './recorded-modules.js';
 export { describeDevice, describeRun, recipeOfRun, recordedNetwork, recordedRecipe } from './run-config.js';
 export { datasetOptions, loadOwn, loadRecipeDataset, loadRunData, type OwnDataOptions } from './run-data.js';

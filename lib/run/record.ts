@@ -22,6 +22,7 @@ export interface RunConfig {
   deviceName?: string | null;
   precision: 'fp32' | 'bf16' | 'fp16';
   threads?: number | null;
+  /** Of this package, LibTorch and Node; `jpeg` is what decoded JPEG files, where there may be some, and where it was from. */
   versions: Record<string, string>;
   /** ISO 8601. */
   startedAt: string;

@@ -68,9 +68,11 @@ export function describeRun(run: {
   data?: DataIdentity;
   device: Device;
   precision: Precision;
+  /** As `decoderOfRun` gives it. */
+  decoder?: { jpeg?: string };
   startedFrom?: RunConfig['startedFrom'];
 }): RunConfig {
-  const { recipe, classes, normalization, modules, data, device, precision, startedFrom } = run;
+  const { recipe, classes, normalization, modules, data, device, precision, decoder, startedFrom } = run;
   const { libtorchLoaded, libtorchBuilt } = buildInfo();
   return {
     package: 'layerwise',
@@ -85,7 +87,10 @@ export function describeRun(run: {
     ...describeDevice(device),
     precision,
     threads: getThreads(),
-    versions: { layerwise: packageVersion, libtorch: libtorchLoaded || libtorchBuilt, node: process.version },
+    versions: {
+      ...{ layerwise: packageVersion, libtorch: libtorchLoaded || libtorchBuilt, node: process.version },
+      ...decoder,
+    },
     startedAt: new Date().toISOString(),
     ...(startedFrom === undefined ? {} : { startedFrom }),
   };

@@ -1,6 +1,6 @@
 // JPEG images, decoded and scaled into the memory of a tensor by threads of the addon's own.
 import { usableProcessors } from '#scripts/support/limits.mjs';
-import { jpegScaling, turboJpegCandidates } from '#scripts/support/turbojpeg.mjs';
+import { jpegScaling, type TurboJpegCandidate, turboJpegCandidates } from '#scripts/support/turbojpeg.mjs';
 import { TensorError } from './errors.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
@@ -18,6 +18,8 @@ export interface DecodingRequest {
   readonly ranges?: Float64Array;
   /** [n, 22]: the numbers that crops are drawn by, as `resizedCropDraws` gives them; empty: the centre is shown. */
   readonly draws?: Float64Array;
+  /** [n]: 1 for each image that is shown mirrored, left to right, else 0; empty: none is. */
+  readonly mirrored?: Uint8Array;
   /** [height, width] in pixels: the rectangle that an image is scaled to cover before its centre is cut out. */
   readonly covered: readonly [height: number, width: number];
   /** Width times height of an image, at most. */
@@ -41,10 +43,12 @@ export interface Decoding {
 }
 
 const NOTHING = new Float64Array();
+const NONE_MIRRORED = new Uint8Array();
 
 /** Begins to decode images. Without `findTurboJpeg` none is. Throws TensorError for what does not go together. */
 export function decodeImages(request: DecodingRequest): Decoding {
-  const { images, sources, ranges = NOTHING, draws = NOTHING, covered, maxPixels, mayReduce = isScaling() } = request;
+  const { images, sources, ranges = NOTHING, draws = NOTHING, mirrored = NONE_MIRRORED } = request;
+  const { covered, maxPixels, mayReduce = isScaling() } = request;
   const pieces = sources.map((source) => (typeof source === 'string' ? Buffer.from(source) : source));
   const ends = new Float64Array(pieces.length);
   let end = 0;
@@ -65,6 +69,7 @@ export function decodeImages(request: DecodingRequest): Decoding {
     arePaths,
     ranges,
     draws,
+    mirrored,
     height,
     width,
     maxPixels,
@@ -82,26 +87,35 @@ function isScaling(): boolean {
   return isOn;
 }
 
-let found: string | null | undefined;
+/** The TurboJPEG library that images are decoded with. */
+export interface TurboJpeg {
+  readonly path: string;
+  /** Which of the places it was found in. */
+  readonly origin: TurboJpegCandidate['origin'];
+}
+
+let found: TurboJpeg | null | undefined;
 
 /**
- * The path, or the name, of the TurboJPEG library that images are decoded with; null where there is none of version 3, or
- * LAYERWISE_TURBOJPEG is none. Throws TensorError (INVALID_ARGUMENT) where that names something else.
+ * The TurboJPEG library that images are decoded with; null where there is none of version 3, or LAYERWISE_TURBOJPEG is none. Throws
+ * TensorError (INVALID_ARGUMENT) where that names something else.
  */
-export function findTurboJpeg(): string | null {
+export function findTurboJpeg(): TurboJpeg | null {
   if (found !== undefined) return found;
   const candidates = turboJpegCandidates();
-  const path = candidates.find((candidate) => native.openTurboJpeg(candidate)) ?? null;
+  let path = '';
+  for (const candidate of candidates) if (path === '') path = native.openTurboJpeg(candidate.path);
   const named = process.env.LAYERWISE_TURBOJPEG || 'none';
-  if (path === null && named !== 'none') {
+  if (path === '' && named !== 'none') {
     throw new TensorError({
       code: 'INVALID_ARGUMENT',
       operator: 'findTurboJpeg',
       message: `LAYERWISE_TURBOJPEG: expected the path of libjpeg-turbo's TurboJPEG, version 3, or none, got ${named}`,
     });
   }
-  found = path;
-  return path;
+  const origin = candidates.find((candidate) => candidate.path === path)?.origin ?? 'system';
+  found = path === '' ? null : { path, origin };
+  return found;
 }
 
 /** Whether the process was told their number. */

@@ -22,6 +22,7 @@ export {
   decodingThreads,
   findTurboJpeg,
   setDecodingThreads,
+  type TurboJpeg,
 } from './decoding.js';
 export { type Device, isCuda } from './device.js';
 export {
@@ -56,4 +57,5 @@ export {
   synchronize,
 } from './runtime.js';
 export { isOwnedHere, isTensor, keep, scope } from './scope.js';
+export { emptyStaged, send } from './staging.js';
 export { Tensor } from './tensor.js';

@@ -75,6 +75,8 @@ export interface NativeAddon extends NativeOperators {
   writeTypedArray(self: number, target: ArrayBufferView): void;
   full(shape: Float64Array, value: number, dtype: number, device: number): number;
   empty(shape: Float64Array, dtype: number, device: number): number;
+  emptyStaged(shape: Float64Array, dtype: number, device: number): number;
+  send(self: number, device: number): number;
   arange(end: number, dtype: number, device: number): number;
   dispose(self: number): boolean;
   /** Of the first `count` handles. */
@@ -152,6 +154,7 @@ export interface NativeAddon extends NativeOperators {
     arePaths: boolean,
     ranges: Float64Array,
     draws: Float64Array,
+    mirrored: Uint8Array,
     coveredHeight: number,
     coveredWidth: number,
     maxPixels: number,
@@ -159,7 +162,8 @@ export interface NativeAddon extends NativeOperators {
     whenDone: (outcomes: Uint8Array) => void,
   ): number;
   cancelDecoding(batch: number): void;
-  openTurboJpeg(path: string): boolean;
+  /** The file of the library that is open now, maybe by another thread; empty where there is none. */
+  openTurboJpeg(path: string): string;
   setDecodingThreads(threads: number): void;
   decodingThreads(): number;
 

@@ -3,7 +3,7 @@ import { openImages } from '../data/index.js';
 import { CachedFeatures, RecomputedFeatures, TestFeatures } from '../features/index.js';
 import { finishRun } from '../finished/index.js';
 import { drawNetworkFrom, type Stage } from '../models/index.js';
-import { buildTransforms, notesOf, type Recipe } from '../recipe/index.js';
+import { buildTransforms, decoderMirrors, notesOf, type Recipe } from '../recipe/index.js';
 import {
   type BadImageLog,
   type CheckpointState,
@@ -52,9 +52,10 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
 
   const notes = [...notesOf(recipe, network), ...(config.notes ?? [])];
   const { randomResizedCrop } = recipe.augmentation;
-  const trainImages = openImages(dataset.train, { device, randomResizedCrop });
+  const isMirrored = decoderMirrors(recipe, dataset.train);
+  const trainImages = openImages(dataset.train, { device, randomResizedCrop, horizontalFlip: isMirrored });
   const testImages = openImages(dataset.test, { device });
-  const { trainTransforms, testTransforms } = buildTransforms(recipe, dataset.normalization);
+  const { trainTransforms, testTransforms } = buildTransforms(recipe, dataset.normalization, { isMirrored });
   const toTrain = { recipe, precision, images: trainImages, transforms: trainTransforms, signal: options.signal };
   const trainFeatures =
     cachePlan.views === null

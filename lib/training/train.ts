@@ -22,6 +22,8 @@ import {
   CheckpointStore,
   type CodeOfRun,
   checkData,
+  checkDecoder,
+  decoderOfRun,
   describeDevice,
   describeRun,
   loadCode,
@@ -88,7 +90,10 @@ async function trainNew(
         },
       );
       const startedFrom = run.taken?.from;
-      const config = describeRun({ recipe, classes, normalization, modules, data, device, precision, startedFrom });
+      const decoder = await decoderOfRun(dataset);
+      const config = describeRun({
+        ...{ recipe, classes, normalization, modules, data, device, precision, decoder, startedFrom },
+      });
       await directory.writeConfig(config);
       badImages.open(directory.badImages);
       const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
@@ -143,8 +148,14 @@ async function goOn(
       code.data === undefined
         ? undefined
         : { data: code.data, device, folder: directory.images, normalization: recorded.normalization };
-    const anew = { ...recorded, ...describeDevice(device), ...withModules(recorded, code) };
-    return { code, ...(await reopenData(directory, anew, { ...options, badImages, own })) };
+    const { versions, change } = await checkDecoder(recorded);
+    const anew = withNotes({ ...recorded, versions, ...describeDevice(device), ...withModules(recorded, code) }, [
+      ...code.changes,
+      ...(change === null
+        ? []
+        : [`While the run was interrupted, the decoder has changed: ${change}. Pixels may differ.`]),
+    ]);
+    return { code, ...(await reopenData(directory, anew, { ...options, badImages, own, decoderChange: change })) };
   });
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   return Turn.during(recordedThreads(config), async (turn) => {
@@ -160,20 +171,20 @@ async function goOn(
   });
 }
 
-/** The modules that the run goes on with, and a note of those that are no longer the same. */
-function withModules({ modules, notes = [] }: RunConfig, code: CodeOfRun): Pick<RunConfig, 'modules' | 'notes'> {
+/** The modules that the run goes on with. */
+function withModules({ modules }: RunConfig, code: CodeOfRun): Pick<RunConfig, 'modules'> {
   if (modules === undefined && code.modules === undefined) return {};
-  return {
-    modules: code.modules ?? {},
-    ...(code.changes.length === 0 ? {} : { notes: [...notes, ...code.changes] }),
-  };
+  return { modules: code.modules ?? {} };
 }
+
+const withNotes = (config: RunConfig, added: readonly string[]): RunConfig =>
+  added.length === 0 ? config : { ...config, notes: [...(config.notes ?? []), ...added] };
 
 /** Loads the data of a run and checks that it is the same. What is no longer as the record has it is recorded anew. */
 async function reopenData(
   directory: RunDirectory,
   recorded: RunConfig,
-  options: ResumeOptions & { badImages: BadImageLog; own: OwnDataOptions | undefined },
+  options: ResumeOptions & { badImages: BadImageLog; own: OwnDataOptions | undefined; decoderChange?: string | null },
 ): Promise<{ config: RunConfig; recipe: Recipe; dataset: Dataset }> {
   const asked = withPolicy(movedTo(options.dataDir, recordedRecipe(directory.config, recorded)), options);
   const { normalization } = recorded;
@@ -189,10 +200,10 @@ async function reopenData(
     recipe: { ...recorded.recipe, dataset: recipe.dataset },
     classes: [...dataset.classes],
     data,
-    ...(notes.length === 0 ? {} : { notes: [...(recorded.notes ?? []), ...notes] }),
   };
-  await directory.writeConfig(config);
-  return { config, recipe, dataset };
+  const noted = withNotes(config, notes);
+  await directory.writeConfig(noted);
+  return { config: noted, recipe, dataset };
 }
 
 function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {

@@ -14,8 +14,11 @@ export async function describeTurboJpeg({ path, build }, env) {
   if (path === undefined || build === undefined) return undefined;
   const script =
     'const { openTurboJpeg } = require(process.argv[1]);' +
-    'process.stdout.write(process.argv.slice(2).find((path) => openTurboJpeg(path)) ?? "")';
-  const args = ['-e', script, path, ...turboJpegCandidates(env)];
+    'for (const path of process.argv.slice(2)) {' +
+    '  const found = openTurboJpeg(path);' +
+    '  if (found) { process.stdout.write(found); break; }' +
+    '}';
+  const args = ['-e', script, path, ...turboJpegCandidates(env).map((candidate) => candidate.path)];
   const { code, stdout } = await run(process.execPath, args, { env, timeout: 60_000 });
   return code === 0 && stdout !== '' ? stdout : undefined;
 }

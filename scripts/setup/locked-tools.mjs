@@ -31,7 +31,12 @@ export async function installTools(source, folder, context) {
     rmSync(partial, { recursive: true, force: true });
     mkdirSync(partial, { recursive: true });
     for (const file of files) cpSync(join(source, file), join(partial, file));
-    await installLocked(partial, context);
+    try {
+      await installLocked(partial, context);
+    } catch (error) {
+      rmSync(partial, { recursive: true, force: true });
+      throw error;
+    }
     renameSync(partial, folder);
   };
   await withLock(`${folder}.lock`, install, { signal: context.signal });

@@ -10,11 +10,13 @@ import { libtorchStep } from './libtorch-step.mjs';
 import { findPrebuilt, installPrebuilt, prebuiltInputs, prebuiltOutputs, prebuiltPackage } from './prebuilt.mjs';
 import { prerequisiteInputs, requirePrerequisites } from './prerequisites.mjs';
 import { generateOperators } from './sources.mjs';
+import { turboJpegStep } from './turbojpeg.mjs';
 
 /** @import { Step, StepContext } from './steps.mjs' */
 
 /**
- * What an installed package lacks: LibTorch, and the addon where none came compiled. All of it goes into the cache folder.
+ * What an installed package lacks: LibTorch, the addon where none came compiled, and TurboJPEG where none is there. All of it goes into
+ * the cache folder.
  * @type {readonly Step[]}
  */
 export const packageSteps = [
@@ -40,6 +42,7 @@ export const packageSteps = [
       return `compiled, ${bytes(await compile(context))}`;
     },
   },
+  turboJpegStep,
 ];
 
 /**

@@ -19,10 +19,11 @@ import { couldBeMade, isWritable } from './working-tree.mjs';
 
 /**
  * `inputs` and `outputs` are compared with what the last run left; `run` does the work and resolves with what its line says.
- * `doing` is shown for the steps during which a person would wonder.
+ * `doing` is shown for the steps during which a person would wonder. Training works without what an optional step brings.
  * @typedef {object} Step
  * @property {string} name
  * @property {string} [doing]
+ * @property {true} [isOptional]
  * @property {(context: StepContext) => unknown[]} inputs
  * @property {(context: StepContext) => unknown[]} outputs
  * @property {(context: StepContext) => Promise<string>} run
@@ -71,7 +72,9 @@ export async function runSteps({ env = process.env, announceFresh = false, signa
  */
 function requireComplete(context) {
   const stamps = new Stamps(context.out);
-  const due = steps.find((step) => !stamps.isFresh(step.name, step.inputs(context), step.outputs(context)));
+  const due = steps.find(
+    (step) => !step.isOptional && !stamps.isFresh(step.name, step.inputs(context), step.outputs(context)),
+  );
   if (due === undefined) return 0;
   throw new SetupError(
     'NOT_WRITABLE',

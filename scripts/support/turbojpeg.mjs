@@ -1,23 +1,40 @@
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
-import { root } from './paths.mjs';
+import { cacheDir, root } from './paths.mjs';
 import { platformKey } from './platform.mjs';
 
 /** @import { Environment } from './paths.mjs' */
 
 export const turboJpegName = process.platform === 'darwin' ? 'libturbojpeg.0.dylib' : 'libturbojpeg.so.0';
 
+/** The release of libjpeg-turbo that `brought`, the package with its library for each platform, brings. */
+const release = '3.1.2';
+const brought = '@julusian/jpeg-turbo';
+
+/**
+ * A library that may be there, by its path or, where the system finds it, its name; and where that is from.
+ * @typedef {{ path: string, origin: 'LAYERWISE_TURBOJPEG' | 'package' | 'development' | 'cache' | 'system' }} TurboJpegCandidate
+ */
+
 /**
  * Where libjpeg-turbo's TurboJPEG may be, the first that can be used is meant: LAYERWISE_TURBOJPEG, a path, or none; the package with
- * the compiled addon; a clone's development package; and by its name, wherever the system finds libraries.
+ * the compiled addon; a clone's development package; what set-up put into the cache folder; and wherever the system finds libraries.
  * @param {Environment} [env]
- * @returns {string[]}
+ * @returns {TurboJpegCandidate[]}
  */
 export function turboJpegCandidates(env = process.env) {
   const named = env.LAYERWISE_TURBOJPEG;
   if (named === 'none') return [];
-  if (named) return [resolve(named)];
-  return [packagedTurboJpeg(), developedTurboJpeg(), turboJpegName].filter((path) => path !== undefined);
+  if (named) return [{ path: resolve(named), origin: 'LAYERWISE_TURBOJPEG' }];
+  const packaged = folderOf(`layerwise-${platformKey()}`);
+  const developed = developedTurboJpeg();
+  return [
+    ...(packaged === undefined ? [] : [candidate(join(packaged, turboJpegName), 'package')]),
+    ...(developed === undefined ? [] : [candidate(developed, 'development')]),
+    candidate(fetchedTurboJpeg(env), 'cache'),
+    candidate(turboJpegName, 'system'),
+  ];
 }
 
 /**
@@ -31,17 +48,55 @@ export function jpegScaling(env = process.env) {
   return { isOn: true, problem: `LAYERWISE_JPEG_SCALING: expected on or off, got ${named}` };
 }
 
-function packagedTurboJpeg() {
-  const folder = folderOf(`layerwise-${platformKey()}`);
-  return folder === undefined ? undefined : join(folder, turboJpegName);
+/**
+ * The release of libjpeg-turbo that a library says of itself, such as `3.1.2`; undefined where it does not.
+ * @param {string} path
+ * @returns {string | undefined}
+ */
+export function releaseOfTurboJpeg(path) {
+  const bytes = readFileSync(path);
+  const at = bytes.indexOf(SAYING);
+  return at < 0
+    ? undefined
+    : /^[\d.]*\d/.exec(bytes.toString('latin1', at + SAYING.length, at + SAYING.length + 20))?.[0];
 }
 
-/** Of @julusian/jpeg-turbo, which brings the library for each platform. */
+const SAYING = 'libjpeg-turbo version ';
+
+/**
+ * @param {string} path
+ * @param {TurboJpegCandidate['origin']} origin
+ * @returns {TurboJpegCandidate}
+ */
+function candidate(path, origin) {
+  return { path, origin };
+}
+
+/** Of the development package. */
 export function developedTurboJpeg() {
-  const folder = folderOf('@julusian/jpeg-turbo');
-  return folder === undefined
-    ? undefined
-    : join(folder, 'prebuilds', `jpeg-turbo-${process.platform}-${process.arch}`, turboJpegName);
+  const folder = folderOf(brought);
+  return folder === undefined ? undefined : libraryIn(folder);
+}
+
+/**
+ * Where set-up of an installed package puts the library.
+ * @param {Environment} env
+ */
+export function fetchedTurboJpeg(env) {
+  return join(cacheDir(env), `libjpeg-turbo-${release}-${platformKey()}`, turboJpegName);
+}
+
+/**
+ * This platform's library among those that npm has installed into a folder.
+ * @param {string} folder
+ */
+export function installedTurboJpeg(folder) {
+  return libraryIn(join(folder, 'node_modules', brought));
+}
+
+/** @param {string} folder of the package that brings it */
+function libraryIn(folder) {
+  return join(folder, 'prebuilds', `jpeg-turbo-${process.platform}-${process.arch}`, turboJpegName);
 }
 
 /** @param {string} name */

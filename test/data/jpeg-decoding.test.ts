@@ -186,6 +186,28 @@ describe.runIf(HAS_TURBOJPEG)('a JPEG image', () => {
     }
   });
 
+  it('is mirrored to the bits that flipping gives, by any orientation, width and channels, where that is asked for', async () => {
+    for (let orientation = 1; orientation <= 8; orientation++) {
+      const jpeg = await noise(50 + orientation, 40)
+        .withMetadata({ orientation })
+        .jpeg({ quality: 90 })
+        .toBuffer();
+      const draws = resizedCropDraws(new Draws({ seed: orientation }), 0, Int32Array.of(0, 0));
+      for (const width of [1, 2, 5, 6, 7, 24, 29]) {
+        for (const channels of [1, 3] as const) {
+          for (const shown of [{ draws }, {}]) {
+            const request = { sources: [jpeg, jpeg], ...shown, height: 9, width, channels };
+            const [plainly, mirrored] = await decode({ ...request, mirrored: Uint8Array.of(0, 1) });
+            const what = `orientation ${orientation}, width ${width}, channels ${channels}`;
+            expect(mirrored!.outcome).toBe(DECODED.yes);
+            expect(mirrored!.pixels, what).toEqual(flipped(plainly!.pixels, width, channels));
+            expect((await decode(request))[1]!.pixels, what).toEqual(plainly!.pixels);
+          }
+        }
+      }
+    }
+  });
+
   it('much larger than what is shown is decoded smaller, and little different for it', async () => {
     for (const [width, height] of [
       [640, 480],
@@ -270,6 +292,14 @@ describe.runIf(HAS_TURBOJPEG)('a JPEG image', () => {
   });
 });
 
+/** [height, width, channels], each row from right to left. */
+const flipped = (pixels: Uint8Array, width: number, channels: number): Uint8Array =>
+  pixels.map((_, i) => {
+    const [at, channel] = [Math.floor(i / channels), i % channels];
+    const x = at % width;
+    return pixels[(at - x + (width - 1 - x)) * channels + channel]!;
+  });
+
 const halfToEven = (value: number): number => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value));
 
 describe.runIf(HAS_TURBOJPEG)('what is left to another decoder', () => {
@@ -347,20 +377,21 @@ describe.runIf(HAS_TURBOJPEG)('the threads', () => {
     const program = `
       import { buildInfo, decodeImages, empty, findTurboJpeg } from ${JSON.stringify(tensors)};
       findTurboJpeg();
-      const { sources, draws } = JSON.parse(process.argv[1]);
+      const { sources, draws, mirrored } = JSON.parse(process.argv[1]);
       const images = empty([sources.length, 24, 24, 3], { dtype: 'uint8' });
-      const request = { images, sources, draws: Float64Array.from(draws), covered: [24, 24], maxPixels: 1e9 };
-      await decodeImages(request).done;
+      const shown = { draws: Float64Array.from(draws), mirrored: Uint8Array.from(mirrored) };
+      await decodeImages({ images, sources, ...shown, covered: [24, 24], maxPixels: 1e9 }).done;
       const pixels = Buffer.from(images.toTypedArray()).toString('base64');
       console.log(JSON.stringify({ capability: buildInfo().cpuCapability, pixels }));
     `;
-    const input = JSON.stringify({ sources, draws: [...draws] });
+    const mirrored = Uint8Array.from(sources, (_, i) => i % 2);
+    const input = JSON.stringify({ sources, draws: [...draws], mirrored: [...mirrored] });
     const options = { env: { ...process.env, ATEN_CPU_CAPABILITY: 'default' }, encoding: 'utf8' } as const;
     const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program, input], options);
     const { capability, pixels } = JSON.parse(stdout) as { capability: string; pixels: string };
     // A LibTorch that does not say what it uses gives nothing.
     if (capability !== '') expect(capability).toBe('DEFAULT');
-    const ours = await decode({ sources, draws });
+    const ours = await decode({ sources, draws, mirrored });
     expect(pixels).toBe(Buffer.concat(ours.map((one) => one.pixels)).toString('base64'));
   });
 
@@ -430,6 +461,11 @@ describe('what does not go together is refused by name:', () => {
       'draws',
       'from 0 to 1',
       () => ({ ...request(shaped([1, 8, 8, 3])), draws: new Float64Array(22).fill(Number.NaN) }),
+    ],
+    [
+      'mirrored',
+      'expected 1 elements, got 2',
+      () => ({ ...request(shaped([1, 8, 8, 3])), mirrored: new Uint8Array(2) }),
     ],
     ['ranges', 'expected 2 elements, got 1', () => ({ ...request(shaped([1, 8, 8, 3])), ranges: new Float64Array(1) })],
     ['ranges', 'an offset', () => ({ ...request(shaped([1, 8, 8, 3])), ranges: Float64Array.of(-1, 5) })],

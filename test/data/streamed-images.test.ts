@@ -4,6 +4,13 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  applyTransforms,
+  batchDraws,
+  drawFlips,
+  randomHorizontalFlip,
+  type Transform,
+} from '../../lib/data/augmentation.js';
 import { Draws } from '../../lib/data/draws.js';
 import { readImage } from '../../lib/data/image-file.js';
 import type { ImageBatch } from '../../lib/data/image-source.js';
@@ -69,7 +76,7 @@ afterEach(async () => {
 });
 
 const open = (options: Partial<StreamedImagesOptions> = {}, of: ImageFiles = files): StreamedImages =>
-  new StreamedImages(of, { device: 'cpu', randomResizedCrop: true, ...options });
+  new StreamedImages(of, { device: 'cpu', randomResizedCrop: true, horizontalFlip: false, ...options });
 
 /** Images by rows of pixels, as sharp gives them. */
 interface Seen {
@@ -176,6 +183,50 @@ describe('in training', () => {
     expect(await readAll(images.trainingBatches(pass({ firstStep: 2 })))).toEqual(whole.slice(2));
     expect(await readAll(images.trainingBatches(pass({ firstStep: 3 })))).toEqual([]);
   });
+
+  it.each([true, false])(
+    'is mirrored to the bits of the flip on the device, by whichever decoder (crops: %s)',
+    async (randomResizedCrop) => {
+      const bad = join(dir, 'a', 'bad.JPEG');
+      await writeFile(bad, 'no image');
+      // One in a hundred may be bad.
+      const nine = Array.from({ length: 9 });
+      const index = 9 * files.count;
+      const withBad: ImageFiles = {
+        ...files,
+        names: [...nine.flatMap(() => files.names), 'bad.JPEG'],
+        labels: Uint8Array.of(...nine.flatMap(() => [...files.labels]), 0),
+        count: index + 1,
+        onBadImage: 'skip',
+      };
+      const order = Int32Array.of(...ORDER, index);
+      const { draws } = pass();
+      // Epochs in which the image that stands in is mirrored, and in which it is not.
+      const isMirrored = (epoch: number) => drawFlips(batchDraws(draws, epoch, Int32Array.of(index)))[0] === 1;
+      const epochs = [0, 1, 2, 3, 4, 5, 6, 7];
+      for (const epoch of [epochs.find(isMirrored)!, epochs.find((one) => !isMirrored(one))!]) {
+        using mirrored = open({ randomResizedCrop, horizontalFlip: true }, withBad);
+        using plainly = open({ randomResizedCrop }, withBad);
+        const seen = async (images: StreamedImages, transforms: Transform[]): Promise<Buffer> => {
+          const all: Uint8Array[] = [];
+          for await (const batch of images.trainingBatches({ epoch, order, batchSize: 4, firstStep: 0, draws })) {
+            scope(() => {
+              const { images } = batch.tensors();
+              const shown = applyTransforms(transforms, images, batchDraws(draws, epoch, batch.indices));
+              all.push(shown.permute([0, 2, 3, 1]).toTypedArray() as Uint8Array);
+            });
+          }
+          return Buffer.concat(all);
+        };
+        const flippedAfter = await seen(plainly, [randomHorizontalFlip()]);
+        expect((await seen(mirrored, [])).equals(flippedAfter)).toBe(true);
+        expect((await seen(plainly, [])).equals(flippedAfter)).toBe(false);
+      }
+      using mirrored = open({ randomResizedCrop, horizontalFlip: true });
+      using plainly = open({ randomResizedCrop });
+      expect(await readAll(mirrored.batches(4))).toEqual(await readAll(plainly.batches(4)));
+    },
+  );
 
   it('shows what evaluation shows where no crops are drawn', async () => {
     using images = open({ randomResizedCrop: false });
@@ -368,6 +419,15 @@ describe('openImages', () => {
     expect(streamed).toBeInstanceOf(StreamedImages);
     streamed.dispose();
     held.dispose();
+  });
+
+  it('refuses to mirror what is in memory, naming the option', () => {
+    expect(() => openImages(memory, { device: 'cpu', horizontalFlip: true })).toThrow(
+      expect.objectContaining({
+        code: 'DATA_ARGUMENT',
+        message: expect.stringMatching(/^horizontalFlip: expected false .*, got true/),
+      }),
+    );
   });
 
   it('refuses random resized crops of what is in memory, naming the key', () => {
