@@ -1,4 +1,4 @@
-// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
+// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,shards] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
 //                  [--rounds N] [--minutes N] [--photographs DIR] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
 //
 // Each case measures this project and a PyTorch reference (reference/, the same LibTorch release) alternately, in one call,
@@ -18,6 +18,7 @@ import { measures } from './ours.mjs';
 import { benchPredictor } from './predictor.mjs';
 import { Reference } from './python.mjs';
 import { benchService } from './service.mjs';
+import { benchShards } from './shards.mjs';
 import { benchSoak } from './soak.mjs';
 import { pairedRatio, summarize, verdictOf } from './statistics.mjs';
 
@@ -37,6 +38,7 @@ const CASES = [
   'share',
   'predictor',
   'images',
+  'shards',
 ];
 
 const { values: flags } = parseArgs({
@@ -47,7 +49,7 @@ const { values: flags } = parseArgs({
     rounds: { type: 'string', default: '3' },
     // Of clients.
     minutes: { type: 'string', default: '2' },
-    // Of images: a folder of JPEG files for each class.
+    // Of images and shards: a folder of JPEG files for each class.
     photographs: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
     'cuda-graph': { type: 'boolean', default: false },
@@ -102,7 +104,7 @@ if (unknownNetwork !== undefined) {
 }
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
-const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images'];
+const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'shards'];
 const started = cases.every((name) => WITHOUT_REFERENCE.includes(name))
   ? null
   : await Reference.start(python, threads).catch((error) => {
@@ -413,6 +415,10 @@ if (cases.includes('clients')) await benchClients({ minutes: Number(flags.minute
 if (cases.includes('images')) {
   if (flags.photographs === undefined) console.log('images: left out, since there is no --photographs DIR');
   else await benchImages({ folder: flags.photographs, python, rounds, bar, results });
+}
+if (cases.includes('shards')) {
+  if (flags.photographs === undefined) console.log('shards: left out, since there is no --photographs DIR');
+  else await benchShards({ folder: flags.photographs, rounds, results });
 }
 if (cases.includes('share')) await benchShare();
 if (cases.includes('predictor')) {
