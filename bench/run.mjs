@@ -1,4 +1,4 @@
-// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,input] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
+// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,shards,input] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
 //                  [--rounds N] [--minutes N] [--photographs DIR] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
 //
 // Each case measures this project and a PyTorch reference (reference/, the same LibTorch release) alternately, in one call,
@@ -19,6 +19,7 @@ import { measures } from './ours.mjs';
 import { benchPredictor } from './predictor.mjs';
 import { Reference } from './python.mjs';
 import { benchService } from './service.mjs';
+import { benchShards } from './shards.mjs';
 import { benchSoak } from './soak.mjs';
 import { pairedRatio, summarize, verdictOf } from './statistics.mjs';
 
@@ -38,6 +39,7 @@ const CASES = [
   'share',
   'predictor',
   'images',
+  'shards',
   'input',
 ];
 
@@ -49,7 +51,7 @@ const { values: flags } = parseArgs({
     rounds: { type: 'string', default: '3' },
     // Of clients.
     minutes: { type: 'string', default: '2' },
-    // Of images and input: a folder of JPEG files for each class.
+    // Of images, shards and input: a folder of JPEG files for each class.
     photographs: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
     'cuda-graph': { type: 'boolean', default: false },
@@ -104,7 +106,7 @@ if (unknownNetwork !== undefined) {
 }
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
-const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'input'];
+const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'shards', 'input'];
 const started = cases.every((name) => WITHOUT_REFERENCE.includes(name))
   ? null
   : await Reference.start(python, threads).catch((error) => {
@@ -414,9 +416,10 @@ if (cases.includes('soak')) await benchSoak({ bar, results });
 if (cases.includes('clients')) await benchClients({ minutes: Number(flags.minutes), bar, results });
 if (flags.photographs !== undefined) {
   if (cases.includes('images')) await benchImages({ folder: flags.photographs, python, rounds, bar, results });
+  if (cases.includes('shards')) await benchShards({ folder: flags.photographs, rounds, results });
   if (cases.includes('input')) await benchInput({ folder: flags.photographs, rounds, results });
-} else if (cases.includes('images') || cases.includes('input')) {
-  console.log('images, input: left out, since there is no --photographs DIR');
+} else if (['images', 'shards', 'input'].some((name) => cases.includes(name))) {
+  console.log('images, shards, input: left out, since there is no --photographs DIR');
 }
 if (cases.includes('share')) await benchShare();
 if (cases.includes('predictor')) {

@@ -6,7 +6,7 @@ import { forEachIndex } from './parallel.js';
 import { fetchPart, type WebPart } from './web-files.js';
 
 /** Of one batch. */
-const FETCHED_AT_ONCE = 16;
+const FETCHED_AT_ONCE = 32;
 
 /** A part of a larger file. */
 export interface PackedPlace extends WebPart {

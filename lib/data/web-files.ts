@@ -16,7 +16,8 @@ const FIRST_PAUSE_MS = 250;
 /** Of one try, and how many of them may take so long: whoever waits for an image can hardly be interrupted. */
 const TIMEOUT_MS = 15_000;
 const TRIES_OF_SILENCE = 3;
-const REQUESTS_AT_ONCE = 32;
+/** A far server answers after some 20 milliseconds, and a decoder takes thousands of images a second. */
+const REQUESTS_AT_ONCE = 128;
 
 export interface FetchOptions {
   readonly signal?: AbortSignal | undefined;
