@@ -1,5 +1,5 @@
-// Greedy layerwise training (paper, Algorithm 1): one layer after the other, each by its auxiliary problem. End to end there is
-// one stage with all layers.
+// Greedy layerwise training (paper, Algorithm 1): one layer after the other, each by its auxiliary problem. End to end, and where all
+// layers train at once, there is one stage with all layers.
 import { type ImageSource, stoppingWhileWaiting } from '../data/index.js';
 import type { FeatureBatch, TestFeatures, TrainingFeatures } from '../features/index.js';
 import { localProblems, type Network, parametersOf, type Stage } from '../models/index.js';
