@@ -139,7 +139,9 @@ describe.each(RECIPES)('%s', (name, recipe) => {
     const { top1 } = await run.evaluate(test, 'ensemble');
     expect(top1).toBeCloseTo(result.layers[2]!.ensembleTop1!, 6);
     expect(result.layers[0]!.ensembleTop1).toBe(result.layers[0]!.testTop1);
-    expect(readFileSync(`${out}/report.html`, 'utf8')).toContain('Top-1 accuracy by depth');
+    const report = readFileSync(`${out}/report.html`, 'utf8');
+    expect(report).toContain('Top-1 accuracy by depth');
+    expect(report).toContain('Three layers, trained at once, each against an auxiliary head of its own.');
   });
 
   it('sums micro-batches to the batch where no batch norm sees them', async () => {
