@@ -1,6 +1,6 @@
 // What a stage reads: the outputs of its frozen layers, computed from the images whenever they are needed.
 import { batchDraws, Draws, type ImageSource, type Transform } from '../data/index.js';
-import type { Stage } from '../models/index.js';
+import { localProblems, type Stage } from '../models/index.js';
 import type { Precision, Recipe } from '../recipe/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { FrozenPrefix } from './frozen-prefix.js';
@@ -88,7 +88,7 @@ export class RecomputedFeatures implements TrainingFeatures {
 
   async *batches({ epoch, batchSize, firstStep }: EpochPass): AsyncGenerator<FeatureBatch> {
     const { recipe, images } = this.#context;
-    const { layer } = this.#stage!;
+    const { layer } = localProblems(this.#stage!)[0]!;
     const prefix = this.#prefix!;
     const order = epochOrder(recipe, layer, epoch, images.count);
     const { draws, view } = viewDraws(recipe, layer, epoch);

@@ -336,9 +336,9 @@ export class TrainedRun {
   requireAuxiliaryHeads(): void {
     if (this.hasAuxiliaryHeads) return;
     throw new RunDirectoryError(
-      this.recipe.training.schedule === 'layerwise'
-        ? `${this.runDirectory}: exported without auxiliary heads, only its last layer has a head: export it with --auxiliary-heads`
-        : 'this network was trained end to end: only its last layer has a head',
+      this.recipe.training.schedule === 'end-to-end'
+        ? 'this network was trained end to end: only its last layer has a head'
+        : `${this.runDirectory}: exported without auxiliary heads, only its last layer has a head: export it with --auxiliary-heads`,
     );
   }
 

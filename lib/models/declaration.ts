@@ -4,7 +4,7 @@ import { ModelError } from './errors.js';
 import type { Network } from './network.js';
 
 /** How the layers of a network are trained: one after the other by Algorithm 1, or all as one network. */
-export const SCHEDULES = ['layerwise', 'end-to-end'] as const;
+export const SCHEDULES = ['layerwise', 'simultaneous', 'end-to-end'] as const;
 
 export type TrainingSchedule = (typeof SCHEDULES)[number];
 

@@ -32,9 +32,12 @@ export { type Downsampling, type LastHead, SimCnn, type SimCnnOptions } from './
 export {
   endToEndStages,
   headStage,
+  type LocalProblem,
   layerwiseStages,
+  localProblems,
   parametersOf,
   type Stage,
+  simultaneousStages,
   trainedModules,
   trainedParameters,
 } from './stage.js';

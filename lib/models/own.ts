@@ -105,7 +105,7 @@ export function requireTrainable(network: Network, { classes, inputShape, schedu
   if (network.inputShape.join() !== inputShape.join()) {
     refuse(`expected ${inputsOf(inputShape)}, got ${inputsOf(network.inputShape)}`);
   }
-  if (schedule === 'layerwise') requireOwnWeights(network, refuse);
+  if (schedule !== 'end-to-end') requireOwnWeights(network, refuse);
   else if ([...blocks, heads.at(-1)!].every((module) => module.parameterCount() === 0))
     refuse('expected weights, got none');
   const pass = (layer: number, what: string, module: Module, input: Tensor): Tensor => {

@@ -2,9 +2,17 @@ import { isFixed, isSequential, type Module, Sequential } from '../nn/index.js';
 import type { Tensor } from '../tensor/index.js';
 import type { Network } from './network.js';
 
+/** One of several auxiliary problems that are solved at once: it reads what the one before gives, without its gradient. */
+export interface LocalProblem {
+  readonly layer: number;
+  readonly trained: readonly Module[];
+  readonly head: Module;
+}
+
 /**
- * One auxiliary problem of the curriculum: which blocks are frozen, which train, and which head reads them. A schedule
- * is a list of stages, so layerwise and end-to-end training are two lists for one trainer.
+ * One auxiliary problem of the curriculum: which blocks are frozen, which train, and which head reads them; or several of them that
+ * are solved at once. A schedule is a list of stages, so layerwise, simultaneous and end-to-end training are three lists for one
+ * trainer.
  */
 export interface Stage {
   /** The layer whose auxiliary problem this is; end to end, the last. */
@@ -18,6 +26,8 @@ export interface Stage {
   readonly head: Module;
   /** What the stage's files hold: all that it trains, and frozen layers that no stage before it holds. */
   readonly owned: readonly Module[];
+  /** The problems that are solved at once, in the order of their layers; `trained` and `head` are then all blocks and the last head. */
+  readonly local?: readonly LocalProblem[];
 }
 
 /** Algorithm 1: for each layer j, blocks below j are frozen, block j and head j train. */
@@ -49,6 +59,23 @@ function splitBlock(block: Module): { opening: Module[]; rest: Module } {
   return { opening, rest: new Sequential([[name, inner.rest], ...parts.slice(first + 1)]) };
 }
 
+/**
+ * Decoupled Greedy Learning (Belilovsky, Eickenberg, Oyallon, ICML 2020, Algorithm 1): each layer and its head take every batch, on
+ * what the layer below gives for it while that learns too. No gradient crosses from one layer to another.
+ */
+export function simultaneousStages(network: Network): Stage[] {
+  const { blocks, heads } = network;
+  const [first, ...others] = blocks;
+  const { opening, rest } = splitBlock(first!);
+  const trained = [rest, ...others];
+  const local = trained.map((block, layer) => ({ layer, trained: [block], head: heads[layer]! }));
+  const owned = [...blocks, ...heads];
+  return [{ layer: blocks.length - 1, frozen: opening, trained, head: heads.at(-1)!, owned, local }];
+}
+
+/** What a stage solves: one problem, or several at once. */
+export const localProblems = (stage: Stage): readonly LocalProblem[] => stage.local ?? [stage];
+
 /** The baseline: all blocks and the last head train as one network. */
 export function endToEndStages(network: Network): Stage[] {
   const head = network.heads.at(-1)!;
@@ -62,7 +89,8 @@ export function headStage(last: Stage): Stage {
 }
 
 /** Everything of the stage that the optimiser changes. */
-export const trainedModules = (stage: Stage): readonly Module[] => [...stage.trained, stage.head];
+export const trainedModules = (stage: Stage): readonly Module[] =>
+  localProblems(stage).flatMap(({ trained, head }) => [...trained, head]);
 
 /** The parameters that the optimiser changes, each once: a block and its head may have one in common. */
 export const trainedParameters = (stage: Stage): Tensor[] => [
@@ -70,7 +98,7 @@ export const trainedParameters = (stage: Stage): Tensor[] => [
 ];
 
 /** The number of weights in a stage's files: of the head, and of the layers before it. */
-export function parametersOf({ owned, head }: Stage): { block: number; head: number } {
+export function parametersOf({ owned, head }: Pick<Stage, 'owned' | 'head'>): { block: number; head: number } {
   const all = owned.reduce((sum, module) => sum + module.parameterCount(), 0);
   return { block: all - head.parameterCount(), head: head.parameterCount() };
 }

@@ -24,6 +24,7 @@ import {
   requireNetwork,
   requireTrainable,
   type Stage,
+  simultaneousStages,
 } from '../models/index.js';
 import { BatchNorm1d, BatchNorm2d, type Module } from '../nn/index.js';
 import { type Device, elementSize } from '../tensor/index.js';
@@ -89,6 +90,7 @@ function placed(built: Network, { training }: Recipe, device: Device): Network {
 /** The schedule. Where all layers are taken from another run, `takenLayers` of them, only the last head is left to train. */
 export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): Stage[] {
   if (recipe.training.schedule === 'end-to-end') return endToEndStages(network);
+  if (recipe.training.schedule === 'simultaneous') return simultaneousStages(network);
   const stages = layerwiseStages(network);
   return takenLayers === stages.length ? [...stages.slice(0, -1), headStage(stages.at(-1)!)] : stages;
 }
@@ -99,7 +101,7 @@ export function notesOf(recipe: Recipe, network: Network): string[] {
   const { batchSize, microBatchSize } = recipe.training;
   const isSplit = microBatchSize !== null && microBatchSize < batchSize;
   return [
-    ...(recipe.training.schedule === 'layerwise' ? network.auxiliaryNotes : []),
+    ...(recipe.training.schedule === 'end-to-end' ? [] : network.auxiliaryNotes),
     ...network.notes,
     ...(views === null
       ? []

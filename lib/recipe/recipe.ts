@@ -105,9 +105,11 @@ export const recipeSchema = z
       }),
     }),
     training: z.strictObject({
-      schedule: z
-        .enum(SCHEDULES)
-        .meta({ flag: 'schedule', description: 'layer by layer (Algorithm 1), or all layers as one network' }),
+      schedule: z.enum(SCHEDULES).meta({
+        flag: 'schedule',
+        description:
+          'layer by layer (Algorithm 1); all layers at once, each by its own head without a gradient from above; or all layers as one network',
+      }),
       blocks: upTo(1_024).nullable().default(null).meta({
         flag: 'blocks',
         description:
@@ -204,6 +206,12 @@ export const recipeSchema = z
     const refuse: Refuse = (path, message) => addIssue({ code: 'custom', path: [...path], message });
     requireAugmentation(augmentation, dataset, refuse);
     if (dataset.channels === 1) requireGreyFiles(dataset, refuse);
+    if (training.schedule === 'simultaneous' && augmentation.views !== null) {
+      refuse(
+        ['augmentation', 'views'],
+        'expected none with training.schedule simultaneous, which has no frozen layers to keep features of',
+      );
+    }
     for (const { of, expected, holds } of TRAINING_RULES) {
       if (!holds(training)) refuse(['training', of], `expected ${expected}`);
     }

@@ -33,13 +33,15 @@ export function requireGraphs(recipe: Recipe, device: Device, precision: Precisi
       ? 'needs a CUDA device, this run is on the cpu'
       : precision === 'fp16'
         ? 'cannot be used with fp16, whose loss scale is looked at after each step; use bf16'
-        : recipe.training.microBatchSize !== null
-          ? 'cannot be used with micro-batches'
-          : recipe.training.optimizer !== 'sgd'
-            ? `cannot be used with training.optimizer ${recipe.training.optimizer}; use sgd`
-            : changesWithinEpochs(recipe)
-              ? 'cannot be used with a learning rate that changes from step to step, which a graph would record; use training.rateSchedule multi-step without training.warmupEpochs'
-              : null;
+        : recipe.training.schedule === 'simultaneous'
+          ? 'cannot be used with training.schedule simultaneous'
+          : recipe.training.microBatchSize !== null
+            ? 'cannot be used with micro-batches'
+            : recipe.training.optimizer !== 'sgd'
+              ? `cannot be used with training.optimizer ${recipe.training.optimizer}; use sgd`
+              : changesWithinEpochs(recipe)
+                ? 'cannot be used with a learning rate that changes from step to step, which a graph would record; use training.rateSchedule multi-step without training.warmupEpochs'
+                : null;
   if (reason !== null) throw new RecipeError(`cudaGraph (--cuda-graph): ${reason}`);
 }
 

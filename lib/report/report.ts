@@ -92,7 +92,7 @@ ${result?.notes !== undefined && result.notes.length > 0 && markup`<div class="n
 
 /** The run in two sentences. */
 function story(summary: RunSummary): string {
-  const { layers, endToEnd, finished } = summary;
+  const { layers, endToEnd, atOnce, finished } = summary;
   const first = layers[0];
   const last = layers.at(-1);
   if (first === undefined || last === undefined) return 'No epoch has finished yet: so far there is only the recipe.';
@@ -102,7 +102,8 @@ function story(summary: RunSummary): string {
       ? ''
       : `; the ensemble of ${layers.length === 2 ? 'both' : `all ${countInWords(layers.length)}`} heads reaches ${formatPercent(last.ensembleTop1)}`;
   if (last.testTop1 == null) {
-    return `${endToEnd ? 'Trained end to end, as one network' : 'Trained layer by layer'}. There is no test accuracy of its last epoch.`;
+    const how = endToEnd ? 'end to end, as one network' : atOnce ? 'all layers at once' : 'layer by layer';
+    return `Trained ${how}. There is no test accuracy of its last epoch.`;
   }
   if (endToEnd) {
     return `Trained end to end, as one network. ${finished ? 'It puts' : 'So far it puts'} ${formatPercent(last.testTop1)} of the test images in the right class.`;
@@ -113,17 +114,20 @@ function story(summary: RunSummary): string {
   const change = rise(summary);
   const verb = change === undefined || change === 0 ? 'goes' : change > 0 ? 'rises' : 'falls';
   const opening = capitalise(`${countInWords(layers.length)} layers ${finished ? '' : 'so far'}`.trim());
-  return `${opening}, trained one after another, each against an auxiliary head of its own. Test accuracy ${verb} from ${formatPercent(first.testTop1)} after layer ${first.layer + 1} to ${formatPercent(last.testTop1)} after layer ${last.layer + 1}${ensemble}.`;
+  return `${opening}, trained ${atOnce ? 'at once' : 'one after another'}, each against an auxiliary head of its own. Test accuracy ${verb} from ${formatPercent(first.testTop1)} after layer ${first.layer + 1} to ${formatPercent(last.testTop1)} after layer ${last.layer + 1}${ensemble}.`;
 }
 
-function progressNote({ incompleteLine }: RunRecord, { layers, finished, endToEnd, planned }: RunSummary): MarkupPart {
+function progressNote(
+  { incompleteLine }: RunRecord,
+  { layers, finished, endToEnd, atOnce, planned }: RunSummary,
+): MarkupPart {
   const last = layers.at(-1);
   const ofLayers = planned.layers === undefined ? '' : ` of ${formatNumber(planned.layers)}`;
   const ofEpochs = planned.epochs === undefined ? '' : ` of ${formatNumber(planned.epochs)}`;
   const reached =
     last === undefined
       ? ''
-      : `The last record is of ${endToEnd ? '' : `layer ${last.layer + 1}${ofLayers}, `}epoch ${last.epochs}${ofEpochs}. `;
+      : `The last record is of ${endToEnd || atOnce ? '' : `layer ${last.layer + 1}${ofLayers}, `}epoch ${last.epochs}${ofEpochs}. `;
   const unfinished =
     !finished &&
     markup`<p><strong>Training is not finished.</strong> ${reached}${layers.length > 0 && 'This page shows what there is, with the latest figures of each layer.'}</p>`;

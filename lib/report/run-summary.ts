@@ -16,6 +16,8 @@ export interface RunSummary {
   finished: boolean;
   /** Trained as one network, not a layer at a time. */
   endToEnd: boolean;
+  /** Whether its layers train at once, each by its own head. */
+  atOnce: boolean;
   /** How the reader knows the model and the data set. */
   model: string;
   dataset: string;
@@ -28,6 +30,7 @@ export interface RunSummary {
 export function summariseRun(run: RunRecord): RunSummary {
   const { config, epochs, result } = run;
   const { recipe } = config;
+  const schedule = textAt(recipe, 'training', 'schedule');
   const planned = {
     layers:
       numberAt(recipe, 'training', 'blocks') ??
@@ -38,7 +41,8 @@ export function summariseRun(run: RunRecord): RunSummary {
   return {
     layers: result === undefined ? layersSoFar(run, planned) : finishedLayers(run, result.layers),
     finished: result !== undefined,
-    endToEnd: textAt(recipe, 'training', 'schedule') === 'end-to-end',
+    endToEnd: schedule === 'end-to-end',
+    atOnce: schedule === 'simultaneous',
     model: titleOf(recipe, 'model') ?? config.preset,
     dataset: titleOf(recipe, 'dataset') ?? 'its data set',
     planned,
@@ -56,6 +60,7 @@ function finishedLayers(run: RunRecord, layers: readonly LayerResult[]): LayerSu
 function layersSoFar(run: RunRecord, planned: RunSummary['planned']): LayerSummary[] {
   const byLayer = epochsByLayer(run);
   const latest = run.epochs.at(-1)?.layer;
+  const atOnce = textAt(run.config.recipe, 'training', 'schedule') === 'simultaneous';
   return [...byLayer].map(([layer, epochs]) => {
     const last = epochs.at(-1)!;
     const isDone = layer < layersTaken(run, planned.layers) || last.epoch + 1 === planned.epochs;
@@ -63,7 +68,7 @@ function layersSoFar(run: RunRecord, planned: RunSummary['planned']): LayerSumma
       ...last,
       parameters: null,
       seconds: epochs.reduce((sum, one) => sum + one.seconds, 0),
-      inTraining: layer === latest && !isDone,
+      inTraining: (atOnce || layer === latest) && !isDone,
       epochs: last.epoch + 1,
     };
   });

@@ -27,11 +27,13 @@ export interface Position {
 const index = z.int().min(0);
 const seconds = z.number().min(0);
 
+const meterSchema = z.strictObject({ lossSum: z.number().min(0), correct: index, images: z.int().min(1) });
+
 const stateSchema = z.strictObject({
   formatVersion: z.literal(1, 'expected 1, the format of this version of layerwise'),
   position: z.strictObject({ stage: index, epoch: index, step: index }),
-  /** The sums of an epoch that was left in its middle. */
-  meter: z.strictObject({ lossSum: z.number().min(0), correct: index, images: z.int().min(1) }).nullable(),
+  /** The sums of an epoch that was left in its middle; a list where several problems are solved at once. */
+  meter: z.union([meterSchema, z.array(meterSchema)]).nullable(),
   scaler: z
     .strictObject({
       scale: z
@@ -67,7 +69,8 @@ export type CheckpointState = z.infer<typeof stateSchema>;
 /** What a checkpoint is made of while a stage trains. */
 export interface TrainingState {
   readonly position: Position;
-  readonly meter: MeterState | null;
+  /** Of each problem of the stage. */
+  readonly meters: readonly MeterState[] | null;
   readonly seconds: number;
   readonly stageSeconds: readonly number[];
 }
@@ -81,14 +84,22 @@ export interface CheckpointLimits {
   readonly precision: Precision;
 }
 
+/** The sums in a checkpoint, of each problem of the stage; null between epochs. */
+export const metersOf = ({ meter }: CheckpointState): readonly MeterState[] | null =>
+  meter === null || Array.isArray(meter) ? meter : [meter];
+
 const LARGEST_FLOAT32 = (2 - 2 ** -23) * 2 ** 127;
+
+type Rule = [isRight: boolean, name: string, expected: string, got: unknown];
 
 /** The first of a state's values that is in range by itself, and does not fit the run or another one; null where all fit. */
 function misfitOf(
   state: CheckpointState,
   { stages, epochs, batchSize, trainCount, precision }: CheckpointLimits,
 ): string | null {
-  const { position, meter, scaler, isFirstStep, current, finished, stageSeconds } = state;
+  const { position, scaler, isFirstStep, current, finished, stageSeconds } = state;
+  const meters = metersOf(state);
+  const problems = stages[position.stage]?.local?.length ?? 1;
   const { stage, epoch, step } = position;
   const stepsPerEpoch = Math.ceil(trainCount / batchSize);
   const steps = epoch * stepsPerEpoch + step;
@@ -98,7 +109,7 @@ function misfitOf(
   const hasNoStep = precision === 'fp16' && scaler !== null && scaler.skipped > 0 && isFirstStep;
   const lastStage = current === null ? stages.length : stages.length - 1;
   const files = stages.slice(0, stage).map(finishedFile);
-  const rules: readonly [isRight: boolean, name: string, expected: string, got: unknown][] = [
+  const rules: readonly Rule[] = [
     [stage <= lastStage, 'position.stage', `0 to ${lastStage}`, stage],
     [epoch < epochs, 'position.epoch', `0 to ${epochs - 1}`, epoch],
     [step <= stepsPerEpoch, 'position.step', `0 to ${stepsPerEpoch}, the steps of an epoch`, step],
@@ -107,19 +118,25 @@ function misfitOf(
     [stageSeconds.length === stage, 'stageSeconds', `${stage}, one a finished layer`, stageSeconds],
     [isAtLeastSum(state.seconds, stageSeconds), 'seconds', 'at least the sum of stageSeconds', state.seconds],
     [
-      (meter !== null) === step > 0,
+      (meters !== null) === step > 0,
       'meter',
       step > 0 ? 'the sums of the epoch so far' : 'null before a first step',
-      meter,
+      state.meter,
     ],
-    [meter === null || meter.images === images, 'meter.images', `${images}, those of ${step} steps`, meter?.images],
-    [meter === null || meter.correct <= images, 'meter.correct', `0 to ${images}`, meter?.correct],
-    [
-      meter === null || meter.lossSum <= images * LARGEST_FLOAT32,
-      'meter.lossSum',
-      `a sum of ${images} finite losses`,
-      meter?.lossSum,
-    ],
+    [meters === null || meters.length === problems, 'meter', `the sums of ${problems} problems`, state.meter],
+    ...(meters ?? []).flatMap((meter, i): Rule[] => {
+      const name = meters!.length === 1 ? 'meter' : `meter[${i}]`;
+      return [
+        [meter.images === images, `${name}.images`, `${images}, those of ${step} steps`, meter.images],
+        [meter.correct <= images, `${name}.correct`, `0 to ${images}`, meter.correct],
+        [
+          meter.lossSum <= images * LARGEST_FLOAT32,
+          `${name}.lossSum`,
+          `a sum of ${images} finite losses`,
+          meter.lossSum,
+        ],
+      ];
+    }),
     [
       (scaler !== null) === (precision === 'fp16' && !isAtStart),
       'scaler',
@@ -330,7 +347,7 @@ export class CheckpointStore {
     const whole: CheckpointState = {
       formatVersion: 1,
       position: state.position,
-      meter: state.meter,
+      meter: state.meters === null ? null : state.meters.length === 1 ? { ...state.meters[0]! } : [...state.meters],
       scaler: state.scaler,
       isFirstStep: state.isFirstStep,
       seconds: state.seconds,

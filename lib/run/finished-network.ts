@@ -31,14 +31,14 @@ export async function findNetwork(path: string): Promise<FinishedNetwork> {
 async function ofRun(directory: RunDirectory): Promise<FinishedNetwork> {
   const { config, earlyExit = null } = await directory.readRecord();
   const training = config.recipe.training as { schedule?: unknown } | undefined;
-  const isLayerwise = training?.schedule === 'layerwise';
+  const hasHeads = training?.schedule === 'layerwise' || training?.schedule === 'simultaneous';
   return {
     ...{ config, earlyExit, configFile: directory.config },
-    holdsAuxiliaryHeads: () => isLayerwise,
+    holdsAuxiliaryHeads: () => hasHeads,
     load: (network) =>
       loadNetwork(network, {
         model: directory.model,
-        auxiliaryHeads: isLayerwise ? directory.auxiliaryHeads : null,
+        auxiliaryHeads: hasHeads ? directory.auxiliaryHeads : null,
       }),
   };
 }

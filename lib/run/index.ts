@@ -4,6 +4,7 @@ export {
   type CheckpointState,
   CheckpointStore,
   type MeterState,
+  metersOf,
   type Position,
 } from './checkpoint.js';
 export {

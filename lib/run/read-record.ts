@@ -22,9 +22,11 @@ export async function readRunRecord(runDir: string): Promise<RunRecord> {
   if (config === undefined) {
     throw new RunRecordError('RUN_FILE_MISSING', { file: configFile }, 'not found; expected a run directory');
   }
+  const checked = check(configSchema, currentConfig(parseFile(config, configFile)), { file: configFile });
+  const { schedule } = (checked.recipe.training ?? {}) as { schedule?: unknown };
   const record: RunRecord = {
-    config: check(configSchema, currentConfig(parseFile(config, configFile)), { file: configFile }),
-    ...parseMetrics(metrics ?? '', metricsFile),
+    config: checked,
+    ...parseMetrics(metrics ?? '', metricsFile, schedule === 'simultaneous' ? misplacedAtOnce : misplaced),
     ...(result !== undefined && { result: check(resultSchema, parseFile(result, resultFile), { file: resultFile }) }),
     ...(earlyExit !== undefined && { earlyExit: parseEarlyExit(earlyExit, earlyExitFile) }),
   };
@@ -78,7 +80,11 @@ function misfitOf({ config, result, earlyExit }: Omit<RunRecord, 'epochs'>): { f
   return null;
 }
 
-function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'incompleteLine'> {
+function parseMetrics(
+  text: string,
+  file: string,
+  problemOf: typeof misplaced,
+): Pick<RunRecord, 'epochs' | 'incompleteLine'> {
   const lines = text.split('\n');
   const last = lines.pop() ?? '';
   const record: Pick<RunRecord, 'epochs' | 'incompleteLine'> = { epochs: [] };
@@ -95,7 +101,7 @@ function parseMetrics(text: string, file: string): Pick<RunRecord, 'epochs' | 'i
       throw new RunRecordError('RUN_FILE_CORRUPTED', position, `not JSON (${(error as Error).message})`);
     }
     const metrics = check(epochSchema, currentMetrics(value), position);
-    const problem = misplaced(metrics, record.epochs.at(-1));
+    const problem = problemOf(metrics, record.epochs.at(-1));
     if (problem !== null) throw new RunRecordError('RUN_FILE_CORRUPTED', position, problem);
     record.epochs.push(metrics);
   }
@@ -112,6 +118,16 @@ function misplaced({ layer, epoch }: EpochRecord, before: EpochRecord | undefine
   return epoch === before.epoch + 1
     ? null
     : `epoch: expected ${before.epoch + 1}, the next of layer ${layer}, got ${epoch}`;
+}
+
+/** Of layers that are trained at once: epochs rise, and in each the layers count from 0. */
+function misplacedAtOnce({ layer, epoch }: EpochRecord, before: EpochRecord | undefined): string | null {
+  const isSame = before !== undefined && layer === before.layer + 1;
+  const expectedEpoch = before === undefined ? 0 : isSame ? before.epoch : before.epoch + 1;
+  if (layer !== 0 && !isSame) {
+    return `layer: expected ${before === undefined ? 0 : `${before.layer + 1} or 0`}, got ${layer}`;
+  }
+  return epoch === expectedEpoch ? null : `epoch: expected ${expectedEpoch}, of layer ${layer}, got ${epoch}`;
 }
 
 function parseFile(text: string, file: string): unknown {

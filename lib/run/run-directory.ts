@@ -227,20 +227,23 @@ export class RunDirectory {
     await this.#write('metrics.jsonl', records.map((record) => `${JSON.stringify(record)}\n`).join(''));
   }
 
-  async appendMetrics(record: EpochRecord): Promise<void> {
+  async appendMetrics(...records: readonly EpochRecord[]): Promise<void> {
     const file = join(this.path, 'metrics.jsonl');
     this.requireHeld();
-    await appendFile(file, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+    const lines = records.map((record) => `${JSON.stringify(record)}\n`);
+    await appendFile(file, lines.join('')).catch((error: unknown) => {
       throw asWriteError(file, error);
     });
   }
 
-  /** The records before a position; what was written after it (by a run that was killed) is taken out of the file. */
-  async rewindMetrics(before: { layer: number; epoch: number }): Promise<EpochRecord[]> {
+  /**
+   * The records before an epoch of some layers, which are trained at once; what was written after it (by a run that was killed) is
+   * taken out of the file.
+   */
+  async rewindMetrics(before: { layers: { first: number; last: number }; epoch: number }): Promise<EpochRecord[]> {
     const { epochs, incompleteLine } = await this.readRecord();
-    const earlier = epochs.filter(
-      (e) => e.layer < before.layer || (e.layer === before.layer && e.epoch < before.epoch),
-    );
+    const { first, last } = before.layers;
+    const earlier = epochs.filter(({ layer, epoch }) => layer < first || (layer <= last && epoch < before.epoch));
     // Also where only the end of the last line is missing, to which the next record would be joined.
     if (epochs.length > 0 || incompleteLine !== undefined) await this.writeMetrics(earlier);
     return earlier;

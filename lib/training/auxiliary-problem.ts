@@ -1,5 +1,5 @@
 import { type Stage, trainedModules, trainedParameters } from '../models/index.js';
-import { type ForwardFunction, FrozenBlocks, forwardFunctions } from '../nn/index.js';
+import { type ForwardFunction, FrozenBlocks, forwardFunctions, type Module } from '../nn/index.js';
 import { GradScaler, type Optimizer } from '../optim/index.js';
 import {
   buildLearningRates,
@@ -32,24 +32,33 @@ export interface StepBatch {
 export type GiveBatch = (start: number, length: number) => StepBatch;
 
 export interface StepResult {
-  /** Mean cross entropy of the batch, with the recipe's label smoothing; a scalar on the device. */
+  /** Mean cross entropy of the batch, with the recipe's label smoothing; a scalar on the device, or [problems] where there are several. */
   readonly loss: Tensor;
-  /** Hits among the batch, an int64 scalar on the device. */
+  /** Hits among the batch, an int64 scalar on the device, or [problems]. */
   readonly correct: Tensor;
   /** False when float16 gradients overflowed and the step was left out. */
   readonly stepped: boolean;
 }
 
-/** One stage with its optimiser: gradient descent on the cross entropy of the stage's head over features of the layers below. */
+/** What a problem computes: what its head reads, which the next problem reads too where several are solved at once, and the logits. */
+interface Functions {
+  readonly block: readonly ForwardFunction[];
+  readonly head: readonly ForwardFunction[];
+}
+
+/**
+ * One stage with its optimiser: gradient descent on the cross entropy of the stage's head over features of the layers below. Of several
+ * problems that are solved at once each has its own cross entropy; one optimiser steps for all of them, each weight by its own gradient.
+ */
 export class AuxiliaryProblem {
   readonly optimizer: Optimizer;
   readonly learningRates: LearningRates;
   readonly scaler: GradScaler | null;
   readonly #context: ProblemContext;
-  readonly #functions: readonly ForwardFunction[];
+  readonly #problems: readonly Functions[];
   readonly #graphed: GraphedSteps | null;
-  /** Block and head in the form in which they are evaluated: their weights do not change between epochs. */
-  #evaluated: FrozenBlocks | null = null;
+  /** Blocks and heads in the form in which they are evaluated: their weights do not change between epochs. */
+  #evaluated: { readonly blocks: FrozenBlocks; readonly heads: readonly FrozenBlocks[] } | null = null;
   #epoch = 0;
 
   constructor(
@@ -58,7 +67,10 @@ export class AuxiliaryProblem {
     scaler?: ConstructorParameters<typeof GradScaler>[0],
   ) {
     this.#context = context;
-    this.#functions = forwardFunctions(trainedModules(stage));
+    this.#problems = stage.local?.map(({ trained, head }) => ({
+      block: forwardFunctions(trained),
+      head: forwardFunctions([head]),
+    })) ?? [{ block: [], head: forwardFunctions(trainedModules(stage)) }];
     this.learningRates = buildLearningRates(context.recipe);
     this.optimizer = buildOptimizer(context.recipe, trainedParameters(stage));
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
@@ -119,32 +131,72 @@ export class AuxiliaryProblem {
   /** Gradients of the mean loss of `count` images, in parts where the recipe says so. */
   #accumulate(count: number, give: GiveBatch): Pick<StepResult, 'loss' | 'correct'> {
     const size = this.imagesAtOnce(count);
-    const { labelSmoothing } = this.#context.recipe.training;
     this.optimizer.zeroGrad();
-    const parts: Pick<StepResult, 'loss' | 'correct'>[] = [];
+    const parts: Pick<StepResult, 'loss' | 'correct'>[][] = this.#problems.map(() => []);
     for (let start = 0; start < count; start += size) {
       const length = Math.min(size, count - start);
-      // The tensors of the forward pass are freed before the backward pass, except those that autograd needs.
-      const { loss, correct } = scope(() => {
-        const { features, labels } = give(start, length);
-        const logits = this.#train(features).to({ dtype: 'float32' });
-        const correct = noGrad(() => logits.argmax({ dim: 1 }).eq(labels).sum());
-        const loss = logits.crossEntropy(labels, { labelSmoothing });
-        return { loss: length === count ? loss : loss.mul(length / count), correct };
-      });
-      if (this.scaler === null) loss.backward();
-      else this.scaler.backward(loss);
-      parts.push({ loss: loss.detach(), correct });
+      let batch: StepBatch | null = null;
+      for (const [i, functions] of this.#problems.entries()) {
+        // The tensors of the forward pass are freed before the backward pass, except those that autograd and the next problem need.
+        const { loss, correct, next } = scope(() =>
+          this.#forward(functions, {
+            ...(batch ?? give(start, length)),
+            share: length / count,
+            isLast: i + 1 === parts.length,
+          }),
+        );
+        if (this.scaler === null) loss.backward();
+        else this.scaler.backward(loss);
+        parts[i]!.push({ loss: loss.detach(), correct });
+        batch = next;
+      }
     }
     const sum = (tensors: Tensor[]): Tensor => (tensors.length === 1 ? tensors[0]! : stack(tensors).sum());
-    return { loss: sum(parts.map(({ loss }) => loss)), correct: sum(parts.map(({ correct }) => correct)) };
+    const losses = parts.map((part) => sum(part.map(({ loss }) => loss)));
+    const hits = parts.map((part) => sum(part.map(({ correct }) => correct)));
+    return parts.length === 1 ? { loss: losses[0]!, correct: hits[0]! } : { loss: stack(losses), correct: stack(hits) };
   }
 
-  /** The logits [batch, classes] of features, in evaluation mode; after `endEpoch`. */
+  /** The loss of a part of a batch, times its share of the batch, and what the next problem learns from. */
+  #forward(
+    { block, head }: Functions,
+    { features, labels, share, isLast }: StepBatch & { share: number; isLast: boolean },
+  ): Pick<StepResult, 'loss' | 'correct'> & { next: StepBatch | null } {
+    const { labelSmoothing } = this.#context.recipe.training;
+    const output = block.length === 0 ? features : this.#train(features, block);
+    const logits = this.#train(output, head).to({ dtype: 'float32' });
+    const correct = noGrad(() => logits.argmax({ dim: 1 }).eq(labels).sum());
+    const loss = logits.crossEntropy(labels, { labelSmoothing });
+    return {
+      loss: share === 1 ? loss : loss.mul(share),
+      correct,
+      next: isLast ? null : { features: output.detach(), labels },
+    };
+  }
+
+  /** The logits [batch, classes] of features, in evaluation mode, or [batch, problems, classes]; after `endEpoch`. */
   predict(features: Tensor): Tensor {
     const { precision, device } = this.#context;
-    this.#evaluated ??= new FrozenBlocks(trainedModules(this.stage), frozenDtype(precision));
-    return inPrecision(precision, device, () => this.#evaluated!.forward(features));
+    this.#evaluated ??= this.#evaluate();
+    const { blocks, heads } = this.#evaluated;
+    return inPrecision(precision, device, () => {
+      if (this.stage.local === undefined) return heads[0]!.forward(features);
+      const logits: Tensor[] = [];
+      let output = features;
+      for (const [i, head] of heads.entries()) {
+        output = blocks.between(output, { start: i, end: i + 1 });
+        logits.push(head.forward(output));
+      }
+      return stack(logits, { dim: 1 });
+    });
+  }
+
+  #evaluate(): { blocks: FrozenBlocks; heads: FrozenBlocks[] } {
+    const { local } = this.stage;
+    const frozen = (modules: readonly Module[]): FrozenBlocks =>
+      new FrozenBlocks(modules, frozenDtype(this.#context.precision));
+    if (local === undefined) return { blocks: frozen([]), heads: [frozen(trainedModules(this.stage))] };
+    return { blocks: frozen(local.flatMap(({ trained }) => trained)), heads: local.map(({ head }) => frozen([head])) };
   }
 
   /** Whether every weight is a finite number. Waits for the device. */
@@ -160,12 +212,13 @@ export class AuxiliaryProblem {
     this.#forgetEvaluated();
   }
 
-  #train(features: Tensor): Tensor {
-    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, this.#functions));
+  #train(features: Tensor, functions: readonly ForwardFunction[]): Tensor {
+    return inPrecision(this.#context.precision, this.#context.device, () => chain(features, functions));
   }
 
   #forgetEvaluated(): void {
-    this.#evaluated?.dispose();
+    this.#evaluated?.blocks.dispose();
+    for (const head of this.#evaluated?.heads ?? []) head.dispose();
     this.#evaluated = null;
   }
 

@@ -39,8 +39,8 @@ export class EpochProgress {
     const { stepsPerEpoch } = this;
     return {
       ...{ layer, epoch, step: steps, stepsPerEpoch },
-      loss: meter.hasRead ? meter.loss : null,
-      top1: meter.hasRead ? meter.top1 : null,
+      loss: meter.hasRead ? meter.loss() : null,
+      top1: meter.hasRead ? meter.top1() : null,
       imagesPerSecond: this.imagesPerSecond(steps),
       stepsDone: epochsDone * stepsPerEpoch + steps,
       stepsTotal: epochsTotal * stepsPerEpoch,

@@ -3,13 +3,16 @@ import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanki
 import type { TestFeatures } from '../features/index.js';
 import type { Stage } from '../models/index.js';
 import type { Recipe } from '../recipe/index.js';
-import { scope, type Tensor } from '../tensor/index.js';
+import { keep, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
 import type { TestedEpoch } from './events.js';
 import { explainingMemory } from './out-of-memory.js';
 
 /** Called between batches; may stop the run by throwing. */
 type Pause = () => Promise<void>;
+
+/** What a test of a layer gives. */
+type TestScores = Pick<TestedEpoch, 'testLoss' | 'testTop1' | 'testTop5' | 'ensembleTop1' | 'ensembleTop5'>;
 
 /** Tests the layers of a run on the test images: each epoch's figures, the ensemble over layers, the last confusions. */
 export class LayerTests {
@@ -36,7 +39,7 @@ export class LayerTests {
     this.#classes = options.classes;
     this.#signal = options.signal;
     const { training, evaluation } = this.#recipe;
-    this.#ensemble = training.schedule === 'layerwise' ? new LayerEnsemble(evaluation.ensemble) : null;
+    this.#ensemble = training.schedule === 'end-to-end' ? null : new LayerEnsemble(evaluation.ensemble);
   }
 
   /** Prepares the stage's features of the test images. */
@@ -44,23 +47,46 @@ export class LayerTests {
     return this.#inMemory(stage, () => this.#features.begin(stage, pause));
   }
 
-  /** The logits [images, classes] of all test images. They belong to the caller. */
-  logits(problem: AuxiliaryProblem, pause: Pause): Promise<Tensor> {
+  /** The logits [images, classes] of all test images, of each problem of the stage. They belong to the caller. */
+  async logits(problem: AuxiliaryProblem, pause: Pause): Promise<Tensor[]> {
     const batches = this.#features.batches(this.#recipe.evaluation.batchSize);
-    return this.#inMemory(problem.stage, () =>
+    const logits = await this.#inMemory(problem.stage, () =>
       collectOutputs(
         stoppingWhileWaiting(batches, this.#signal, pause),
         (features) => problem.predict(features()),
         pause,
       ),
     );
+    const { local } = problem.stage;
+    if (local === undefined) return [logits];
+    try {
+      return scope(() => local.map((_, i) => keep(logits.select(1, i).contiguous())));
+    } finally {
+      logits.dispose();
+    }
   }
 
-  /** Loss and accuracies of a layer, and accuracies of its ensemble with the layers that were kept. */
-  score(logits: Tensor): Pick<TestedEpoch, 'testLoss' | 'testTop1' | 'testTop5' | 'ensembleTop1' | 'ensembleTop5'> {
+  /**
+   * Loss and accuracies of each layer, and accuracies of its ensemble with those before it: with the layers that were kept, or with
+   * those that are tested with it.
+   */
+  score(tested: readonly Tensor[]): TestScores[] {
+    if (tested.length === 1) return [this.#scoreOf(tested[0]!, this.#ensemble)];
+    const ensemble = new LayerEnsemble(this.#recipe.evaluation.ensemble);
+    try {
+      return tested.map((logits) => {
+        const scores = this.#scoreOf(logits, ensemble);
+        ensemble.add(logits);
+        return scores;
+      });
+    } finally {
+      ensemble.dispose();
+    }
+  }
+
+  #scoreOf(logits: Tensor, before: LayerEnsemble | null): TestScores {
     const own = scoreLogits(logits, this.#images);
-    const ensemble =
-      this.#ensemble === null ? null : scope(() => scoreRanking(this.#ensemble!.with(logits), this.#images));
+    const ensemble = before === null ? null : scope(() => scoreRanking(before.with(logits), this.#images));
     return {
       testLoss: own.loss,
       testTop1: own.top1,
@@ -70,21 +96,23 @@ export class LayerTests {
     };
   }
 
-  /** Adds a finished layer to the ensemble. Its confusions become those of the run. */
-  keep(logits: Tensor): void {
-    this.#ensemble?.add(logits);
-    this.#confusion = confusionMatrix(logits, this.#images.labels, this.#classes);
+  /** Adds finished layers to the ensemble. The confusions of the last become those of the run. */
+  keep(tested: readonly Tensor[]): void {
+    for (const logits of tested) this.#ensemble?.add(logits);
+    this.#confusion = confusionMatrix(tested.at(-1)!, this.#images.labels, this.#classes);
   }
 
-  /** Computes the outputs of a layer that was trained before again and adds them to the ensemble: they are kept nowhere. */
+  /** Computes the outputs of what was trained before again and adds them to the ensemble: they are kept nowhere. */
   async addAgain(stage: Stage, pause: Pause): Promise<void> {
     if (this.#ensemble === null) return;
     const problem = new AuxiliaryProblem(stage, this.#context);
     problem.endEpoch();
     try {
       await this.begin(stage, pause);
-      using logits = await this.logits(problem, pause);
-      this.#ensemble.add(logits);
+      for (const logits of await this.logits(problem, pause)) {
+        this.#ensemble.add(logits);
+        logits.dispose();
+      }
     } finally {
       problem.dispose();
     }

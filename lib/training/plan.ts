@@ -36,7 +36,7 @@ export interface LayerPlan {
    * and convolutions, as they are computed: where a kernel reaches beyond the map, without the zeros.
    */
   readonly multiplyAdds: { readonly frozen: number; readonly block: number; readonly head: number };
-  /** Bytes of memory; null where it is not trained. */
+  /** Bytes of memory; null where it is not trained, and where a later layer that is trained at once with it has them for both. */
   readonly memory: {
     /**
      * Of tensors during a training step: the network with its statistics and the stage's gradients and optimiser, the
@@ -140,7 +140,7 @@ function rehearseRun(options: PlanOptions): RunPlan {
       isKept: ({ frozen }) => cache.views?.has(frozen.length) ?? false,
     };
     for (const stage of stages.slice(firstStage)) refuseOneValue(context, stage);
-    const layers = stages.map((stage, i) => planLayer(context, stage, { cache, isTrained: i >= firstStage }));
+    const layers = stages.flatMap((stage, i) => planStage(context, stage, { cache, isTrained: i >= firstStage }));
     const plan = summarise(layers, { ...options, testFeatureBytes: cache.testBytes });
     const lack = lackOfMemory(plan, context, stages, options.usableBytes);
     if (lack !== null) {
@@ -157,6 +157,28 @@ const networkBytes = ({ network }: RehearsalContext): number =>
   [...network.blocks, ...network.heads]
     .flatMap((module) => [...module.stateDict().values()])
     .reduce((sum, { byteLength }) => sum + byteLength, 0);
+
+/** A row a layer. Of layers that are trained at once the last has the memory of all. */
+function planStage(
+  context: RehearsalContext,
+  stage: Stage,
+  options: { cache: CachePlan; isTrained: boolean },
+): LayerPlan[] {
+  const { local } = stage;
+  if (local === undefined) return [planLayer(context, stage, options)];
+  return local.map(({ layer, trained, head }, i) => {
+    const below = local.slice(0, i).flatMap((one) => one.trained);
+    const alone = { layer, frozen: [...stage.frozen, ...below], trained, head, owned: [...trained, head] };
+    const plan = planLayer(context, alone, { ...options, isTrained: false });
+    const isLast = i + 1 === local.length;
+    return {
+      ...plan,
+      isTrained: true,
+      multiplyAdds: { ...plan.multiplyAdds, frozen: 0 },
+      memory: isLast ? memoryOf(context, stage, largestBatch(context.recipe)) : null,
+    };
+  });
+}
 
 function planLayer(
   context: RehearsalContext,
@@ -194,8 +216,9 @@ function summarise(
   const { training, dataset } = recipe;
   const trained = layers.filter(({ isTrained }) => isTrained);
   const last = layers.at(-1)!;
-  const largest = trained.reduce<LayerPlan | null>(
-    (most, one) => (most === null || one.memory!.peak > most.memory!.peak ? one : most),
+  const areAtOnce = training.schedule === 'simultaneous';
+  const largest = layers.reduce<LayerPlan | null>(
+    (most, one) => (one.memory === null || (most !== null && one.memory.peak <= most.memory!.peak) ? most : one),
     null,
   );
   let finished = 0;
@@ -206,19 +229,25 @@ function summarise(
     return bytes;
   });
   const images = dataset.trainCount! + dataset.testCount!;
+  const below = areAtOnce
+    ? sumOf(layers.slice(0, -1), ({ multiplyAdds }) => multiplyAdds.block)
+    : last.multiplyAdds.frozen;
   return {
     layers,
-    parameters: layers.reduce((sum, { parameters }) => sum + parameters.block + parameters.head, 0),
-    multiplyAdds: last.multiplyAdds.frozen + last.multiplyAdds.block + last.multiplyAdds.head,
-    steps: trained.length * training.epochs * Math.ceil(dataset.trainCount! / training.batchSize),
+    parameters: sumOf(layers, ({ parameters }) => parameters.block + parameters.head),
+    multiplyAdds: below + last.multiplyAdds.block + last.multiplyAdds.head,
+    steps: (areAtOnce ? 1 : trained.length) * training.epochs * Math.ceil(dataset.trainCount! / training.batchSize),
     operations: operationsOf(layers, recipe),
     largest: largest === null ? null : { layer: largest.layer, bytes: largest.memory!.peak },
     testFeatureBytes,
     imageBytes: imagesInMemory ? images * imageBytesOf(recipe) : 0,
     featureBytesOnDisk: Math.max(...layers.map((layer) => featureBytes(layer, 'disk'))),
-    checkpointBytes: Math.max(...checkpoints),
+    checkpointBytes: areAtOnce ? 2 * sumOf(layers, ({ checkpoint }) => checkpoint.training) : Math.max(...checkpoints),
   };
 }
+
+const sumOf = (layers: readonly LayerPlan[], of: (layer: LayerPlan) => number): number =>
+  layers.reduce((sum, layer) => sum + of(layer), 0);
 
 function operationsOf(layers: readonly LayerPlan[], { training, augmentation, dataset }: Recipe): number {
   let multiplyAdds = 0;
@@ -296,11 +325,11 @@ function lackOfMemory(
   const { batchSize, microBatchSize } = context.recipe.training;
   const images = Math.min(largestBatch(context.recipe), microBatchSize ?? batchSize);
   const fits = (size: number): boolean =>
-    stages.every(
-      (stage, i) =>
-        layers[i]!.memory === null ||
-        (!hasOneValue(context, stage, size) && memoryOf(context, stage, size).step + beside(layers[i]!) <= usable),
-    );
+    stages.every((stage) => {
+      const plan = layers.find((one) => one.layer === stage.layer)!;
+      if (plan.memory === null) return true;
+      return !hasOneValue(context, stage, size) && memoryOf(context, stage, size).step + beside(plan) <= usable;
+    });
   let fitting = Math.floor(images / 2);
   while (fitting > 0 && !fits(fitting)) fitting = Math.floor(fitting / 2);
   return (

@@ -1,4 +1,4 @@
-import type { Stage } from '../models/index.js';
+import { localProblems, type Stage } from '../models/index.js';
 import type { CheckpointState, CheckpointStore, Position, RunDirectory } from '../run/index.js';
 import type { Generator } from '../tensor/index.js';
 import type { AuxiliaryProblem } from './auxiliary-problem.js';
@@ -87,7 +87,7 @@ export class RunProgress {
     await checkpoints.save(
       stage,
       { optimizer, scaler, generator },
-      { ...this.#times, position, meter: meter === null ? null : { ...meter.state } },
+      { ...this.#times, position, meters: meter?.states ?? null },
     );
     this.#lastCheckpoint = performance.now();
     onEvent({ type: 'checkpoint', layer: stage.layer, epoch: position.epoch, step: position.step });
@@ -97,7 +97,7 @@ export class RunProgress {
   async finishStage(stage: Stage, index: number, stageSeconds: number): Promise<void> {
     this.#stageSeconds.push(stageSeconds);
     const position = { stage: index + 1, epoch: 0, step: 0 };
-    await this.#options.checkpoints.saveFinished(stage, { ...this.#times, position, meter: null });
+    await this.#options.checkpoints.saveFinished(stage, { ...this.#times, position, meters: null });
   }
 
   /** Throws NonFiniteLossError for a loss that is infinite or NaN, with what there is to go on from. */
@@ -105,8 +105,10 @@ export class RunProgress {
     const bad = losses.find(({ loss }) => !Number.isFinite(loss));
     if (bad === undefined) return;
     const { checkpoints } = this.#options;
+    const { step, loss } = bad;
+    const { layer } = localProblems(problem.stage)[bad.problem]!;
     throw new NonFiniteLossError(
-      { layer: problem.stage.layer, epoch, ...bad, learningRate: problem.optimizer.learningRate, part },
+      { layer, epoch, step, loss, learningRate: problem.optimizer.learningRate, part },
       checkpoints.exists ? checkpoints.directory : null,
     );
   }

@@ -2,7 +2,7 @@
 import { openImages } from '../data/index.js';
 import { CachedFeatures, RecomputedFeatures, TestFeatures } from '../features/index.js';
 import { finishRun } from '../finished/index.js';
-import { drawNetworkFrom, type Stage } from '../models/index.js';
+import { drawNetworkFrom, localProblems, type Stage } from '../models/index.js';
 import { buildTransforms, decoderMirrors, notesOf, type Recipe } from '../recipe/index.js';
 import {
   type BadImageLog,
@@ -89,7 +89,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
     });
     const result: RunResult = { ...(await trainer.run(from)), notes: [...notes, ...badImages.notes] };
 
-    const auxiliaryHeads = recipe.training.schedule === 'layerwise' ? directory.auxiliaryHeads : null;
+    const auxiliaryHeads = recipe.training.schedule === 'end-to-end' ? null : directory.auxiliaryHeads;
     directory.requireHeld();
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });
     const outcome = await finishRun(directory, result);
@@ -110,11 +110,14 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
  */
 async function requireNoneLost({ stages, taken }: PreparedRun, { checkpoints, directory }: RunFiles): Promise<void> {
   const { epochs } = await directory.readRecord();
-  const firstTrained = stages[taken?.stageSeconds.length ?? 0]!.layer;
-  const trained = epochs.filter(({ layer }) => layer >= firstTrained).length;
+  const stage = stages[taken?.stageSeconds.length ?? 0]!;
+  const trained = epochs.filter(({ layer }) => layer >= firstLayerOf(stage)).length;
   // An epoch is recorded before its checkpoint is written. Layers that were taken have one from the start.
-  await checkpoints.requireNoneLost(stages, { epochs: trained, mostEpochs: taken === null ? 1 : 0 });
+  const mostEpochs = taken === null ? localProblems(stage).length : 0;
+  await checkpoints.requireNoneLost(stages, { epochs: trained, mostEpochs });
 }
+
+const firstLayerOf = (stage: Stage): number => localProblems(stage)[0]!.layer;
 
 /** The checkpoint to go on from, with the epochs recorded before it; null at the first step. */
 async function readPosition(
@@ -123,8 +126,10 @@ async function readPosition(
 ): Promise<{ state: CheckpointState; records: readonly EpochRecord[] } | null> {
   const { checkpoints, directory } = files;
   const state = checkpoints.exists ? await checkpoints.read(run.checkpointLimits) : null;
-  const layer = run.stages[state?.position.stage ?? 0]?.layer ?? run.network.blocks.length;
-  const records = await directory.rewindMetrics({ layer, epoch: state?.position.epoch ?? 0 });
+  const stage = run.stages[state?.position.stage ?? 0];
+  const end = run.network.blocks.length;
+  const layers = stage === undefined ? { first: end, last: end } : { first: firstLayerOf(stage), last: stage.layer };
+  const records = await directory.rewindMetrics({ layers, epoch: state?.position.epoch ?? 0 });
   if (state === null) return null;
   requireRecords(run, files, state, records);
   return { state, records };
@@ -138,15 +143,17 @@ function requireRecords(
   records: readonly EpochRecord[],
 ): void {
   const taken = config.startedFrom?.layers ?? 0;
-  for (const [i, { layer }] of stages.slice(0, position.stage + 1).entries()) {
+  for (const [i, stage] of stages.slice(0, position.stage + 1).entries()) {
     // Layers that were taken have the epochs of another run, if any.
     if (i < taken) continue;
     const expected = i < position.stage ? recipe.training.epochs : position.epoch;
-    const got = records.filter((record) => record.layer === layer).length;
-    if (got === expected) continue;
-    throw new RunDirectoryError(
-      `${directory.path}/metrics.jsonl: expected ${expected} epochs of layer ${layer} before the checkpoint, got ${got}`,
-    );
+    for (const { layer } of localProblems(stage)) {
+      const got = records.filter((record) => record.layer === layer).length;
+      if (got === expected) continue;
+      throw new RunDirectoryError(
+        `${directory.path}/metrics.jsonl: expected ${expected} epochs of layer ${layer} before the checkpoint, got ${got}`,
+      );
+    }
   }
 }
 

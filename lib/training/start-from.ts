@@ -99,7 +99,7 @@ export async function recordTakenLayers(
   const finished = stageSeconds.length;
   const stateAt = (stage: number) => ({
     position: { stage, epoch: 0, step: 0 },
-    meter: null,
+    meters: null,
     seconds: stageSeconds.slice(0, stage).reduce((sum, seconds) => sum + seconds, 0),
     stageSeconds: stageSeconds.slice(0, stage),
   });

@@ -1,9 +1,9 @@
-// Greedy layerwise training (paper, Algorithm 1): one layer after the other, each by its auxiliary problem. End to end there is
-// one stage with all layers.
+// Greedy layerwise training (paper, Algorithm 1): one layer after the other, each by its auxiliary problem. End to end, and where all
+// layers train at once, there is one stage with all layers.
 import { type ImageSource, stoppingWhileWaiting } from '../data/index.js';
 import type { FeatureBatch, TestFeatures, TrainingFeatures } from '../features/index.js';
-import { type Network, parametersOf, type Stage } from '../models/index.js';
-import type { CheckpointState, EpochRecord, LayerResult, RunResult } from '../run/index.js';
+import { localProblems, type Network, parametersOf, type Stage } from '../models/index.js';
+import { type CheckpointState, type EpochRecord, type LayerResult, metersOf, type RunResult } from '../run/index.js';
 import { isCuda, releaseFreedMemory, scope } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext, type StepResult } from './auxiliary-problem.js';
 import { EpochProgress } from './epoch-progress.js';
@@ -33,6 +33,12 @@ interface TrainedEpoch {
 }
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;
+
+/** What a problem of a stage trains. */
+function ownedBy(stage: Stage, problem: number): Pick<Stage, 'owned' | 'head'> {
+  const local = stage.local?.[problem];
+  return local === undefined ? stage : { owned: [...local.trained, local.head], head: local.head };
+}
 
 /** Trains the stages in order, from wherever the checkpoint stands. */
 export class Trainer {
@@ -76,27 +82,37 @@ export class Trainer {
     try {
       if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer, generator);
       await this.#beginFeatures(stage);
-      let record: TestedEpoch | null = null;
+      let records: TestedEpoch[] = [];
       for (let epoch = from?.position.epoch ?? 0; epoch < recipe.training.epochs; epoch++) {
         const epochStart = performance.now();
         const trained = await this.#trainEpoch(index, problem, epoch, from?.position.epoch === epoch ? from : null);
         const { meter, steps, imagesPerSecond } = trained;
         const end = { stage: index, epoch, step: steps };
-        using logits = await this.#tests.logits(problem, () => this.#progress.whileTesting(problem, end, meter));
-        record = {
-          ...{ layer: stage.layer, epoch, learningRate: problem.optimizer.learningRate },
-          ...{ trainLoss: meter.loss, trainTop1: meter.top1 },
-          ...this.#tests.score(logits),
-          ...{ seconds: seconds(epochStart), imagesPerSecond },
-        };
-        this.#progress.requireFinite([{ step: steps - 1, loss: record.testLoss }], problem, epoch, 'test');
-        await directory.appendMetrics(record);
-        onEvent({ type: 'epoch', ...record });
-        if (epoch + 1 === recipe.training.epochs) this.#tests.keep(logits);
-        else await this.#progress.checkpoint(problem, { stage: index, epoch: epoch + 1, step: 0 }, null);
+        const logits = await this.#tests.logits(problem, () => this.#progress.whileTesting(problem, end, meter));
+        try {
+          const scores = this.#tests.score(logits);
+          // Problems that are solved at once share the time.
+          const share = seconds(epochStart) / scores.length;
+          records = localProblems(stage).map(({ layer }, i) => ({
+            ...{ layer, epoch, learningRate: problem.optimizer.learningRate },
+            ...{ trainLoss: meter.loss(i), trainTop1: meter.top1(i) },
+            ...scores[i]!,
+            ...{ seconds: share, imagesPerSecond },
+          }));
+          const losses = records.map(({ testLoss: loss }, problem) => ({ step: steps - 1, problem, loss }));
+          this.#progress.requireFinite(losses, problem, epoch, 'test');
+          await directory.appendMetrics(...records);
+          for (const record of records) onEvent({ type: 'epoch', ...record });
+          if (epoch + 1 === recipe.training.epochs) this.#tests.keep(logits);
+        } finally {
+          for (const tested of logits) tested.dispose();
+        }
+        if (epoch + 1 < recipe.training.epochs) {
+          await this.#progress.checkpoint(problem, { stage: index, epoch: epoch + 1, step: 0 }, null);
+        }
       }
       await this.#progress.finishStage(stage, index, before + seconds(start));
-      onEvent({ type: 'layer', ...this.#finished(index, record!) });
+      for (const result of this.#finished(index, records)) onEvent({ type: 'layer', ...result });
     } finally {
       problem.dispose();
       releaseFreedMemory();
@@ -112,9 +128,11 @@ export class Trainer {
     const { recipe, trainImages, trainFeatures, device, onEvent } = this.#options;
     const { batchSize } = recipe.training;
     const { layer } = problem.stage;
+    const states = from === null ? null : metersOf(from);
     const meter = new EpochMeter({
       everySeconds: isCuda(device) ? CUDA_READ_SECONDS : 0,
-      ...(from?.meter ? { state: from.meter } : {}),
+      problems: localProblems(problem.stage).length,
+      ...(states === null ? {} : { states }),
     });
     const firstStep = from?.position.step ?? 0;
     const progress = new EpochProgress({
@@ -177,17 +195,25 @@ export class Trainer {
     const { stages } = this.#options;
     await this.#progress.goBackTo(state, stages);
     for (const [i, stage] of stages.slice(0, state.position.stage).entries()) {
-      const record = records.findLast(({ layer }) => layer === stage.layer);
-      if (record !== undefined) this.#finished(i, record);
+      const last = localProblems(stage).map((one) => records.findLast(({ layer }) => layer === one.layer));
+      this.#finished(
+        i,
+        last.filter((record) => record !== undefined),
+      );
       await this.#tests.addAgain(stage, this.#progress.stopHere);
     }
   }
 
-  /** The result of a layer: the figures of its last epoch, not of its best. */
-  #finished(index: number, { epoch: _, learningRate: __, imagesPerSecond: ___, ...figures }: EpochRecord): LayerResult {
-    const parameters = parametersOf(this.#options.stages[index]!);
-    const result = { ...figures, seconds: this.#progress.secondsOf(index), parameters };
-    this.#layers.push(result);
-    return result;
+  /** The results of a stage's layers: the figures of their last epoch, not of their best. */
+  #finished(index: number, records: readonly EpochRecord[]): LayerResult[] {
+    const stage = this.#options.stages[index]!;
+    const seconds = this.#progress.secondsOf(index);
+    const results = records.map(({ epoch: _, learningRate: __, imagesPerSecond: ___, ...figures }, i) => ({
+      ...figures,
+      seconds: seconds === null ? null : seconds / records.length,
+      parameters: parametersOf(ownedBy(stage, i)),
+    }));
+    this.#layers.push(...results);
+    return results;
   }
 }

@@ -45,7 +45,7 @@ export class TrainingBoard implements Disposable {
   constructor({ recipe, network }: RunSetting & { network: Network }, directory: RunDirectory) {
     this.#directory = directory;
     this.#filters = firstFilters(network);
-    this.#isLayerwise = recipe.training.schedule === 'layerwise';
+    this.#isLayerwise = recipe.training.schedule !== 'end-to-end';
     directory.requireHeld();
     this.#file = new EventFile(directory.path);
     // TensorBoard shows the first ones.

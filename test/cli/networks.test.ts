@@ -91,7 +91,7 @@ describe.concurrent('train makes the network that was asked for, all of its laye
 describe.concurrent('what does not go together is refused before anything is made', () => {
   it.each([
     [['--model', 'vgg12'], 'Allowed choices are vgg11, vgg13, vgg16, vgg19.'],
-    [['--schedule', 'both'], 'Allowed choices are layerwise, end-to-end.'],
+    [['--schedule', 'both'], 'Allowed choices are layerwise, simultaneous, end-to-end.'],
     [
       ['--preset', 'simcnn-k1', '--model', 'vgg16'],
       'layerwise: model.name: expected simcnn for the preset simcnn-k1, got "vgg16"\n',
@@ -102,7 +102,7 @@ describe.concurrent('what does not go together is refused before anything is mad
     ],
     [
       ['--config', config({ training: { schedule: 'both' } })],
-      'training.schedule: expected one of layerwise, end-to-end, got "both"',
+      'training.schedule: expected one of layerwise, simultaneous, end-to-end, got "both"',
     ],
     [['--model', 'vgg16', '--layers', '14'], 'vgg16: expected an integer from 1 to 13 for layers, got 14'],
   ])('%j', async (flags, message) => {

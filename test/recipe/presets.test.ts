@@ -98,16 +98,19 @@ describe.each([
   ['vgg16', 13],
   ['vgg19', 16],
 ] as const)('the presets of %s', (model, layers) => {
-  it.each(['layerwise', 'end-to-end'] as const)('differ from those of vgg11 in the network only: %s', (schedule) => {
-    for (const dataset of ['shapes', 'cifar10', 'imagenet'] as const) {
-      const preset = `${model}-${schedule}`;
-      const { model: network, ...protocol } = presetRecipe(`vgg11-${schedule}`, { dataset, onCuda: true });
-      const expected = { ...protocol, preset, model: { ...network, name: model, layers } };
-      expect(presetRecipe(preset, { dataset, onCuda: true })).toEqual(expected);
-      // By the preset of another VGG, as --model asks for it.
-      expect(presetRecipe(`vgg11-${schedule}`, { dataset, model, onCuda: true })).toEqual(expected);
-    }
-  });
+  it.each(['layerwise', 'simultaneous', 'end-to-end'] as const)(
+    'differ from those of vgg11 in the network only: %s',
+    (schedule) => {
+      for (const dataset of ['shapes', 'cifar10', 'imagenet'] as const) {
+        const preset = `${model}-${schedule}`;
+        const { model: network, ...protocol } = presetRecipe(`vgg11-${schedule}`, { dataset, onCuda: true });
+        const expected = { ...protocol, preset, model: { ...network, name: model, layers } };
+        expect(presetRecipe(preset, { dataset, onCuda: true })).toEqual(expected);
+        // By the preset of another VGG, as --model asks for it.
+        expect(presetRecipe(`vgg11-${schedule}`, { dataset, model, onCuda: true })).toEqual(expected);
+      }
+    },
+  );
 });
 
 describe('another schedule', () => {
@@ -135,9 +138,9 @@ it.each([
   [
     'vgg11-layerwise',
     { schedule: 'sideways' },
-    'training.schedule: expected one of layerwise, end-to-end, got "sideways"',
+    'training.schedule: expected one of layerwise, simultaneous, end-to-end, got "sideways"',
   ],
-  ['simcnn-k2', { schedule: null }, 'training.schedule: expected one of layerwise, end-to-end, got null'],
+  ['simcnn-k2', { schedule: null }, 'training.schedule: expected one of layerwise, simultaneous, end-to-end, got null'],
   ['simcnn-k2', { model: 'vgg16' }, 'model.name: expected simcnn for the preset simcnn-k2, got "vgg16"'],
   [
     'vgg16-end-to-end',
@@ -157,7 +160,11 @@ it.each([
 
 it('refuses a preset that there is not, with the names of those that there are', () => {
   const names = [
-    ...['vgg11', 'vgg13', 'vgg16', 'vgg19'].flatMap((model) => [`${model}-layerwise`, `${model}-end-to-end`]),
+    ...['vgg11', 'vgg13', 'vgg16', 'vgg19'].flatMap((model) => [
+      `${model}-layerwise`,
+      `${model}-simultaneous`,
+      `${model}-end-to-end`,
+    ]),
     ...['simcnn-k1', 'simcnn-k2', 'simcnn-k3', 'own'],
   ];
   expect(presetNames).toEqual(names);

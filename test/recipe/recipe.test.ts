@@ -95,7 +95,11 @@ describe('a value out of range is refused with its name, what was expected and w
     [{ training: { milestones: [4, 4] } }, 'training.milestones', /rising epochs, got \[4,4\]$/],
     [{ training: { milestones: [5, 2] } }, 'training.milestones', /rising epochs, got \[5,2\]$/],
     [{ training: { milestones: [3, 0] } }, 'training.milestones.1', /: expected at least 1, got 0/],
-    [{ training: { schedule: 'sideways' } }, 'training.schedule', /"layerwise"\|"end-to-end", got "sideways"$/],
+    [
+      { training: { schedule: 'sideways' } },
+      'training.schedule',
+      /"layerwise"\|"simultaneous"\|"end-to-end", got "sideways"$/,
+    ],
     [{ training: { resetMomentumAtDrops: 1 } }, 'training.resetMomentumAtDrops', /boolean, got 1$/],
     [{ training: 3 }, 'training', /object, got 3$/],
     [{ training: null }, 'training', /object, got null$/],

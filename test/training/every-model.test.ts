@@ -1,7 +1,14 @@
 // What every declared model must do, whatever it is: the tests run over the catalogue.
 import { describe, expect, it } from 'vitest';
 import { TrainedRun } from '../../lib/finished/index.js';
-import { disposeNetwork, MODEL_NAMES, MODEL_PRESETS, modelTitle, type Network } from '../../lib/models/index.js';
+import {
+  disposeNetwork,
+  localProblems,
+  MODEL_NAMES,
+  MODEL_PRESETS,
+  modelTitle,
+  type Network,
+} from '../../lib/models/index.js';
 import { FrozenBlocks, loadInto, readSafetensors, writeSafetensors } from '../../lib/nn/index.js';
 import { buildNetwork, buildStages, overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
 import { canRehearse, manualSeed, noGrad, randn, scope, type Tensor } from '../../lib/tensor/index.js';
@@ -126,7 +133,9 @@ describe.each(presets)('%s', (preset) => {
     const recipe = smallRecipe(preset);
     const { plan } = await planRecipe({ recipe, measured: false });
     await withNetwork(preset, (network) => {
-      expect(plan.layers.map(({ layer }) => layer)).toEqual(buildStages(recipe, network).map(({ layer }) => layer));
+      expect(plan.layers.map(({ layer }) => layer)).toEqual(
+        buildStages(recipe, network).flatMap((stage) => localProblems(stage).map(({ layer }) => layer)),
+      );
     });
   });
 });
