@@ -103,31 +103,45 @@ LAYERWISE_AVX2 void scaleTwoRows(const uint8_t* one, const uint8_t* other, int o
   std::memcpy(toOther + x * kBytes, &ofOther, kBytes);
 }
 
-/** Eight bytes of each of two rows, in pairs, times a pair of weights. */
-LAYERWISE_AVX2 inline __m256i weighted(__m128i pairs, __m256i weights) {
-  return _mm256_madd_epi16(_mm256_cvtepu8_epi16(pairs), weights);
+/** Bytes 0, 2, 4 ... or 1, 3, 5 ... of 32, as 16-bit numbers. */
+LAYERWISE_AVX2 inline __m256i evenBytes(__m256i bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi16(255)); }
+LAYERWISE_AVX2 inline __m256i oddBytes(__m256i bytes) { return _mm256_srli_epi16(bytes, 8); }
+
+/** Sums of 16 columns: 32-bit numbers, as unpacking to pairs and packing again orders them. */
+struct ColumnSums {
+  __m256i low;
+  __m256i high;
+};
+
+LAYERWISE_AVX2 inline void addWeighted(ColumnSums& sums, __m256i one, __m256i other, __m256i weights) {
+  sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(_mm256_unpacklo_epi16(one, other), weights));
+  sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(_mm256_unpackhi_epi16(one, other), weights));
+}
+
+/** From 0 to 255, as 16-bit numbers. */
+LAYERWISE_AVX2 inline __m256i clippedSums(const ColumnSums& sums, __m128i shift) {
+  const __m256i words = _mm256_packs_epi32(_mm256_sra_epi32(sums.low, shift), _mm256_sra_epi32(sums.high, shift));
+  return _mm256_max_epi16(_mm256_min_epi16(words, _mm256_set1_epi16(255)), _mm256_setzero_si256());
 }
 
 LAYERWISE_AVX2 void scaleColumns(PixelRows from, int bytes, const int16_t* taps, int count, int precision, uint8_t* to) {
   const __m256i half = _mm256_set1_epi32(1 << (precision - 1));
   const __m128i shift = _mm_cvtsi32_si128(precision);
-  for (int at = 0; at < bytes; at += 16) {
-    __m256i low = half;
-    __m256i high = half;
+  for (int at = 0; at < bytes; at += 32) {
+    ColumnSums even{half, half};
+    ColumnSums odd{half, half};
     const uint8_t* row = from.pixels + at;
     for (int tap = 0; tap < count; tap += 2, row += 2 * from.pitch) {
       const __m256i pair = pairOf(taps + tap);
-      const __m128i one = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row));
+      const __m256i one = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row));
       // The last weight may be of no row.
       const bool isSingle = taps[tap + 1] == 0;
-      const __m128i other = isSingle ? one : _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + from.pitch));
-      low = _mm256_add_epi32(low, weighted(_mm_unpacklo_epi8(one, other), pair));
-      high = _mm256_add_epi32(high, weighted(_mm_unpackhi_epi8(one, other), pair));
+      const __m256i other = isSingle ? one : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + from.pitch));
+      addWeighted(even, evenBytes(one), evenBytes(other), pair);
+      addWeighted(odd, oddBytes(one), oddBytes(other), pair);
     }
-    const __m256i words = _mm256_permute4x64_epi64(
-        _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift)), 0b11011000);
-    const __m128i result = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at), result);
+    const __m256i result = _mm256_or_si256(clippedSums(even, shift), _mm256_slli_epi16(clippedSums(odd, shift), 8));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + at), result);
   }
 }
 #endif
@@ -199,7 +213,8 @@ void AxisWeights::set(const AxisScale& axis) {
   precision_ = kMostPrecision;
   while (largest * (1 << precision_) + 0.5 >= 32768) precision_--;
   for (size_t i = 0; i < exact_.size(); i++) {
-    weights_[i] = static_cast<int16_t>(std::floor(exact_[i] * (1 << precision_) + 0.5));
+    // Rounded: none is below 0.
+    weights_[i] = static_cast<int16_t>(exact_[i] * (1 << precision_) + 0.5);
   }
 }
 
