@@ -10,7 +10,7 @@ import { codeOf, reasonOf, systemReason } from './support/errors.mjs';
 import { readText } from './support/files.mjs';
 import { memoryLimits, processorLimits } from './support/limits.mjs';
 import { isMain } from './support/main.mjs';
-import { doctorCommand, isPackage } from './support/paths.mjs';
+import { doctorCommand, isPackage, setUpCommand } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
 
 /** @import { PlatformProblem } from './setup/platform.mjs' */
@@ -103,7 +103,7 @@ export function render(diagnosis) {
     ...diagnosis.tools.flatMap(toolRows),
     ...libtorchRows(diagnosis.libtorch),
     ['Addon', renderAddon(diagnosis.addon)],
-    ['JPEG', diagnosis.turboJpeg ?? 'no TurboJPEG of version 3: files are decoded by sharp, which takes longer'],
+    ['JPEG', diagnosis.turboJpeg ?? withoutTurboJpeg],
     ['CPU', renderCpu(diagnosis)],
     ['Processors', renderProcessors(diagnosis.processors)],
     ['Memory', renderMemory(diagnosis.memory)],
@@ -113,6 +113,10 @@ export function render(diagnosis) {
   const table = rows.map(([name, text]) => `${name.padEnd(10)} ${text}`);
   return [...table, '', ...renderFindings(diagnosis)].join('\n');
 }
+
+const withoutTurboJpeg =
+  'no TurboJPEG of version 3: files are decoded by sharp, which takes longer' +
+  (isPackage ? ` (${setUpCommand} fetches it)` : '');
 
 /** @param {Environment} env */
 function describeLibTorch(env) {
