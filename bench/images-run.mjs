@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Draws } from '../dist/data/draws.js';
-import { openImages } from '../dist/data/index.js';
+import { batchDraws, openImages, randomHorizontalFlip } from '../dist/data/index.js';
 import { resolvePrecision } from '../dist/recipe/precision.js';
 import { scope, setDecodingThreads, zeros } from '../dist/tensor/index.js';
 import { stagedNetwork } from './ours.mjs';
@@ -12,9 +12,9 @@ import { stagedNetwork } from './ours.mjs';
 /** @import { ImageFiles } from '../dist/data/labelled-images.js' */
 
 /**
- * `decode`: so many passes over the photographs. `step`: so many training steps of a layer of VGG-11 of width 8, on photographs as they
+ * `decode`: so many passes over the photographs, mirrored by the decoder, or batch by batch afterwards, or not. `step`: so many training steps of a layer of VGG-11 of width 8, on photographs as they
  * are decoded, or on one batch of them.
- * @typedef {{ measure: 'decode', kind: 'train' | 'evaluate', threads: number, passes: number }} DecodeRequest
+ * @typedef {{ measure: 'decode', kind: 'train' | 'evaluate', threads: number, passes: number, flip?: 'decoder' | 'after' }} DecodeRequest
  * @typedef {{ measure: 'step', layer: number, steps: number, isDecoding: boolean }} StepRequest
  */
 /** @typedef {{ rate: number, peakMegabytes: number }} Decoded images a second, and the most resident memory so far */
@@ -43,23 +43,29 @@ function photographsIn(root) {
  */
 function batchesOf(files, { images, count }) {
   const order = Int32Array.from({ length: count }, (_, i) => i % files.count);
-  return images.trainingBatches({
-    ...{ epoch: 0, order, batchSize: BATCH, firstStep: 0 },
-    draws: new Draws({ seed: 1, layer: 0 }),
-  });
+  return images.trainingBatches({ epoch: 0, order, batchSize: BATCH, firstStep: 0, draws });
 }
+
+const draws = new Draws({ seed: 1, layer: 0 });
+const flip = randomHorizontalFlip();
 
 /**
  * @param {ImageFiles} files
  * @param {DecodeRequest} request
  */
-async function decode(files, { kind, threads, passes }) {
+async function decode(files, { kind, threads, passes, flip: flipped }) {
   setDecodingThreads(threads);
-  const images = openImages(files, { device: 'cpu', randomResizedCrop: kind === 'train' });
+  const horizontalFlip = flipped === 'decoder';
+  const images = openImages(files, { device: 'cpu', randomResizedCrop: kind === 'train', horizontalFlip });
+  /** @param {ImageBatch} batch */
+  const take = (batch) => {
+    const { images } = batch.tensors();
+    if (flipped === 'after') flip.apply(images, batchDraws(draws, 0, batch.indices));
+  };
   try {
     const count = files.count * passes;
     const start = performance.now();
-    for await (const batch of batchesOf(files, { images, count })) scope(() => void batch.tensors());
+    for await (const batch of batchesOf(files, { images, count })) scope(() => take(batch));
     return (1000 * count) / (performance.now() - start);
   } finally {
     images.dispose();

@@ -106,6 +106,7 @@ export async function benchImages({ folder, python, rounds, results, bar }) {
       if (kind === 'train') bar(`${name}, of sharp's`, toSharp, { least: 5 });
     }
   }
+  await benchFlip(ours, { rounds, results, bar });
   await benchTraining(ours, { rounds, results, bar });
   const peak = ours.peakMegabytes();
   console.log(
@@ -113,6 +114,30 @@ export async function benchImages({ folder, python, rounds, results, bar }) {
   );
   results.push({ name: 'images: memory', peakMegabytes: peak });
   for (const side of [ours, sharp, sharpAlone, pillow]) side.stop();
+}
+
+/**
+ * Random resized crops that are mirrored where they are decoded, or batch by batch afterwards.
+ * @param {Side} ours
+ * @param {{ rounds: number, results: object[], bar: (name: string, measured: number | Range, wanted: Bar) => void }} options
+ */
+async function benchFlip(ours, { rounds, results, bar }) {
+  /** @type {{ none: number[], decoder: number[], after: number[] }} */
+  const rates = { none: [], decoder: [], after: [] };
+  const request = /** @type {const} */ ({ measure: 'decode', kind: 'train', threads: 2, passes: PASSES.ours });
+  for (let round = 0; round < rounds; round++) {
+    rates.none.push(await ours.rate(request));
+    rates.decoder.push(await ours.rate({ ...request, flip: 'decoder' }));
+    rates.after.push(await ours.rate({ ...request, flip: 'after' }));
+  }
+  const [toNone, toAfter] = [rates.none, rates.after].map((other) => pairedRatio(rates.decoder, other));
+  const name = 'images: mirrored by the decoder';
+  results.push({ name, rates, toNone, toAfter });
+  const shown = Object.entries(rates).map(([side, values]) => `${side} ${summarize(values).median.toFixed(0)}/s`);
+  console.log(
+    `${name.padEnd(32)} ${shown.join(', ')}; of none ${toNone?.median.toFixed(3)}, of afterwards ${toAfter?.median.toFixed(3)}`,
+  );
+  if (toAfter !== undefined) bar(`${name}, of afterwards`, toAfter, { least: 1 });
 }
 
 /** Steps that are one measurement. */

@@ -10,7 +10,7 @@ import { codeOf, reasonOf, systemReason } from './support/errors.mjs';
 import { readText } from './support/files.mjs';
 import { memoryLimits, processorLimits } from './support/limits.mjs';
 import { isMain } from './support/main.mjs';
-import { doctorCommand, isPackage } from './support/paths.mjs';
+import { doctorCommand, isPackage, setUpCommand } from './support/paths.mjs';
 import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGpus } from './support/platform.mjs';
 import { jpegScaling } from './support/turbojpeg.mjs';
 
@@ -119,7 +119,10 @@ export function render(diagnosis) {
 
 /** @param {Facts} facts */
 function renderJpeg({ turboJpeg, jpegScaling: { isOn, problem } }) {
-  if (turboJpeg === undefined) return 'no TurboJPEG of version 3: files are decoded by sharp, which takes longer';
+  if (turboJpeg === undefined) {
+    const mend = isPackage ? ` (${setUpCommand} fetches it)` : '';
+    return `no TurboJPEG of version 3: files are decoded by sharp, which takes longer${mend}`;
+  }
   const rest = problem ?? (isOn ? undefined : 'every image at its own size: LAYERWISE_JPEG_SCALING is off');
   return rest === undefined ? turboJpeg : `${turboJpeg}; ${rest}`;
 }

@@ -135,7 +135,7 @@ export const decoderMirrors = ({ augmentation }: Recipe, part: DatasetPart): boo
 export function buildTransforms(
   recipe: Recipe,
   normalization: Dataset['normalization'],
-  { isMirrored = false }: { readonly isMirrored?: boolean } = {},
+  { isMirrored = false }: { readonly isMirrored?: boolean | undefined } = {},
 ): { trainTransforms: Transform[]; testTransforms: Transform[] } {
   const { cropPadding, horizontalFlip } = recipe.augmentation;
   const normalized = isVectors(recipe.dataset) ? standardize(normalization) : normalize(normalization);

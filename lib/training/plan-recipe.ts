@@ -3,7 +3,15 @@ import { doctorCommand } from '#scripts/support/paths.mjs';
 import { type Dataset, isInMemory } from '../data/index.js';
 import { resolveCacheBudget } from '../features/index.js';
 import { disposeNetwork, type NetworkBuilder } from '../models/index.js';
-import { buildNetwork, checkRecipe, type Precision, type Recipe, RecipeError, resolveRecipe } from '../recipe/index.js';
+import {
+  buildNetwork,
+  checkRecipe,
+  decoderMirrors,
+  type Precision,
+  type Recipe,
+  RecipeError,
+  resolveRecipe,
+} from '../recipe/index.js';
 import { BadImageLog, loadCode, loadRecipeDataset, TemporaryFolder } from '../run/index.js';
 import { canRehearse, type Device } from '../tensor/index.js';
 import { type ImageRate, measureImageRate } from './image-rate.js';
@@ -60,7 +68,8 @@ async function planIn(folder: string, options: PlanRecipeOptions): Promise<Plann
   return Turn.during(recipe.threads, async () => {
     const classes = dataset.classes.length;
     const taken = await takenOf(recipe, dataset, options.startFrom, builder);
-    const shared = { recipe, classes, builder, device, precision, ...taken };
+    const isMirrored = decoderMirrors(recipe, dataset.train);
+    const shared = { recipe, classes, builder, device, precision, isMirrored, ...taken };
     const plan = planRun({
       ...shared,
       budget: resolveCacheBudget(options.cache, device),

@@ -94,6 +94,8 @@ export interface PlanOptions {
   readonly budget: CacheBudget;
   /** Whether the images are read into memory, and not from files in every epoch. */
   readonly imagesInMemory: boolean;
+  /** Whether images come mirrored from their decoder, as `decoderMirrors` says; default: false. */
+  readonly isMirrored?: boolean;
   /** Layers that come from another run. */
   readonly takenLayers?: number | undefined;
   /** The index of the first stage that is trained. */
@@ -126,14 +128,14 @@ export function planRun(options: PlanOptions): RunPlan {
 }
 
 function rehearseRun(options: PlanOptions): RunPlan {
-  const { recipe, classes, device, precision, budget, takenLayers, firstStage = 0 } = options;
+  const { recipe, classes, device, precision, budget, isMirrored, takenLayers, firstStage = 0 } = options;
   const network = onDevice('meta', () => buildNetwork(recipe, classes, 'meta', options.builder));
   try {
     const stages = buildStages(recipe, network, takenLayers);
     const { trainCount, testCount } = recipe.dataset;
     const images = { trainCount: trainCount!, testCount: testCount! };
     const cache = planCache({ recipe, network, stages, device, precision, budget, ...images });
-    const { trainTransforms, testTransforms } = buildTransforms(recipe, anyNormalization(recipe));
+    const { trainTransforms, testTransforms } = buildTransforms(recipe, anyNormalization(recipe), { isMirrored });
     const context: RehearsalContext = {
       ...{ recipe, network, precision },
       transforms: { train: trainTransforms, test: testTransforms },

@@ -2,7 +2,7 @@
 import { type Dataset, isInMemory } from '../data/index.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from '../features/index.js';
 import { disposeNetwork, type Network, type NetworkBuilder, type Stage } from '../models/index.js';
-import { buildStages, type Precision, type Recipe } from '../recipe/index.js';
+import { buildStages, decoderMirrors, type Precision, type Recipe } from '../recipe/index.js';
 import type { CheckpointLimits, CheckpointStore } from '../run/index.js';
 import type { Device } from '../tensor/index.js';
 import { type Interruption, unlessInterrupted } from './interruption.js';
@@ -50,7 +50,8 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
   const classes = dataset.classes.length;
   const budget = resolveCacheBudget(options.cache, device);
   const imagesInMemory = isInMemory(dataset.train);
-  const planned = { recipe, classes, device, precision, budget, imagesInMemory, builder: options.network };
+  const isMirrored = decoderMirrors(recipe, dataset.train);
+  const planned = { recipe, classes, device, precision, budget, imagesInMemory, isMirrored, builder: options.network };
   // A new run is planned before its network takes memory. For another, the plan needs what was trained before.
   const isNew = startFrom === undefined && checkpoints === undefined;
   const early = isNew ? planStart(planned) : null;

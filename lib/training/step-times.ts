@@ -39,6 +39,8 @@ export interface TimesOptions {
   readonly builder?: NetworkBuilder | undefined;
   readonly device: Device;
   readonly precision: Precision;
+  /** Whether images come mirrored from their decoder, as `decoderMirrors` says; default: false. */
+  readonly isMirrored?: boolean;
   /** Layers that come from another run, and the index of the first stage that is trained. */
   readonly takenLayers?: number | undefined;
   readonly firstStage?: number;
@@ -126,10 +128,10 @@ function readingSeconds(images: number, computing: number, { readPerSecond = nul
 }
 
 function timeStage(stage: Stage, options: TimesOptions & { seconds: number }): ImageSeconds {
-  const { recipe, device, precision, seconds } = options;
+  const { recipe, device, precision, isMirrored, seconds } = options;
   const { trainCount } = recipe.dataset;
   const batch = Math.min(recipe.training.batchSize, trainCount!);
-  const { trainTransforms: transforms } = buildTransforms(recipe, anyNormalization(recipe));
+  const { trainTransforms: transforms } = buildTransforms(recipe, anyNormalization(recipe), { isMirrored });
   const problem = new AuxiliaryProblem(stage, { recipe, device, precision });
   const prefix = new FrozenPrefix(stage, { precision, transforms });
   const draws = new Draws({ seed: recipe.seed });

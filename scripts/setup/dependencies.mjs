@@ -48,7 +48,8 @@ export async function installLocked(folder, { env, out, signal }) {
   const args = ['ci', '--ignore-scripts', '--include=dev', ...quiet];
   const { code, stdout, stderr } = await run(which('npm', env) ?? 'npm', args, { cwd: folder, env, log, signal });
   if (code === 0) return;
-  // npm says what went wrong first and how it is used last.
-  const reason = (stderr || stdout).split('\n').slice(0, 8).join('\n').trim();
+  // npm says what went wrong first, then where in its code, and how it is used last.
+  const said = (stderr || stdout).split('\n').filter((line) => !/^npm \w+ +at /.test(line));
+  const reason = said.slice(0, 8).join('\n').trim();
   throw new SetupError('NPM_FAILED', `npm ci failed (exit code ${code}):\n${reason}\nIts output is in ${log}`);
 }

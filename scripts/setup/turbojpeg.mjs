@@ -112,7 +112,9 @@ async function fetchInto(folder, source, context) {
   context.note('fetching the decoder of JPEG files (libjpeg-turbo) by npm');
   const [all, partial] = [`${folder}.all-platforms`, `${folder}.partial`];
   try {
-    await installTools(source, all, context);
+    // Without a network npm tries for more than a minute, and training needs none of this.
+    const env = { npm_config_fetch_retries: '1', npm_config_fetch_retry_mintimeout: '1000', ...context.env };
+    await installTools(source, all, { ...context, env });
     const library = installedTurboJpeg(all);
     if (!existsSync(library)) throw new SetupError('NO_TURBOJPEG', `the package has none for ${platformKey()}`);
     rmSync(partial, { recursive: true, force: true });
