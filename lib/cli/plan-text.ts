@@ -98,6 +98,9 @@ export function planNotes(plan: RunPlan, times: readonly LayerTime[] | null, ima
     ...planSummary(plan),
     'step, peak: memory of tensors in a training step, and with the evaluation of the test images.' +
       (plan.imageBytes > 0 ? ` The images take ${byteSize(plan.imageBytes)} more.` : ''),
+    ...(plan.layers.some(({ isTrained, memory }) => isTrained && memory === null)
+      ? ['The layers train at once: their memory, step and time are in the row of the last.']
+      : []),
     ...(times === null || times.length === 0 ? [] : timeNotes(times, imageRate)),
   ];
 }
