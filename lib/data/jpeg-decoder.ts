@@ -1,8 +1,11 @@
 // What JPEG files are decoded with, as the record of a run names it.
-import { releaseOfTurboJpeg } from '#scripts/support/turbojpeg.mjs';
+import { jpegScaling, releaseOfTurboJpeg } from '#scripts/support/turbojpeg.mjs';
 import { findTurboJpeg, type TurboJpeg } from '../tensor/index.js';
 
-/** What decodes JPEG files: `libjpeg-turbo` or `sharp`, and its release. Another may give other pixels. */
+/**
+ * What decodes JPEG files: `libjpeg-turbo` or `sharp`, its release, and whether large images are not decoded smaller. Another may give
+ * other pixels.
+ */
 export interface JpegDecoder {
   readonly name: string;
   /** For people: where it is from; null for sharp, which is a dependency. */
@@ -25,5 +28,6 @@ export async function jpegDecoder(): Promise<JpegDecoder> {
     return { name: `sharp ${sharp.versions.sharp}`, origin: null };
   }
   const release = releaseOfTurboJpeg(library.path) ?? 'of unknown release';
-  return { name: `libjpeg-turbo ${release}`, origin: ORIGINS[library.origin] };
+  const size = jpegScaling().isOn ? '' : ', all pixels';
+  return { name: `libjpeg-turbo ${release}${size}`, origin: ORIGINS[library.origin] };
 }

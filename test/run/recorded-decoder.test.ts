@@ -78,6 +78,17 @@ describe.runIf(findTurboJpeg()?.origin === 'development')('libjpeg-turbo', () =>
     expect(configOf(out).notes).toBeUndefined();
   });
 
+  it('is another where large images are no longer decoded smaller', async () => {
+    const out = at('all-pixels');
+    await startAndStop({ recipe: recipeOf('imagenet'), out });
+    const before = configOf(out).versions.jpeg!;
+    const { code } = await layerwise(['train', '--resume', out], { env: { LAYERWISE_JPEG_SCALING: 'off' } });
+    expect(code).toBe(0);
+    const now = before.replace(' (', ', all pixels (');
+    const note = `While the run was interrupted, the decoder has changed: JPEG files were decoded by ${before}, and now are by ${now}. Pixels may differ.`;
+    expect(configOf(out)).toMatchObject({ versions: { jpeg: now }, notes: [note] });
+  });
+
   it('is told of where images in memory are no longer the same because of it', async () => {
     const out = at('folder');
     await startAndStop({ recipe: recipeOf('folder'), out });
