@@ -2,7 +2,7 @@
 // elsewhere.
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { batchDraws, Draws } from '../../lib/data/index.js';
 import { FrozenPrefix } from '../../lib/features/frozen-prefix.js';
 import { disposeNetwork } from '../../lib/models/index.js';
@@ -397,6 +397,24 @@ describe.skipIf(!libtorchAtLeast('2.4'))('the time of a run', () => {
       expect(stepSeconds).toBeGreaterThan(0);
     }
     expect(measureStepTimes({ recipe, ...options, firstStage: 1 }).map(({ layer }) => layer)).toEqual([1]);
+  });
+
+  it('is that of weights as they begin: learnt by heart, a few random images give gradients that are slow to compute', () => {
+    const step = vi.spyOn(AuxiliaryProblem.prototype, 'step');
+    try {
+      measureStepTimes({
+        recipe: withCounts(smallRecipe(), 60),
+        classes: 10,
+        device: 'cpu',
+        precision: 'fp32',
+        isKept: false,
+      });
+      const rates = step.mock.contexts.map((problem) => (problem as AuxiliaryProblem).optimizer.learningRate);
+      expect(rates.length).toBeGreaterThan(5);
+      expect(rates.every((rate) => rate === 0)).toBe(true);
+    } finally {
+      step.mockRestore();
+    }
   });
 
   it('has what reading image files takes, of training and of test images', () => {
