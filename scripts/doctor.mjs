@@ -2,6 +2,7 @@ import { cpus, release, type } from 'node:os';
 import { parseArgs } from 'node:util';
 import { describeAddon } from './doctor/addon.mjs';
 import { judge, judgeCuda } from './doctor/findings.mjs';
+import { describeProcesses } from './doctor/processes.mjs';
 import { describeTurboJpeg } from './doctor/turbojpeg.mjs';
 import { readResolved } from './libtorch/resolved.mjs';
 import { describePlatform, platformProblem } from './setup/platform.mjs';
@@ -17,6 +18,7 @@ import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGp
 /** @import { ToolCheck } from './setup/prerequisites.mjs' */
 /** @import { MemoryLimits, ProcessorLimits } from './support/limits.mjs' */
 /** @import { Addon } from './doctor/addon.mjs' */
+/** @import { Processes } from './doctor/processes.mjs' */
 /** @import { Environment } from './support/paths.mjs' */
 /** @import { Gpu } from './support/platform.mjs' */
 
@@ -37,6 +39,7 @@ import { isProved, nvidiaDriverSign, nvidiaDriverVersion, platformKey, visibleGp
  * @property {{ path: string, version: string, build: string, source: string, cudaHeaders: boolean } | undefined} libtorch
  * @property {Addon} addon
  * @property {string | undefined} turboJpeg the library that JPEG images are decoded with
+ * @property {Processes} processes whether several processes can work together
  * @property {{ model: string, avx2: boolean, avx512: boolean, bf16: boolean, amx: boolean }} cpu
  * @property {ProcessorLimits} processors
  * @property {MemoryLimits} memory
@@ -79,6 +82,7 @@ export async function collect(env = process.env) {
     libtorch: describeLibTorch(env),
     addon,
     turboJpeg: await describeTurboJpeg(addon, env),
+    processes: await describeProcesses(addon, env),
     cpu: describeCpu(),
     processors: processorLimits(),
     memory: memoryLimits(),
@@ -104,6 +108,8 @@ export function render(diagnosis) {
     ...libtorchRows(diagnosis.libtorch),
     ['Addon', renderAddon(diagnosis.addon)],
     ['JPEG', diagnosis.turboJpeg ?? 'no TurboJPEG of version 3: files are decoded by sharp, which takes longer'],
+    ['Gloo', renderBackend(diagnosis.processes.gloo, 'several processes on CPUs')],
+    ['NCCL', renderBackend(diagnosis.processes.nccl, 'several processes on GPUs')],
     ['CPU', renderCpu(diagnosis)],
     ['Processors', renderProcessors(diagnosis.processors)],
     ['Memory', renderMemory(diagnosis.memory)],
@@ -178,6 +184,14 @@ function renderAddon({ path, bytes = 0, build, problem }) {
   if (path === undefined) return problem ?? '';
   const what = build === undefined ? problem : `loads, built with LibTorch ${build.libtorchBuilt}`;
   return `${path} (${Math.round(bytes / 1000)} kB): ${what}`;
+}
+
+/**
+ * @param {string | null} reason
+ * @param {string} use
+ */
+function renderBackend(reason, use) {
+  return reason === null ? `usable: ${use}` : `not usable: ${reason}`;
 }
 
 /** @param {Pick<Facts, 'cpu' | 'addon'>} facts */

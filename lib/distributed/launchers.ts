@@ -61,10 +61,10 @@ const refuse = (problem: string): DistributedError =>
   new DistributedError({ code: 'INVALID_ARGUMENT', operation: 'launcher', problem });
 
 /** Empty is as good as unset. */
-const valueOf = (variables: Variables, name: string): string | undefined => variables[name]?.trim() || undefined;
+const textOf = (variables: Variables, name: string): string | undefined => variables[name]?.trim() || undefined;
 
 function integerOf(variables: Variables, name: string, from: number, to: number): number {
-  const text = valueOf(variables, name);
+  const text = textOf(variables, name);
   const value = text !== undefined && /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (value >= from && value <= to) return value;
   throw refuse(`expected an integer from ${from} to ${to} for ${name}, got ${JSON.stringify(text ?? '')}`);
@@ -83,27 +83,27 @@ export function readLaunch(variables: Variables): Launch | null {
   const place = places[0];
   if (place === undefined) return null;
   // torchrun runs within other launchers; the same variables set by hand should say what those say.
-  if (place.launcher === 'torchrun' && valueOf(variables, 'TORCHELASTIC_RUN_ID') === undefined) {
+  if (place.launcher === 'torchrun' && textOf(variables, 'TORCHELASTIC_RUN_ID') === undefined) {
     for (const other of places) requireSame(place, other);
   }
-  const isAgents = valueOf(variables, 'TORCHELASTIC_USE_AGENT_STORE')?.toLowerCase() === 'true';
+  const isAgents = textOf(variables, 'TORCHELASTIC_USE_AGENT_STORE')?.toLowerCase() === 'true';
   const isOfAgent = place.launcher === 'torchrun' && isAgents;
   return {
     ...place,
     masterAddress: addressOf(place, variables),
     masterPort: portOf(place, variables),
     hostsStore: place.rank === 0 && !isOfAgent,
-    storePrefix: isOfAgent ? `attempt-${valueOf(variables, 'TORCHELASTIC_RESTART_COUNT') ?? '0'}` : '',
+    storePrefix: isOfAgent ? `attempt-${textOf(variables, 'TORCHELASTIC_RESTART_COUNT') ?? '0'}` : '',
   };
 }
 
 function isUsed({ launcher, rank, worldSize }: Names, variables: Variables): boolean {
   // A batch script has a number, and no step.
-  if (launcher === 'slurm') return valueOf(variables, 'SLURM_STEP_ID') !== undefined && isSet(variables, rank);
+  if (launcher === 'slurm') return textOf(variables, 'SLURM_STEP_ID') !== undefined && isSet(variables, rank);
   return isSet(variables, rank) || isSet(variables, worldSize);
 }
 
-const isSet = (variables: Variables, name: string): boolean => valueOf(variables, name) !== undefined;
+const isSet = (variables: Variables, name: string): boolean => textOf(variables, name) !== undefined;
 
 function placeOf(names: Names, variables: Variables): Place {
   const { launcher, rank, worldSize } = names;
@@ -136,17 +136,21 @@ function requireSame(place: Place, other: Place): void {
 }
 
 function addressOf({ launcher, worldSize }: Place, variables: Variables): string {
-  const named = valueOf(variables, 'MASTER_ADDR');
+  const named = textOf(variables, 'MASTER_ADDR');
   if (named !== undefined) return named;
   const here = '127.0.0.1';
   if (worldSize === 1) return here;
   const lists = ['SLURM_STEP_NODELIST', 'SLURM_JOB_NODELIST', 'SLURM_NODELIST'];
-  const list = lists.map((name) => valueOf(variables, name)).find((one) => one !== undefined);
+  const list = lists.map((name) => textOf(variables, name)).find((one) => one !== undefined);
   // srun with PMI-2 looks like MPICH, and has the list all the same.
   if (list !== undefined && (launcher === 'slurm' || launcher === 'mpich')) return firstHost(list);
-  const inMachine = { 'open-mpi': 'OMPI_COMM_WORLD_LOCAL_SIZE', mpich: 'MPI_LOCALNRANKS', torchrun: null, slurm: null }[launcher];
-  if (inMachine !== null && valueOf(variables, inMachine) === String(worldSize)) return here;
-  throw refuse(`MASTER_ADDR is not set: expected the address of rank 0's machine, since ${worldSize} processes are to meet there`);
+  const inMachine = { 'open-mpi': 'OMPI_COMM_WORLD_LOCAL_SIZE', mpich: 'MPI_LOCALNRANKS', torchrun: null, slurm: null }[
+    launcher
+  ];
+  if (inMachine !== null && textOf(variables, inMachine) === String(worldSize)) return here;
+  throw refuse(
+    `MASTER_ADDR is not set: expected the address of rank 0's machine, since ${worldSize} processes are to meet there`,
+  );
 }
 
 /** The first of a list as Slurm writes it: `rack[1-2]node[03-05,9],gpu1` begins with rack1node03. */
@@ -161,8 +165,8 @@ function portOf({ launcher }: Place, variables: Variables): number {
   if (isSet(variables, 'MASTER_PORT')) return integerOf(variables, 'MASTER_PORT', 1, 65_535);
   if (launcher === 'torchrun') return DEFAULT_PORT;
   // Two jobs on one machine are to have two ports.
-  const step = ['SLURM_JOB_ID', 'SLURM_STEP_ID'].map((name) => valueOf(variables, name) ?? '').join('.');
-  const job = { 'open-mpi': valueOf(variables, 'PMIX_NAMESPACE'), mpich: undefined, slurm: step }[launcher];
+  const step = ['SLURM_JOB_ID', 'SLURM_STEP_ID'].map((name) => textOf(variables, name) ?? '').join('.');
+  const job = { 'open-mpi': textOf(variables, 'PMIX_NAMESPACE'), mpich: undefined, slurm: step }[launcher];
   return job === undefined ? DEFAULT_PORT : FIRST_DERIVED_PORT + (digest(job) % DERIVED_PORTS);
 }
 
