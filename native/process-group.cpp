@@ -143,12 +143,13 @@ void ProcessGroup::begin(const Done& joined) {
       rendezvous_ = std::make_shared<Rendezvous>(request_);
       rendezvous_->meet();
       backend_ = makeBackend(request_.backend, rendezvous_->storeForBackend(), request_.rank, request_.size, request_.timeout);
+      rendezvous_->begin();
     } catch (const GroupError& error) {
       joined(&error.failure, "join");
       return;
     } catch (const std::exception& error) {
-      const std::string reason = reasonOf(error);
-      const Failure failure{codeOf(reason), "the ranks met, but could not be connected: " + reason, {}};
+      Failure failure = failureOf(error, request_.timeout);
+      failure.reason = "the ranks met, but could not be connected: " + failure.reason;
       joined(&failure, "join");
       return;
     }
@@ -223,7 +224,7 @@ void ProcessGroup::beginOne(Task task) {
   } catch (const GroupError& error) {
     return task.done(&error.failure, task.name);
   } catch (const std::exception& error) {
-    return fail(task, reasonOf(error));
+    return fail(task, failureOf(error, request_.timeout));
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   begun_.push_back({std::move(task), std::move(work)});
@@ -325,19 +326,19 @@ void ProcessGroup::endOne(Begun begun) {
   } catch (const std::exception& error) {
     // It keeps the connections.
     begun.work = nullptr;
-    return fail(begun.task, reasonOf(error));
+    return fail(begun.task, failureOf(error, request_.timeout));
   }
   begun.task.done(nullptr, begun.task.name);
 }
 
 /** A group that failed once has lost connections: everything after it fails by the same cause. */
-void ProcessGroup::fail(const Task& task, const std::string& reason) {
+void ProcessGroup::fail(const Task& task, const Failure& failure) {
   const std::lock_guard<std::mutex> lock(failing_);
   if (!failure_.has_value()) {
     // Without it the connections close, so that a rank that waits for this one hears of it now; not before all work on them has
     // ended, which may take until its time-out.
     const auto closeConnections = [this] { std::thread([backend = takeBackend()] {}).detach(); };
-    failure_ = rendezvous_->explain({codeOf(reason), reason, {}}, task.name, closeConnections);
+    failure_ = rendezvous_ == nullptr ? failure : rendezvous_->explain(failure, task.name, closeConnections);
   }
   task.done(&*failure_, task.name);
 }

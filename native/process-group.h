@@ -77,7 +77,7 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
   void endOne(Begun begun);
   std::optional<Failure> compare(const CollectiveRequest& request);
   c10::intrusive_ptr<c10d::Work> issue(const CollectiveRequest& request);
-  void fail(const Task& task, const std::string& reason);
+  void fail(const Task& task, const Failure& failure);
   c10::intrusive_ptr<c10d::Backend> backend();
   c10::intrusive_ptr<c10d::Backend> takeBackend();
 

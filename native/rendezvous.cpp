@@ -22,7 +22,7 @@ constexpr milliseconds kGrace{2000};
 /** How long a rank that leaves waits for the others. */
 constexpr milliseconds kFarewell{5000};
 constexpr milliseconds kPoll{20};
-/** The first word of what a rank says at its end. */
+/** What a rank says at its end where nothing went wrong. */
 constexpr const char* kLeft = "left";
 
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
@@ -32,22 +32,21 @@ std::string seconds(milliseconds time) {
   return count % 1000 == 0 ? std::to_string(count / 1000) + " s" : std::to_string(count) + " ms";
 }
 
-}  // namespace
-
+/** The first line of c10d's or Gloo's own words, without the place in their sources. */
 std::string reasonOf(const std::exception& error) {
   const auto* ours = dynamic_cast<const c10::Error*>(&error);
   std::string text = ours == nullptr ? error.what() : ours->what_without_backtrace();
-  // A place in the sources, as Gloo begins its messages: [/path/pair.cc:123]
+  // As Gloo begins its messages: [/path/pair.cc:123]
   if (!text.empty() && text[0] == '[') {
     const size_t end = text.find("] ");
     if (end != std::string::npos && contains(text.substr(0, end), ".cc:")) text.erase(0, end + 2);
   }
-  // What follows repeats it for each address, or lists the calls.
-  return text.substr(0, text.find_first_of("\n"));
+  // Advice of c10d's, which this does better.
+  text = text.substr(0, text.find(". This is typically caused"));
+  return text.substr(0, text.find('\n'));
 }
 
-const char* codeOf(const std::string& reason) {
-  std::string text = reason;
+const char* codeOf(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
   for (const char* sign : {"timed out", "timeout", "time out"}) {
     if (contains(text, sign)) return "TIMEOUT";
@@ -58,11 +57,21 @@ const char* codeOf(const std::string& reason) {
   return "BACKEND_FAILED";
 }
 
+}  // namespace
+
+Failure failureOf(const std::exception& error, milliseconds timeout) {
+  std::string reason = reasonOf(error);
+  const char* const code = codeOf(reason);
+  if (std::strcmp(code, "TIMEOUT") == 0) reason = "no answer within " + seconds(timeout);
+  return {code, std::move(reason), {}};
+}
+
 Rendezvous::Rendezvous(const GroupRequest& request) : request_(request), deadline_(Clock::now() + request.timeout) {
   const StorePlace& place = request_.store;
   try {
     if (!place.path.empty()) {
-      store_ = c10::make_intrusive<c10d::FileStore>(place.path, request_.size);
+      // Of no number of ranks: it would remove the file as soon as so many have closed it, and leave a group that just opened it alone.
+      store_ = c10::make_intrusive<c10d::FileStore>(place.path, -1);
       store_->setTimeout(request_.timeout);
     } else {
       c10d::TCPStoreOptions options;
@@ -132,11 +141,11 @@ void Rendezvous::meet() {
   } catch (const GroupError&) {
     throw;
   } catch (const std::exception& error) {
-    throw GroupError(whoIsMissing(reasonOf(error)));
+    throw GroupError(whoIsMissing(failureOf(error, request_.timeout)));
   }
 }
 
-Failure Rendezvous::whoIsMissing(const std::string& reason) {
+Failure Rendezvous::whoIsMissing(Failure failure) {
   std::vector<int> missing;
   try {
     for (int rank = 0; rank < request_.size; rank++) {
@@ -145,9 +154,11 @@ Failure Rendezvous::whoIsMissing(const std::string& reason) {
   } catch (const std::exception& error) {
     return {"CONNECTION_LOST", "the store at " + placeOfStore() + " no longer answers: " + reasonOf(error), {}};
   }
-  if (missing.empty()) return {codeOf(reason), reason, {}};
+  if (missing.empty()) return failure;
   return {"TIMEOUT", "not all ranks joined within " + seconds(request_.timeout), std::move(missing)};
 }
+
+void Rendezvous::begin() { store_->setTimeout(kGrace); }
 
 c10::intrusive_ptr<c10d::Store> Rendezvous::storeForBackend() const {
   return c10::make_intrusive<c10d::PrefixStore>("backend", store_);

@@ -52,11 +52,8 @@ class GroupError : public std::exception {
   const Failure failure;
 };
 
-/** The first line of c10d's or Gloo's own words, without the place in their sources. */
-std::string reasonOf(const std::exception& error);
-
-/** TIMEOUT, CONNECTION_LOST or BACKEND_FAILED, from c10d's or Gloo's own words. */
-const char* codeOf(const std::string& reason);
+/** What c10d or Gloo threw: TIMEOUT, CONNECTION_LOST or BACKEND_FAILED, with the first line of their own words where they say more. */
+Failure failureOf(const std::exception& error, std::chrono::milliseconds timeout);
 
 class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
  public:
@@ -65,6 +62,9 @@ class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
 
   /** Blocks until all ranks are there and want the same group. Throws GroupError. */
   void meet();
+
+  /** The ranks are connected: from here on the store is asked for what may be learned within some seconds. */
+  void begin();
 
   /** The store, for keys of c10d's own. */
   c10::intrusive_ptr<c10d::Store> storeForBackend() const;
@@ -84,7 +84,7 @@ class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
   std::string key(const char* what, int rank) const;
   std::string wanted() const;
   void compare(int rank, const std::string& theirs) const;
-  Failure whoIsMissing(const std::string& reason);
+  Failure whoIsMissing(Failure failure);
   void tellEnd(const std::string& how);
   Failure learn(Failure failure);
   std::string placeOfStore() const;

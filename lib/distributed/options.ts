@@ -19,7 +19,10 @@ export interface TcpStore {
   readonly prefix?: string;
 }
 
-/** A store in a file, of one machine or a shared file system that locks (fcntl). It must not exist; the last that leaves removes it. */
+/**
+ * A store in a file, of one machine or a shared file system that locks (fcntl). The first rank makes it, and nobody removes it: the next
+ * group takes another file, or another prefix.
+ */
 export interface FileStore {
   readonly file: string;
   /** Before the group's keys; default: none. Groups that use one store have one each. */

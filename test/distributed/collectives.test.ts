@@ -51,13 +51,16 @@ describe('three processes', () => {
     for (const result of results) expect(result[`mean ${dtype}`]).toEqual(expected);
   });
 
-  it.each(['uint8', 'int64', 'bool', 'float16', 'bfloat16', 'float32', 'float64'])('broadcast and gather %s', (dtype) => {
-    const held = (value: number): number => (dtype === 'bool' ? Number(value !== 0) : value);
-    for (const result of results) {
-      expect(result[`broadcast ${dtype}`]).toEqual(all[1]!.map(held));
-      expect(result[`allGather ${dtype}`]).toEqual(all.flat().map(held));
-    }
-  });
+  it.each(['uint8', 'int64', 'bool', 'float16', 'bfloat16', 'float32', 'float64'])(
+    'broadcast and gather %s',
+    (dtype) => {
+      const held = (value: number): number => (dtype === 'bool' ? Number(value !== 0) : value);
+      for (const result of results) {
+        expect(result[`broadcast ${dtype}`]).toEqual(all[1]!.map(held));
+        expect(result[`allGather ${dtype}`]).toEqual(all.flat().map(held));
+      }
+    },
+  );
 
   it('take channels-last tensors, scalars and empty ones', () => {
     for (const { channelsLast, scalar } of results) {
@@ -91,5 +94,6 @@ it('two processes meet by TCP, too', async () => {
     store: { host: '127.0.0.1', port },
   }));
   const ended = await startRanks('sum.mjs', options).ended;
-  for (const { code, lines, stderr } of ended) expect({ code, lines, stderr }).toEqual({ code: 0, lines: [3], stderr: '' });
+  for (const { code, lines, stderr } of ended)
+    expect({ code, lines, stderr }).toEqual({ code: 0, lines: [3], stderr: '' });
 });

@@ -48,10 +48,12 @@ results.bits = Buffer.from(fractions.toTypedArray().buffer).toString('base64');
 // Many at once, of lengths that take longer and shorter.
 const many = Array.from({ length: 20 }, (_, i) => tensor(new Float32Array(i % 2 === 0 ? 300_000 : 3).fill(i + rank)));
 const settled = [];
-await Promise.all(many.map(async (x, i) => {
-  await group.allReduce(x, 'mean');
-  settled.push(i);
-}));
+await Promise.all(
+  many.map(async (x, i) => {
+    await group.allReduce(x, 'mean');
+    settled.push(i);
+  }),
+);
 results.many = many.map((x) => x.mean().item());
 results.settled = settled;
 
