@@ -156,12 +156,26 @@ describe('names what is wrong, errors first, with the mend', () => {
       "CUDA's runtime headers were not found",
       'CUDA_HOME',
     ],
+    [
+      'Gloo that does not work on this machine',
+      { ...healthy, processes: { ...healthy.processes, gloo: 'no answer within 20 s' } },
+      'warning',
+      'Gloo',
+      'two processes could not work together: no answer within 20 s',
+      'GLOO_SOCKET_IFNAME',
+    ],
   ])('%s', (_, facts, level, subject, reason, mend) => {
     const findings = findingsOf(facts);
     expect(findings).toHaveLength(1);
     expect(findings[0]).toMatchObject({ level, subject });
     expect(findings[0]!.reason).toContain(reason);
     expect(findings[0]!.mend).toContain(mend);
+  });
+
+  it('a LibTorch without Gloo is named by its version alone', () => {
+    const glooReason = 'LibTorch 1.13.1 is too old for several processes';
+    const addon = { ...healthy.addon, build: { ...build, glooReason } };
+    expect(findingsOf({ ...healthy, addon, processes: { gloo: glooReason, nccl: glooReason } })).toEqual([]);
   });
 
   it('a platform without LibTorch is an error before the addon is built, and nothing once it loads', () => {
@@ -192,6 +206,8 @@ it('prints a row a subject, and each finding with its mend', () => {
   expect(text).toContain('JPEG       /libturbojpeg.so.0\n');
   const without = render({ ...facts, turboJpeg: undefined, cuda: judgeCuda(facts), findings: [], ok: true });
   expect(without).toContain('JPEG       no TurboJPEG of version 3: files are decoded by sharp, which takes longer\n');
+  expect(text).toContain('Gloo       usable: several processes on CPUs\n');
+  expect(text).toContain('NCCL       not usable: this LibTorch is a CPU build\n');
   expect(text).toContain('Processors 2 usable (16 in the machine; affinity to 8; cgroup quota 2.5)\n');
   expect(text).toContain('Memory     3.0 GiB available (64.0 GiB in the machine; cgroup limit 4.0 GiB)\n');
   expect(text).toContain('GPUs       none visible\n');

@@ -4,23 +4,38 @@ import { join, options, pause, print } from './rank.mjs';
 
 const { rank, worldSize } = options;
 const LENGTH = 1000;
-/** Whole numbers whose sums every dtype holds exactly. */
+/** @typedef {import('../../../dist/tensor/index.js').DType} DType */
+/** @typedef {import('../../../dist/tensor/index.js').ReduceOperation} ReduceOperation */
+/** @typedef {import('../../../dist/tensor/index.js').Tensor} Tensor */
+
+/** @type {readonly DType[]} */
+const numbers = ['uint8', 'int64', 'float16', 'bfloat16', 'float32', 'float64'];
+/** @type {readonly ReduceOperation[]} */
+const operations = ['sum', 'max', 'mean'];
+
+/**
+ * Whole numbers whose sums every dtype holds exactly.
+ * @param {number} of
+ */
 const values = (of) => Array.from({ length: LENGTH }, (_, i) => (7 * i + 13 * of) % 23);
+/** @param {DType} dtype */
 const own = (dtype) => tensor(values(rank)).to({ dtype });
+/** @param {Tensor} x */
 const listed = (x) => [...x.to({ dtype: 'float64' }).toTypedArray()];
 
 const group = await join();
+/** @type {Record<string, unknown>} */
 const results = {};
 
-for (const dtype of ['uint8', 'int64', 'float16', 'bfloat16', 'float32', 'float64']) {
-  for (const operation of ['sum', 'max', 'mean']) {
+for (const dtype of numbers) {
+  for (const operation of operations) {
     if (operation === 'mean' && ['uint8', 'int64'].includes(dtype)) continue;
     const x = own(dtype);
     await group.allReduce(x, operation);
     results[`${operation} ${dtype}`] = listed(x);
   }
 }
-for (const dtype of ['uint8', 'int64', 'bool', 'float16', 'bfloat16', 'float32', 'float64']) {
+for (const dtype of [...numbers, /** @type {const} */ ('bool')]) {
   const x = own(dtype);
   await group.broadcast(x, 1);
   results[`broadcast ${dtype}`] = listed(x);
@@ -47,6 +62,7 @@ results.bits = Buffer.from(fractions.toTypedArray().buffer).toString('base64');
 
 // Many at once, of lengths that take longer and shorter.
 const many = Array.from({ length: 20 }, (_, i) => tensor(new Float32Array(i % 2 === 0 ? 300_000 : 3).fill(i + rank)));
+/** @type {number[]} */
 const settled = [];
 await Promise.all(
   many.map(async (x, i) => {
