@@ -4,7 +4,8 @@
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 // c10d's header of NCCL leads to those of CUDA's libraries, which the runtime's headers alone do not bring.
-#if defined(LAYERWISE_NCCL_HEADERS) && __has_include(<cusparse.h>) && __has_include(<cublas_v2.h>) && __has_include(<cusolverDn.h>)
+#if defined(LAYERWISE_NCCL_HEADERS) && __has_include(<cusparse.h>) && __has_include(<cublas_v2.h>) && \
+    __has_include(<cusolverDn.h>)
 #define LAYERWISE_WITH_NCCL
 #define USE_C10D_NCCL
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
@@ -26,8 +27,8 @@ std::string whyNoBackend(const std::string& name) {
 #if !defined(LAYERWISE_WITH_CUDA)
   return "this LibTorch is a CPU build";
 #elif !defined(LAYERWISE_WITH_NCCL)
-  return "the headers of CUDA and of NCCL were not found when the addon was compiled; install the CUDA toolkit (or set CUDA_HOME) and "
-         "NCCL's development package (libnccl-dev, or the wheel nvidia-nccl-cu13 beside torch), then run set-up again";
+  return "the headers of CUDA and of NCCL were not found when the addon was compiled; install the CUDA toolkit (or set "
+         "CUDA_HOME) and NCCL's development package (libnccl-dev, or the wheel nvidia-nccl-cu13 beside torch), then run set-up again";
 #else
   return at::globalContext().hasCUDA() ? "" : "no usable NVIDIA driver or device was found";
 #endif

@@ -207,14 +207,15 @@ napi_value joinGroup(napi_env env, napi_callback_info info) {
 /** What is sent is memory: one block of it, which another rank has in the same order. */
 void requireBlock(const at::Tensor& tensor, const char* name) {
   if (tensor.is_non_overlapping_and_dense()) return;
-  throw CodedError("INVALID_ARGUMENT", std::string(name) + ": expected a tensor that is one block of memory; contiguous() makes one");
+  throw CodedError("INVALID_ARGUMENT",
+                   std::string(name) + ": expected a tensor that is one block of memory; contiguous() makes one");
 }
 
 void requireDevice(const at::Tensor& tensor, const std::string& backend) {
   const bool isNccl = backend == "nccl";
   if (isNccl ? tensor.is_cuda() : tensor.is_cpu()) return;
-  throw CodedError("INVALID_ARGUMENT", backend + " takes tensors " + (isNccl ? "on a CUDA device" : "on the CPU") + ", got one on " +
-                                           tensor.device().str());
+  const char* const wanted = isNccl ? "on a CUDA device" : "on the CPU";
+  throw CodedError("INVALID_ARGUMENT", backend + " takes tensors " + wanted + ", got one on " + tensor.device().str());
 }
 
 at::Tensor tensorOf(Call& call, size_t i, const char* name, const std::string& backend) {

@@ -18,7 +18,7 @@ namespace layerwise {
 
 namespace {
 
-/** What the ranks compare: kind, reduction or root, dtype, dimensions, sizes and strides; those of more dimensions by a digest. */
+/** What the ranks compare: kind, reduction or root, dtype, dimensions, sizes, strides; a digest of those that have no place. */
 constexpr size_t kMostDimensions = 6;
 using Signature = std::array<int64_t, 4 + 2 * kMostDimensions + 1>;
 

@@ -37,7 +37,7 @@ struct CollectiveRequest {
 };
 
 /**
- * Told once how an operation went, on a thread of the group's own; null: as it should. It must not wait for anything of the group's.
+ * Told once how an operation went, on a thread of the group's own; null: as it should. It must not wait for the group.
  * The operation is in words, such as "allReduce of float32[2, 3] (mean)".
  */
 using Done = std::function<void(const Failure*, const std::string& operation)>;

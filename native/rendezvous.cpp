@@ -70,7 +70,7 @@ Rendezvous::Rendezvous(const GroupRequest& request) : request_(request), deadlin
   const StorePlace& place = request_.store;
   try {
     if (!place.path.empty()) {
-      // Of no number of ranks: it would remove the file as soon as so many have closed it, and leave a group that just opened it alone.
+      // Of no number of ranks: when so many have closed it, it would remove the file of those that have just opened it.
       store_ = c10::make_intrusive<c10d::FileStore>(place.path, -1);
       store_->setTimeout(request_.timeout);
     } else {
@@ -123,8 +123,8 @@ void Rendezvous::meet() {
     if (store_->add(key("taken", request_.rank), 1) != 1) {
       throw GroupError({"RANK_TAKEN",
                         "rank " + std::to_string(request_.rank) + " has joined at " + placeOfStore() +
-                            " already: two processes have this rank, or the store is that of an earlier group (take another prefix, "
-                            "or remove the file)",
+                            " already: two processes have this rank, or the store is that of an earlier group (take another "
+                            "prefix, or remove the file)",
                         {}});
     }
     if (request_.store.isHost) store_->set("host", std::to_string(request_.rank));
@@ -198,11 +198,11 @@ Failure Rendezvous::learn(Failure failure) {
   return failure;
 }
 
-Failure Rendezvous::explain(Failure failure, const std::string& operation, const std::function<void()>& afterTelling) {
+Failure Rendezvous::explain(Failure failure, const std::string& operation, const std::function<void()>& meanwhile) {
   // A store whose host hangs can block for ever; the thread that asks it is left behind then.
   auto learned = std::make_shared<std::promise<Failure>>();
   std::future<Failure> future = learned->get_future();
-  std::thread([self = shared_from_this(), failure, operation, afterTelling, learned] {
+  std::thread([self = shared_from_this(), failure, operation, learned] {
     try {
       self->tellEnd(operation + ": " + failure.reason);
     } catch (const std::exception&) {
@@ -210,7 +210,7 @@ Failure Rendezvous::explain(Failure failure, const std::string& operation, const
     }
     learned->set_value(self->learn(failure));
   }).detach();
-  afterTelling();
+  meanwhile();
   if (future.wait_for(2 * kGrace) == std::future_status::ready) return future.get();
   failure.reason += "; the store at " + placeOfStore() + " does not answer";
   if (host_ >= 0 && host_ != request_.rank) failure.missing.push_back(host_);

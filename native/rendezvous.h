@@ -52,7 +52,7 @@ class GroupError : public std::exception {
   const Failure failure;
 };
 
-/** What c10d or Gloo threw: TIMEOUT, CONNECTION_LOST or BACKEND_FAILED, with the first line of their own words where they say more. */
+/** What c10d or Gloo threw: TIMEOUT, CONNECTION_LOST or BACKEND_FAILED, with the first line of their own words. */
 Failure failureOf(const std::exception& error, std::chrono::milliseconds timeout);
 
 class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
@@ -71,11 +71,11 @@ class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
 
   /**
    * Tells the others that this rank gave up in `operation`, and learns within some seconds who else did: the others are missing.
-   * Gives the failure with what it learned. Never throws.
+   * `meanwhile` runs beside that. Gives the failure with what it learned. Never throws.
    */
-  Failure explain(Failure failure, const std::string& operation, const std::function<void()>& afterTelling);
+  Failure explain(Failure failure, const std::string& operation, const std::function<void()>& meanwhile);
 
-  /** Tells the others that this rank leaves, and waits for theirs for some seconds at most, so that no one's store is closed early. */
+  /** Tells the others that this rank leaves, and waits some seconds for the same from them: one of them may serve the store. */
   void leave();
 
  private:

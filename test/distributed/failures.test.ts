@@ -4,12 +4,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { DistributedError, type JoinOptions, joinGroup, type ProcessGroup } from '../../lib/distributed/index.js';
-import { empty, full, ones, type Tensor, TensorError, tensor } from '../../lib/tensor/index.js';
+import { empty, full, ones, onLibTorchMessage, type Tensor, TensorError, tensor } from '../../lib/tensor/index.js';
 import { freePort, inFolder, type RunningRanks, startRanks } from './ranks.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'layerwise-failures-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 let storesMade = 0;
+
+/** What c10d logs beside the errors. */
+const logged: string[] = [];
+onLibTorchMessage((message) => logged.push(message));
 
 const kept: Tensor[] = [];
 function keep(x: Tensor): Tensor {
@@ -69,6 +73,9 @@ describe('joining', () => {
     expect(second.code).toBe('STORE_UNAVAILABLE');
     expect(second.message).toContain(`the store could not be served at 127.0.0.1:${port}`);
     expect(await errorOf(first)).toMatchObject({ code: 'TIMEOUT', missing: [1] });
+    // Logged errors come without the list of calls that led to them.
+    expect(logged.join('\n')).toContain(`failed to connect/validate to host 127.0.0.1:${port} - timed out`);
+    expect(logged.join('\n')).not.toMatch(/frame #|Exception raised/);
   });
 
   it('refuses a rank twice, and a store of an earlier group', async () => {
