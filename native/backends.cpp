@@ -28,7 +28,8 @@ std::string whyNoBackend(const std::string& name) {
   return "this LibTorch is a CPU build";
 #elif !defined(LAYERWISE_WITH_NCCL)
   return "the headers of CUDA and of NCCL were not found when the addon was compiled; install the CUDA toolkit (or set "
-         "CUDA_HOME) and NCCL's development package (libnccl-dev, or the wheel nvidia-nccl-cu13 beside torch), then run set-up again";
+         "CUDA_HOME) and NCCL's development package (libnccl-dev, or the wheel nvidia-nccl-cu13 beside torch), then run "
+         "set-up again";
 #else
   return at::globalContext().hasCUDA() ? "" : "no usable NVIDIA driver or device was found";
 #endif

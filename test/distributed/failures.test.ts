@@ -151,7 +151,7 @@ describe('a rank that is missing', () => {
       const start = performance.now();
       ranks.processes[1]!.kill('SIGKILL');
       const [first, killed, last] = await ranks.ended;
-      expect(performance.now() - start).toBeLessThan(15_000);
+      expect(performance.now() - start).toBeLessThan(30_000);
       expect(killed!.signal).toBe('SIGKILL');
       for (const [rank, { code, lines }] of [
         [0, first!],
@@ -308,7 +308,7 @@ describe.each(['end', 'exit', 'waiting'])('processes that do not leave: %s', (ho
       const codes = (await ranks.ended).map(({ code, stderr }) => ({ code, stderr }));
       const expected = { end: [0, 0], exit: [3, 3], waiting: [3, 0] }[how]!;
       expect(codes).toEqual(expected.map((code) => ({ code, stderr: '' })));
-      expect(performance.now() - start).toBeLessThan(15_000);
+      expect(performance.now() - start).toBeLessThan(30_000);
     });
   });
 });
