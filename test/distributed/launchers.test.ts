@@ -1,5 +1,5 @@
 // What launchers say, by the variables that they set; and torchrun itself.
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
@@ -177,13 +177,27 @@ describe('variables that cannot be meant are refused', () => {
   });
 });
 
-it.skipIf(pythonMissing !== null)('torchrun itself starts two processes that form a sum', async () => {
-  const program = fileURLToPath(new URL('programs/launched-sum.mjs', import.meta.url));
-  const args = [
-    ...['-m', 'torch.distributed.run', '--no-python', '--nproc-per-node', '2'],
-    ...['--master-addr', '127.0.0.1', '--master-port', String(await freePort())],
-    ...[process.execPath, program],
-  ];
-  const { stdout } = await promisify(execFile)(pythonCommand, args, { timeout: 50_000 });
-  expect(stdout.trim().split('\n').sort()).toEqual(['{"rank":0,"sum":3}', '{"rank":1,"sum":3}']);
+describe('launchers themselves start two processes that form a sum', () => {
+  const program = [process.execPath, fileURLToPath(new URL('programs/launched-sum.mjs', import.meta.url))];
+  const sumBy = async (command: string, args: readonly string[]): Promise<string[]> => {
+    const { stdout } = await promisify(execFile)(command, [...args, ...program], { timeout: 50_000 });
+    return stdout.trim().split('\n').sort();
+  };
+  const sums = ['{"rank":0,"sum":3}', '{"rank":1,"sum":3}'];
+  const versionOf = (command: string): string => spawnSync(command, ['--version'], { encoding: 'utf8' }).stdout ?? '';
+
+  it.skipIf(pythonMissing !== null)('torchrun', async () => {
+    const master = ['--master-addr', '127.0.0.1', '--master-port', String(await freePort())];
+    const args = ['-m', 'torch.distributed.run', '--no-python', '--nproc-per-node', '2', ...master];
+    expect(await sumBy(pythonCommand, args)).toEqual(sums);
+  });
+
+  it.runIf(versionOf('mpirun').includes('Open MPI'))("Open MPI's mpirun", async () => {
+    expect(await sumBy('mpirun', ['--allow-run-as-root', '--oversubscribe', '-np', '2'])).toEqual(sums);
+  });
+
+  it.runIf(versionOf('mpiexec.hydra').includes('HYDRA'))("MPICH's mpiexec", async () => {
+    const port = ['-genv', 'MASTER_PORT', String(await freePort())];
+    expect(await sumBy('mpiexec.hydra', ['-launcher', 'fork', ...port, '-np', '2'])).toEqual(sums);
+  });
 });
