@@ -22,6 +22,8 @@ constexpr milliseconds kGrace{2000};
 /** How long a rank that leaves waits for the others. */
 constexpr milliseconds kFarewell{5000};
 constexpr milliseconds kPoll{20};
+/** Other ranks whose end a failure tells of, at most. */
+constexpr int kMostTold = 4;
 /** What a rank says at its end where nothing went wrong. */
 constexpr const char* kLeft = "left";
 
@@ -30,6 +32,15 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 std::string seconds(milliseconds time) {
   const int64_t count = time.count();
   return count % 1000 == 0 ? std::to_string(count / 1000) + " s" : std::to_string(count) + " ms";
+}
+
+/** Asks a store on a thread of its own: one whose host hangs can block for ever, and the thread is left behind then. */
+template <typename Answer>
+std::future<Answer> apart(std::function<Answer()> ask) {
+  auto task = std::make_shared<std::packaged_task<Answer()>>(std::move(ask));
+  std::future<Answer> answer = task->get_future();
+  std::thread([task] { (*task)(); }).detach();
+  return answer;
 }
 
 /** The first line of c10d's or Gloo's own words, without the place in their sources. */
@@ -171,6 +182,7 @@ Failure Rendezvous::learn(Failure failure) {
   for (int rank = 0; rank < request_.size; rank++) {
     if (rank != request_.rank) others.push_back(rank);
   }
+  int told = 0;
   const auto end = Clock::now() + kGrace;
   const auto hasEnded = [this](int rank) { return store_->check({key("ended", rank)}); };
   try {
@@ -183,13 +195,11 @@ Failure Rendezvous::learn(Failure failure) {
         continue;
       }
       const std::string how = store_->get_to_str(key("ended", rank));
-      if (how == kLeft) {
-        failure.missing.push_back(rank);
-        failure.reason += "; rank " + std::to_string(rank) + " had left the group";
-      } else {
-        failure.reason += "; rank " + std::to_string(rank) + " gave up in " + how;
-      }
+      if (how == kLeft) failure.missing.push_back(rank);
+      if (++told > kMostTold) continue;
+      failure.reason += "; rank " + std::to_string(rank) + (how == kLeft ? " had left the group" : " gave up in " + how);
     }
+    if (told > kMostTold) failure.reason += "; so did " + std::to_string(told - kMostTold) + " more";
   } catch (const std::exception&) {
     failure.reason += "; the store at " + placeOfStore() + " no longer answers";
     failure.missing.clear();
@@ -199,34 +209,35 @@ Failure Rendezvous::learn(Failure failure) {
 }
 
 Failure Rendezvous::explain(Failure failure, const std::string& operation, const std::function<void()>& meanwhile) {
-  // A store whose host hangs can block for ever; the thread that asks it is left behind then.
-  auto learned = std::make_shared<std::promise<Failure>>();
-  std::future<Failure> future = learned->get_future();
-  std::thread([self = shared_from_this(), failure, operation, learned] {
+  std::future<Failure> learned = apart<Failure>([self = shared_from_this(), failure, operation] {
     try {
       self->tellEnd(operation + ": " + failure.reason);
     } catch (const std::exception&) {
       // `learn` finds the same.
     }
-    learned->set_value(self->learn(failure));
-  }).detach();
+    return self->learn(failure);
+  });
   meanwhile();
-  if (future.wait_for(2 * kGrace) == std::future_status::ready) return future.get();
+  if (learned.wait_for(2 * kGrace) == std::future_status::ready) return learned.get();
   failure.reason += "; the store at " + placeOfStore() + " does not answer";
   if (host_ >= 0 && host_ != request_.rank) failure.missing.push_back(host_);
   return failure;
 }
 
 void Rendezvous::leave() {
-  // Whatever goes wrong here is the end all the same.
-  try {
-    tellEnd(kLeft);
-    std::vector<std::string> keys;
-    for (int rank = 0; rank < request_.size; rank++) keys.push_back(key("ended", rank));
-    const auto end = Clock::now() + std::min<Clock::duration>(kFarewell, request_.timeout);
-    while (Clock::now() < end && !store_->check(keys)) std::this_thread::sleep_for(kPoll);
-  } catch (const std::exception&) {
-  }
+  const milliseconds patience = std::min(kFarewell, request_.timeout);
+  std::future<void> left = apart<void>([self = shared_from_this(), patience] {
+    // Whatever goes wrong here is the end all the same.
+    try {
+      self->tellEnd(kLeft);
+      std::vector<std::string> keys;
+      for (int rank = 0; rank < self->request_.size; rank++) keys.push_back(self->key("ended", rank));
+      const auto end = Clock::now() + patience;
+      while (Clock::now() < end && !self->store_->check(keys)) std::this_thread::sleep_for(kPoll);
+    } catch (const std::exception&) {
+    }
+  });
+  left.wait_for(patience + kGrace);
 }
 
 }  // namespace layerwise
