@@ -21,6 +21,8 @@
       'sources': ['<!@(node scripts/gyp.mjs sources)'],
       'include_dirs': [
         '<!@(node scripts/gyp.mjs generated)',
+        # Before a Gloo that the system has, whose release need not be that of LibTorch's.
+        'native/gloo-names',
         '<!@(node scripts/gyp.mjs node-api)',
       ],
       'defines': [

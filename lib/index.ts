@@ -59,6 +59,21 @@ export {
   type TrainingPass,
   type Transform,
 } from './data/index.js';
+// distributed: processes that work together
+export {
+  type Backend,
+  DistributedError,
+  type DistributedErrorCode,
+  type FileStore,
+  type JoinOptions,
+  joinGroup,
+  type Launch,
+  type Launcher,
+  type ProcessGroup,
+  readLaunch,
+  type TcpStore,
+  type Variables,
+} from './distributed/index.js';
 // What all errors have in common; what the disk refuses; a run that another process has taken over
 export { LayerwiseError } from './errors.js';
 // evaluation: scores, ensembles, probes
@@ -327,6 +342,7 @@ export {
   ones,
   onLibTorchMessage,
   type RandomOptions,
+  type ReduceOperation,
   type Reduction,
   type Rehearsal,
   rand,

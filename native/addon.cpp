@@ -81,6 +81,7 @@ NAPI_MODULE_INIT() {
   layerwise::exportMessages(env, exports, environment);
   layerwise::exportWaiting(env, exports, environment);
   layerwise::exportDecoding(env, exports, environment);
+  layerwise::exportDistributed(env, exports, environment);
   layerwise::exportRuntime(env, exports, environment);
   return exports;
 }

@@ -113,6 +113,8 @@ struct Environment {
   WatchedStorages watched;
   /** Batches of images that are being decoded; null before the first (decoding.cpp). */
   std::shared_ptr<void> decoding;
+  /** The groups of processes that it has joined; null before the first (distributed.cpp). */
+  std::shared_ptr<void> groups;
   /** createError({code, operator, message, tensors}) -> Error; set once from JavaScript. */
   napi_ref createError = nullptr;
 };

@@ -18,6 +18,7 @@ void exportMemory(napi_env env, napi_value exports, Environment* environment);
 void exportMessages(napi_env env, napi_value exports, Environment* environment);
 void exportWaiting(napi_env env, napi_value exports, Environment* environment);
 void exportDecoding(napi_env env, napi_value exports, Environment* environment);
+void exportDistributed(napi_env env, napi_value exports, Environment* environment);
 void exportRuntime(napi_env env, napi_value exports, Environment* environment);
 
 }  // namespace layerwise

@@ -86,6 +86,9 @@ std::string textOf(const std::string& line) {
   if (text.compare(0, mark.size(), mark) == 0) text.erase(0, mark.size());
   const size_t function = text.rfind(" (function ");
   if (function != std::string::npos) text.resize(function);
+  // An error that c10d logs brings its calls along.
+  const size_t calls = text.find("\nException raised from ");
+  if (calls != std::string::npos) text.resize(calls);
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
   return text;
 }

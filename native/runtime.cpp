@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "backends.h"
 #include "call.h"
 #include "exports.h"
 #include "parallel.h"
@@ -79,6 +80,8 @@ napi_value buildInfo(napi_env env, napi_callback_info info) {
     object.Set("cudaAvailable", cudaAvailable);
     object.Set("cudaDeviceCount", cudaAvailable ? at::detail::getCUDAHooks().getNumGPUs() : 0);
     object.Set("cudaReason", cudaReason());
+    object.Set("glooReason", whyNoBackend("gloo"));
+    object.Set("ncclReason", whyNoBackend("nccl"));
     object.Set("cpuCapability", cpuCapability());
     object.Set("threads", at::get_num_threads());
     object.Set("mostThreads", mostThreads());

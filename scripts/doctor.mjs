@@ -2,6 +2,7 @@ import { cpus, release, type } from 'node:os';
 import { parseArgs } from 'node:util';
 import { describeAddon } from './doctor/addon.mjs';
 import { judge, judgeCuda } from './doctor/findings.mjs';
+import { describeProcesses } from './doctor/processes.mjs';
 import { describeTurboJpeg } from './doctor/turbojpeg.mjs';
 import { readResolved } from './libtorch/resolved.mjs';
 import { describePlatform, platformProblem } from './setup/platform.mjs';
@@ -18,6 +19,7 @@ import { jpegScaling } from './support/turbojpeg.mjs';
 /** @import { ToolCheck } from './setup/prerequisites.mjs' */
 /** @import { MemoryLimits, ProcessorLimits } from './support/limits.mjs' */
 /** @import { Addon } from './doctor/addon.mjs' */
+/** @import { Processes } from './doctor/processes.mjs' */
 /** @import { Environment } from './support/paths.mjs' */
 /** @import { Gpu } from './support/platform.mjs' */
 
@@ -39,6 +41,7 @@ import { jpegScaling } from './support/turbojpeg.mjs';
  * @property {Addon} addon
  * @property {string | undefined} turboJpeg the library that JPEG images are decoded with
  * @property {ReturnType<typeof jpegScaling>} jpegScaling
+ * @property {Processes} processes whether several processes can work together
  * @property {{ model: string, avx2: boolean, avx512: boolean, bf16: boolean, amx: boolean }} cpu
  * @property {ProcessorLimits} processors
  * @property {MemoryLimits} memory
@@ -82,6 +85,7 @@ export async function collect(env = process.env) {
     addon,
     turboJpeg: await describeTurboJpeg(addon, env),
     jpegScaling: jpegScaling(env),
+    processes: await describeProcesses(addon, env),
     cpu: describeCpu(),
     processors: processorLimits(),
     memory: memoryLimits(),
@@ -107,6 +111,8 @@ export function render(diagnosis) {
     ...libtorchRows(diagnosis.libtorch),
     ['Addon', renderAddon(diagnosis.addon)],
     ['JPEG', renderJpeg(diagnosis)],
+    ['Gloo', renderBackend(diagnosis.processes.gloo, 'several processes on CPUs')],
+    ['NCCL', renderBackend(diagnosis.processes.nccl, 'several processes on GPUs')],
     ['CPU', renderCpu(diagnosis)],
     ['Processors', renderProcessors(diagnosis.processors)],
     ['Memory', renderMemory(diagnosis.memory)],
@@ -191,6 +197,14 @@ function renderAddon({ path, bytes = 0, build, problem }) {
   if (path === undefined) return problem ?? '';
   const what = build === undefined ? problem : `loads, built with LibTorch ${build.libtorchBuilt}`;
   return `${path} (${Math.round(bytes / 1000)} kB): ${what}`;
+}
+
+/**
+ * @param {string | null} reason
+ * @param {string} use
+ */
+function renderBackend(reason, use) {
+  return reason === null ? `usable: ${use}` : `not usable: ${reason}`;
 }
 
 /** @param {Pick<Facts, 'cpu' | 'addon'>} facts */

@@ -31,6 +31,7 @@ const answers = {
     `_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`,
     ...(libtorch.cuda === null ? [] : ['LAYERWISE_WITH_CUDA']),
     ...(libtorch.cudaIncludeDir === null ? [] : ['LAYERWISE_CUDA_HEADERS']),
+    ...(libtorch.ncclIncludeDir === null ? [] : ['LAYERWISE_NCCL_HEADERS']),
   ],
   libraries: (libtorch) => libtorch.libraries,
   'rpath-file': () => [`-Wl,@${join(outDir(), 'rpath.txt')}`],
@@ -44,8 +45,10 @@ function beside(name) {
 }
 
 /** @param {LibTorch} libtorch */
-function systemDirs({ includeDirs, cudaIncludeDir }) {
-  return cudaIncludeDir === null ? includeDirs : [...includeDirs, cudaIncludeDir];
+function systemDirs({ includeDirs, cudaIncludeDir, ncclIncludeDir }) {
+  const others = [cudaIncludeDir, ncclIncludeDir].flatMap((folder) => folder ?? []);
+  // The compiler's own folder may not be moved before the others.
+  return [...includeDirs, ...others.filter((folder) => folder !== '/usr/include')];
 }
 
 const [question] = process.argv.slice(2);

@@ -3,6 +3,7 @@
 import { WriteError } from '#scripts/support/files.mjs';
 import { LockLostError } from '#scripts/support/lock.mjs';
 import { DataError } from '../data/index.js';
+import { DistributedError } from '../distributed/index.js';
 import { LogisticRegressionError, MetricError } from '../evaluation/index.js';
 import { FeatureCacheError } from '../features/index.js';
 import { WeightsError } from '../finished/index.js';
@@ -21,7 +22,7 @@ export const SENT_CLASSES = [
   ...[TensorError, ModuleError, StateDictError, SafetensorsError, OptimizerError, ModelError, DataError],
   ...[MetricError, LogisticRegressionError, RecipeError, FeatureCacheError, RunDirectoryError, RunRecordError],
   ...[ChartError, WeightsError, NonFiniteLossError, OutOfMemoryError, TrainingInterrupted, TextFileError],
-  ...[WriteError, LockLostError, ModuleFileError],
+  ...[WriteError, LockLostError, ModuleFileError, DistributedError],
 ] as const;
 
 /** An error in a form that can be cloned. Cloning an Error itself would lose its class, its code and its other fields. */

@@ -1,6 +1,14 @@
 export { chain } from './chain.js';
 export { channelsLast } from './channels-last.js';
 export {
+  type CollectiveFailure,
+  type CollectiveOutcome,
+  type GroupRequest,
+  NativeGroup,
+  REDUCE_OPERATIONS,
+  type ReduceOperation,
+} from './collectives.js';
+export {
   arange,
   type CreationOptions,
   empty,

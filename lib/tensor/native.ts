@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { addonCandidates, addonPath } from '#scripts/support/addon.mjs';
 import { usableProcessors } from '#scripts/support/limits.mjs';
 import { doctorCommand, setUpCommand } from '#scripts/support/paths.mjs';
+import type { CollectiveFailure } from './collectives.js';
 import { dtypeName } from './dtype.js';
 import { TensorError, type TensorErrorCode } from './errors.js';
 import type { NativeOperators } from './generated/operators.js';
@@ -18,6 +19,10 @@ export interface BuildInfo {
   readonly cudaDeviceCount: number;
   /** Why CUDA is not available; empty when it is. */
   readonly cudaReason: string;
+  /** Why several processes cannot work together by Gloo, on CPUs; empty when they can. */
+  readonly glooReason: string;
+  /** Why they cannot by NCCL, on GPUs; empty when they can. */
+  readonly ncclReason: string;
   /** The instruction set of LibTorch's kernels, such as AVX512. */
   readonly cpuCapability: string;
   readonly threads: number;
@@ -166,6 +171,26 @@ export interface NativeAddon extends NativeOperators {
   openTurboJpeg(path: string): string;
   setDecodingThreads(threads: number): void;
   decodingThreads(): number;
+
+  joinGroup(
+    backend: string,
+    rank: number,
+    size: number,
+    path: string,
+    host: string,
+    port: number,
+    isHost: boolean,
+    prefix: string,
+    timeout: number,
+    verifies: boolean,
+    whenDone: (id: number, failure: CollectiveFailure | undefined) => void,
+  ): number;
+  broadcastInGroup(group: number, tensor: number, root: number): number;
+  allReduceInGroup(group: number, tensor: number, reduction: number): number;
+  allGatherInGroup(group: number, tensor: number, output: number): number;
+  barrierOfGroup(group: number): number;
+  leaveGroup(group: number): number;
+  forgetGroup(group: number): void;
 
   threadWaiting(): ThreadWaiting;
 

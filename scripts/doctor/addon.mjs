@@ -17,6 +17,8 @@ import { explainLoadFailure } from './load-failure.mjs';
  * @property {boolean} cudaAvailable
  * @property {number} cudaDeviceCount
  * @property {string} cudaReason
+ * @property {string} glooReason
+ * @property {string} ncclReason
  * @property {string} cpuCapability
  * @property {number} threads
  * @property {number} mostThreads

@@ -73,6 +73,7 @@ export function judge(facts, env = process.env) {
     versionFinding(facts),
     cudaFinding(facts),
     headersFinding(facts),
+    glooFinding(facts),
     platformFinding(facts),
     pinFinding(facts),
   ];
@@ -161,6 +162,19 @@ function headersFinding({ libtorch }) {
     reason,
     mend: `install the CUDA toolkit (or set CUDA_HOME), then ${setUpCommand}`,
   };
+}
+
+/**
+ * A build that has Gloo, on a machine where it does not work. An older LibTorch's lack of it is said where versions are.
+ * @param {Facts} facts
+ * @returns {Finding | undefined}
+ */
+function glooFinding({ processes, addon: { build } }) {
+  if (processes.gloo === null || build === undefined || build.glooReason !== '') return undefined;
+  const reason = `two processes could not work together: ${processes.gloo}`;
+  const mend =
+    'see that the name of this machine resolves to an address of its own, or name an interface: GLOO_SOCKET_IFNAME=lo';
+  return { level: 'warning', subject: 'Gloo', reason, mend };
 }
 
 /**

@@ -39,6 +39,7 @@ export function inspectLibTorch(directory, { source, env = process.env }) {
   const includeDirs = [include, join(include, 'torch/csrc/api/include')];
   const cuda = withCuda ? cudaVersion(root, libDir) : null;
   const nvidiaDirs = cuda === null ? [] : siblingNvidiaDirs(root);
+  const cudaIncludeDir = cuda === null ? null : findCudaHeaders(nvidiaDirs, cuda);
   return {
     source,
     root,
@@ -48,7 +49,8 @@ export function inspectLibTorch(directory, { source, env = process.env }) {
     runtimeDirs: nvidiaDirs,
     version,
     cuda,
-    cudaIncludeDir: cuda === null ? null : findCudaHeaders(nvidiaDirs, cuda),
+    cudaIncludeDir,
+    ncclIncludeDir: cudaIncludeDir === null ? null : findNcclHeaders(nvidiaDirs),
     cxx11Abi: usesCxx11Abi(join(libDir, `libc10.${suffix}`)),
   };
 }
@@ -148,6 +150,18 @@ function findCudaHeaders(nvidiaDirs, cuda) {
       return sameMajor && existsSync(join(include, 'crt', 'host_defines.h'));
     });
   return usable ?? null;
+}
+
+/**
+ * The folder of NCCL's header, or null: beside the library of pip's wheel, or in CUDA's toolkit. A development package's is in one
+ * of the compiler's own folders.
+ * @param {readonly string[]} nvidiaDirs
+ */
+function findNcclHeaders(nvidiaDirs) {
+  const wheels = nvidiaDirs.map((lib) => resolve(lib, '..'));
+  const roots = [...wheels, ...cudaToolkits.flatMap((folder) => folder || []), '/usr'];
+  const folders = roots.map((folder) => join(folder, 'include'));
+  return folders.find((include) => existsSync(join(include, 'nccl.h'))) ?? null;
 }
 
 /**

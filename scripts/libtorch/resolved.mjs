@@ -18,6 +18,7 @@ import { outDir } from '../support/paths.mjs';
  * @property {string} version
  * @property {string | null} cuda the CUDA release, such as 13.0; null for a CPU build
  * @property {string | null} cudaIncludeDir
+ * @property {string | null} ncclIncludeDir
  * @property {boolean} cxx11Abi
  * @property {string[]} [compromise] why this CPU build stands in for a CUDA one
  */
@@ -47,11 +48,11 @@ export function readRecord(out) {
  */
 function isLibTorch(record) {
   if (!isObject(record)) return false;
-  const { source, root, libDir, version, cuda, cudaIncludeDir, cxx11Abi } = record;
+  const { source, root, libDir, version, cuda, cudaIncludeDir, ncclIncludeDir, cxx11Abi } = record;
   const lists = [record.includeDirs, record.libraries, record.runtimeDirs];
   return (
     [source, root, libDir, version].every((value) => typeof value === 'string') &&
-    [cuda, cudaIncludeDir].every((value) => value === null || typeof value === 'string') &&
+    [cuda, cudaIncludeDir, ncclIncludeDir].every((value) => value === null || typeof value === 'string') &&
     lists.every((list) => Array.isArray(list) && list.every((path) => typeof path === 'string')) &&
     typeof cxx11Abi === 'boolean'
   );

@@ -57,8 +57,13 @@ function nodeApiIncludes() {
 }
 
 /** @param {LibTorch} record */
-function foldersOf({ includeDirs, libDir, runtimeDirs, cudaIncludeDir }) {
-  return [...includeDirs, libDir, ...runtimeDirs, ...(cudaIncludeDir === null ? [] : [cudaIncludeDir])];
+function foldersOf({ includeDirs, libDir, runtimeDirs, cudaIncludeDir, ncclIncludeDir }) {
+  return [
+    ...includeDirs,
+    libDir,
+    ...runtimeDirs,
+    ...[cudaIncludeDir, ncclIncludeDir].flatMap((folder) => folder ?? []),
+  ];
 }
 
 function temporaryFolder() {
@@ -100,6 +105,7 @@ function linkInto(folder, { out, record, nodeApi }) {
     libraries: record.libraries.map((path) => join(link(dirname(path)), path.slice(dirname(path).length + 1))),
     runtimeDirs: record.runtimeDirs.map(link),
     cudaIncludeDir: record.cudaIncludeDir === null ? null : link(record.cudaIncludeDir),
+    ncclIncludeDir: record.ncclIncludeDir === null ? null : link(record.ncclIncludeDir),
   });
   if (!isPackage) linkGypSource(gypSource);
   return { source: link(root), gypSource, out: plainOut, nodeApi: nodeApi.map(link) };

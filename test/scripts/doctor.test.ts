@@ -19,6 +19,8 @@ const build: LoadedBuild = {
   cudaAvailable: false,
   cudaDeviceCount: 0,
   cudaReason: '',
+  glooReason: '',
+  ncclReason: 'this LibTorch is a CPU build',
   cpuCapability: 'AVX512',
   threads: 2,
   mostThreads: 2,
@@ -35,6 +37,7 @@ const healthy = {
   addon: { path: '/addon', bytes: 1000, build, problem: undefined, mend: undefined },
   turboJpeg: '/libturbojpeg.so.0',
   jpegScaling: jpegScaling({}),
+  processes: { gloo: null, nccl: 'this LibTorch is a CPU build' },
   cpu: { model: 'a processor', avx2: true, avx512: true, bf16: true, amx: false },
   processors: { machine: 16, affinity: 8, quota: 2.5, usable: 2 },
   memory: { machine: 64 * 2 ** 30, limit: 4 * 2 ** 30, available: 3 * 2 ** 30 },
@@ -155,12 +158,26 @@ describe('names what is wrong, errors first, with the mend', () => {
       "CUDA's runtime headers were not found",
       'CUDA_HOME',
     ],
+    [
+      'Gloo that does not work on this machine',
+      { ...healthy, processes: { ...healthy.processes, gloo: 'no answer within 20 s' } },
+      'warning',
+      'Gloo',
+      'two processes could not work together: no answer within 20 s',
+      'GLOO_SOCKET_IFNAME',
+    ],
   ])('%s', (_, facts, level, subject, reason, mend) => {
     const findings = findingsOf(facts);
     expect(findings).toHaveLength(1);
     expect(findings[0]).toMatchObject({ level, subject });
     expect(findings[0]!.reason).toContain(reason);
     expect(findings[0]!.mend).toContain(mend);
+  });
+
+  it('a LibTorch without Gloo is named by its version alone', () => {
+    const glooReason = 'LibTorch 1.13.1 is too old for several processes';
+    const addon = { ...healthy.addon, build: { ...build, glooReason } };
+    expect(findingsOf({ ...healthy, addon, processes: { gloo: glooReason, nccl: glooReason } })).toEqual([]);
   });
 
   it('a platform without LibTorch is an error before the addon is built, and nothing once it loads', () => {
@@ -198,6 +215,8 @@ it('prints a row a subject, and each finding with its mend', () => {
   expect(row('on')).toContain('JPEG       /libturbojpeg.so.0\n');
   expect(row('off')).toContain('libturbojpeg.so.0; every image at its own size: LAYERWISE_JPEG_SCALING is off\n');
   expect(row('no')).toContain('libturbojpeg.so.0; LAYERWISE_JPEG_SCALING: expected on or off, got no\n');
+  expect(text).toContain('Gloo       usable: several processes on CPUs\n');
+  expect(text).toContain('NCCL       not usable: this LibTorch is a CPU build\n');
   expect(text).toContain('Processors 2 usable (16 in the machine; affinity to 8; cgroup quota 2.5)\n');
   expect(text).toContain('Memory     3.0 GiB available (64.0 GiB in the machine; cgroup limit 4.0 GiB)\n');
   expect(text).toContain('GPUs       none visible\n');

@@ -29,6 +29,7 @@ const found = (source: string): LibTorch => ({
   version: '2.13.0',
   cuda: null,
   cudaIncludeDir: null,
+  ncclIncludeDir: null,
   cxx11Abi: true,
 });
 

@@ -50,6 +50,7 @@ function build({ addonCode = '', torchCode = '', needed = [] as string[] } = {})
     version: '2.13.0',
     cuda: '12.8',
     cudaIncludeDir: null,
+    ncclIncludeDir: null,
   };
   const files = { libDir: lib, libraries: [torch], includeDirs: [], runtimeDirs: [], cxx11Abi: true };
   writeFileSync(join(out, 'libtorch.json'), JSON.stringify({ ...record, ...files }));

@@ -173,7 +173,7 @@ it.each(['/lib/a:b', '/lib/$ORIGIN/x', '/lib/$LIB', '/lib/a\nb'])(
   (libDir) => {
     const out = temporaryFolder();
     const lists = { includeDirs: [], libraries: [], runtimeDirs: [] };
-    const build = { version: '2.13.0', cuda: null, cudaIncludeDir: null, cxx11Abi: true };
+    const build = { version: '2.13.0', cuda: null, cudaIncludeDir: null, ncclIncludeDir: null, cxx11Abi: true };
     const record = { source: 'LIBTORCH', root: '/', libDir, ...lists, ...build };
     const write = () => writeResolved(record, { LAYERWISE_OUT: out });
     expect(write).toThrow(
