@@ -135,6 +135,7 @@ export {
   type LastHead,
   type LayeredNetworkOptions,
   type LayerMultiplyAdds,
+  type LocalProblem,
   layeredNetwork,
   layerwiseStages,
   ModelError,

@@ -229,15 +229,23 @@ void Rendezvous::leave() {
   std::future<void> left = apart<void>([self = shared_from_this(), patience] {
     // Whatever goes wrong here is the end all the same.
     try {
-      self->tellEnd(kLeft);
-      std::vector<std::string> keys;
-      for (int rank = 0; rank < self->request_.size; rank++) keys.push_back(self->key("ended", rank));
       const auto end = Clock::now() + patience;
-      while (Clock::now() < end && !self->store_->check(keys)) std::this_thread::sleep_for(kPoll);
+      self->tellEnd(kLeft);
+      self->waitForAll("ended", end);
+      // Whoever serves the store waits until the others ask it nothing more.
+      const bool isHost = self->host_ == self->request_.rank;
+      if (self->host_ >= 0) self->store_->set(self->key("gone", self->request_.rank), "");
+      if (isHost) self->waitForAll("gone", end);
     } catch (const std::exception&) {
     }
   });
   left.wait_for(patience + kGrace);
+}
+
+void Rendezvous::waitForAll(const char* what, Clock::time_point end) {
+  std::vector<std::string> keys;
+  for (int rank = 0; rank < request_.size; rank++) keys.push_back(key(what, rank));
+  while (Clock::now() < end && !store_->check(keys)) std::this_thread::sleep_for(kPoll);
 }
 
 }  // namespace layerwise

@@ -75,7 +75,7 @@ class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
    */
   Failure explain(Failure failure, const std::string& operation, const std::function<void()>& meanwhile);
 
-  /** Tells the others that this rank leaves, and waits some seconds for the same from them: one of them may serve the store. */
+  /** Tells the others that this rank leaves, and waits some seconds for the same from them. The one that serves the store leaves last. */
   void leave();
 
  private:
@@ -86,6 +86,8 @@ class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
   void compare(int rank, const std::string& theirs) const;
   Failure whoIsMissing(Failure failure);
   void tellEnd(const std::string& how);
+  /** Until every rank has set a key of this name, or the time is over. */
+  void waitForAll(const char* what, Clock::time_point end);
   Failure learn(Failure failure);
   std::string placeOfStore() const;
 

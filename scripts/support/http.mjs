@@ -86,8 +86,10 @@ async function getOnce(url, { headers, signal, stallMs, env, connections = new C
   const isSecure = agent instanceof HttpsAgent;
   for (;;) {
     const send = isSecure ? httpsRequest : httpRequest;
-    // `timeout` counts while the connection is made, too.
-    const request = send({ ...target, agent, signal, timeout: stallMs });
+    // `timeout` counts while the connection is made, too. Node keeps `signal` from the agent.
+    /** @type {TunnelOptions} */
+    const options = { ...target, agent, signal, tunnelSignal: signal, timeout: stallMs };
+    const request = send(options);
     try {
       return await exchange(request, stallMs);
     } catch (error) {
@@ -141,6 +143,8 @@ export class Connections {
   }
 }
 
+/** @typedef {RequestOptions & { tunnelSignal?: AbortSignal }} TunnelOptions ends the making of a tunnel */
+
 /** Encrypted connections through a proxy. */
 class TunnelAgent extends HttpsAgent {
   #proxy;
@@ -159,14 +163,14 @@ class TunnelAgent extends HttpsAgent {
 
   /**
    * @override
-   * @param {RequestOptions} options
+   * @param {TunnelOptions} options
    * @param {(error: Error | null, stream: Duplex) => void} [callback]
    */
-  createConnection({ host, port, servername }, callback) {
+  createConnection({ host, port, servername, tunnelSignal: signal }, callback) {
     const made = /** @type {(error: Error | null, stream?: Duplex) => void} */ (callback);
     const name = host ?? '';
     const authority = `${isIP(name) === 6 ? `[${name}]` : name}:${port}`;
-    openTunnel(authority, this.#proxy, this.#stallMs).then(
+    openTunnel(authority, this.#proxy, { signal, stallMs: this.#stallMs }).then(
       // `host` is what the certificate must be of where an IP address leaves `servername` empty.
       (socket) => made(null, tlsConnect({ socket, host: name, servername, ALPNProtocols: ['http/1.1'] })),
       made,
@@ -199,14 +203,14 @@ function forwarded(url, proxy, headers) {
  * A tunnel to a server, by the proxy's CONNECT method.
  * @param {string} authority host and port
  * @param {URL} proxy
- * @param {number} stallMs
+ * @param {{ signal: AbortSignal | undefined, stallMs: number }} options `signal`: of the request that it is made for
  * @returns {Promise<Socket>}
  */
-function openTunnel(authority, proxy, stallMs) {
+function openTunnel(authority, proxy, { signal, stallMs }) {
   const send = proxy.protocol === 'https:' ? httpsRequest : httpRequest;
   const headers = { host: authority, ...credentials(proxy) };
   const target = { ...hostOf(proxy), method: 'CONNECT', path: authority, headers };
-  const request = send({ ...target, agent: false, timeout: stallMs });
+  const request = send({ ...target, agent: false, signal, timeout: stallMs });
   return new Promise((resolve, reject) => {
     /**
      * @param {IncomingMessage} response

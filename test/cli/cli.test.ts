@@ -170,7 +170,10 @@ describe.concurrent('what is wrong with the arguments is said, with exit code 2 
     [() => ['train', 'stray'], 'too many arguments'],
     [() => ['trian'], "unknown command 'trian'"],
     [() => [], 'Usage: layerwise'],
-    [() => ['train', '--preset', 'vgg12'], /preset: expected one of vgg11-layerwise, vgg11-end-to-end, .*got "vgg12"/],
+    [
+      () => ['train', '--preset', 'vgg12'],
+      /preset: expected one of vgg11-layerwise, vgg11-simultaneous, vgg11-end-to-end, .*got "vgg12"/,
+    ],
     [() => ['train', '--data-dir', '.'], '--data-dir: shapes is drawn by the program'],
     [() => ['train', '--dataset', 'mnist'], 'Allowed choices are shapes, cifar10, folder, imagenet.'],
     [() => ['train', '--dataset', 'cifar10'], '--data-dir DIR'],
