@@ -18,8 +18,8 @@ const SIZE = 224;
 const IMAGENET = { trainCount: 1_281_167, testCount: 50_000, classes: 1000 };
 
 /**
- * NVIDIA's H100 SXM: 989 TFLOP/s of dense bf16 products in its data sheet, of which a training reaches some part. 40 % is what
- * well-tuned trainings of large networks report; one that reaches less asks for less.
+ * NVIDIA's H100 SXM: 989 TFLOP/s of dense bf16 products in its data sheet, of which a training reaches some part: 40 % is an
+ * assumption, and one that reaches less asks for less.
  */
 const H100 = { operationsPerSecond: 989e12, reached: 0.4 };
 
@@ -29,8 +29,7 @@ const H100 = { operationsPerSecond: 989e12, reached: 0.4 };
  * @param {{ folder: string, rounds: number, results: object[] }} options `folder`: of JPEG files, a folder for each class
  */
 export async function benchInput({ folder, rounds, results }) {
-  const one = await decodingRates(folder, { threads: 1, rounds });
-  const two = await decodingRates(folder, { threads: 2, rounds });
+  const { one, two } = await decodingRates(folder, rounds);
   results.push({ name: 'input: decoding', one, two });
   console.log(
     `input: one thread reads ${shown(one.files)} images a second from files, ${shown(one.shards)} from shards`,
@@ -82,34 +81,40 @@ function layersOf(preset, rates) {
 }
 
 /**
+ * Of one thread, and of two.
  * @param {string} folder
- * @param {{ threads: number, rounds: number }} options
- * @returns {Promise<Rates>}
+ * @param {number} rounds
+ * @returns {Promise<{ one: Rates, two: Rates }>}
  */
-async function decodingRates(folder, { threads, rounds }) {
+async function decodingRates(folder, rounds) {
   const temporary = mkdtempSync(join(tmpdir(), 'layerwise-input-'));
   try {
     const at = { files: join(temporary, 'files'), shards: join(temporary, 'shards') };
     mkdirSync(at.files);
     for (const part of ['train', 'val']) symlinkSync(resolve(folder), join(at.files, part));
     await prepareImages({ from: at.files, to: at.shards });
-    setDecodingThreads(threads);
-    const recipe = presetRecipe('vgg11-layerwise', { dataset: 'imagenet', onCuda: false });
-    /** @type {{ files: number[], shards: number[] }} */
-    const rates = { files: [], shards: [] };
-    for (let round = 0; round < rounds; round++) {
-      for (const kind of /** @type {const} */ (['files', 'shards'])) {
-        const { train } = await loadDataset({
-          name: 'imagenet',
-          dataDir: at[kind],
-          imageSize: SIZE,
-        });
-        const rate = await measureImageRate(train, recipe);
-        rates[kind].push(rate?.imagesPerSecond ?? Number.NaN);
-      }
-    }
-    return { files: summarize(rates.files).median, shards: summarize(rates.shards).median };
+    return { one: await ratesOf(at, { threads: 1, rounds }), two: await ratesOf(at, { threads: 2, rounds }) };
   } finally {
     rmSync(temporary, { recursive: true });
   }
+}
+
+/**
+ * @param {{ files: string, shards: string }} at
+ * @param {{ threads: number, rounds: number }} options
+ * @returns {Promise<Rates>}
+ */
+async function ratesOf(at, { threads, rounds }) {
+  setDecodingThreads(threads);
+  const recipe = presetRecipe('vgg11-layerwise', { dataset: 'imagenet', onCuda: false });
+  /** @type {{ files: number[], shards: number[] }} */
+  const rates = { files: [], shards: [] };
+  for (let round = 0; round < rounds; round++) {
+    for (const kind of /** @type {const} */ (['files', 'shards'])) {
+      const { train } = await loadDataset({ name: 'imagenet', dataDir: at[kind], imageSize: SIZE });
+      const rate = await measureImageRate(train, recipe);
+      rates[kind].push(rate?.imagesPerSecond ?? Number.NaN);
+    }
+  }
+  return { files: summarize(rates.files).median, shards: summarize(rates.shards).median };
 }

@@ -142,7 +142,11 @@ void ProcessGroup::begin(const Done& joined) {
     try {
       rendezvous_ = std::make_shared<Rendezvous>(request_);
       rendezvous_->meet();
-      backend_ = makeBackend(request_.backend, rendezvous_->storeForBackend(), request_.rank, request_.size, request_.timeout);
+      const auto connect = [this](const std::string& backend, const std::string& prefix) {
+        return makeBackend(backend, rendezvous_->storeFor(prefix), request_.rank, request_.size, request_.timeout);
+      };
+      connections_.work = connect(request_.backend, "backend");
+      if (request_.verifies) connections_.comparing = request_.backend == "gloo" ? connections_.work : connect("gloo", "compare");
       rendezvous_->begin();
     } catch (const GroupError& error) {
       joined(&error.failure, "join");
@@ -179,14 +183,15 @@ void ProcessGroup::abandon() {
   changed_.notify_all();
 }
 
-c10::intrusive_ptr<c10d::Backend> ProcessGroup::backend() {
+ProcessGroup::Connections ProcessGroup::connections() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return backend_;
+  if (connections_.work == nullptr) throw std::runtime_error("the connections were closed when another call failed");
+  return connections_;
 }
 
-c10::intrusive_ptr<c10d::Backend> ProcessGroup::takeBackend() {
+ProcessGroup::Connections ProcessGroup::takeConnections() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return std::exchange(backend_, nullptr);
+  return std::exchange(connections_, Connections{});
 }
 
 /** The first thread: compares and issues. */
@@ -233,18 +238,15 @@ void ProcessGroup::beginOne(Task task) {
 
 /** The ranks tell each other what they are about to do. All of them find the same, so that after a mismatch the group goes on. */
 std::optional<Failure> ProcessGroup::compare(const CollectiveRequest& request) {
-  const c10::intrusive_ptr<c10d::Backend> by = backend();
-  if (by == nullptr) return std::nullopt;
+  if (request_.size == 1) return std::nullopt;
+  const c10::intrusive_ptr<c10d::Backend> by = connections().comparing;
   const Signature signature = signatureOf(request);
   const int64_t length = static_cast<int64_t>(signature.size());
-  const at::Device device = request.tensor.defined() ? request.tensor.device() : at::Device(at::kCPU);
   // Not the array itself: after a time-out Gloo may still read it.
   at::Tensor own = at::empty({length}, at::kLong);
   std::copy(signature.begin(), signature.end(), own.mutable_data_ptr<int64_t>());
-  own = own.to(device);
   at::Tensor all = at::empty({request_.size * length}, own.options());
   waitFor(by->_allgather_base(all, own, c10d::AllgatherOptions()), request_.timeout);
-  all = all.to(at::kCPU);
   const int64_t* const theirs = all.const_data_ptr<int64_t>();
   const auto of = [&](int rank) { return theirs + rank * length; };
   const auto isAs = [&](int rank, int other) { return std::equal(of(rank), of(rank) + length, of(other)); };
@@ -259,12 +261,12 @@ std::optional<Failure> ProcessGroup::compare(const CollectiveRequest& request) {
 }
 
 c10::intrusive_ptr<c10d::Work> ProcessGroup::issue(const CollectiveRequest& request) {
-  const c10::intrusive_ptr<c10d::Backend> by = backend();
   const bool isEmpty = request.tensor.defined() && request.tensor.numel() == 0;
-  if (by == nullptr || isEmpty) {
+  if (request_.size == 1 || isEmpty) {
     if (request.kind == Collective::kAllGather && !isEmpty) flat(request.output).copy_(flat(request.tensor));
     return nullptr;
   }
+  const c10::intrusive_ptr<c10d::Backend> by = connections().work;
   switch (request.kind) {
     case Collective::kBroadcast: {
       std::vector<at::Tensor> tensors{flat(request.tensor)};
@@ -309,7 +311,7 @@ void ProcessGroup::endTasks() {
   }
   if (isOrderly) rendezvous_->leave();
   // The connections close, and then the store.
-  takeBackend();
+  takeConnections();
   rendezvous_ = nullptr;
   if (left != nullptr) left(nullptr, "leave");
 }
@@ -337,7 +339,7 @@ void ProcessGroup::fail(const Task& task, const Failure& failure) {
   if (!failure_.has_value()) {
     // Without it the connections close, so that a rank that waits for this one hears of it now; not before all work on them has
     // ended, which may take until its time-out.
-    const auto closeConnections = [this] { std::thread([backend = takeBackend()] {}).detach(); };
+    const auto closeConnections = [this] { std::thread([connections = takeConnections()] {}).detach(); };
     failure_ = rendezvous_ == nullptr ? failure : rendezvous_->explain(failure, task.name, closeConnections);
   }
   task.done(&*failure_, task.name);

@@ -68,6 +68,12 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
     c10::intrusive_ptr<c10d::Work> work;
   };
 
+  struct Connections {
+    c10::intrusive_ptr<c10d::Backend> work;
+    /** Gloo's, by which the ranks compare what they are about to do: NCCL takes no tensors of the CPU. */
+    c10::intrusive_ptr<c10d::Backend> comparing;
+  };
+
   explicit ProcessGroup(GroupRequest request) : request_(std::move(request)) {}
 
   void begin(const Done& joined);
@@ -78,8 +84,9 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
   std::optional<Failure> compare(const CollectiveRequest& request);
   c10::intrusive_ptr<c10d::Work> issue(const CollectiveRequest& request);
   void fail(const Task& task, const Failure& failure);
-  c10::intrusive_ptr<c10d::Backend> backend();
-  c10::intrusive_ptr<c10d::Backend> takeBackend();
+  /** Throws where the connections have been closed, because an earlier task failed. */
+  Connections connections();
+  Connections takeConnections();
 
   const GroupRequest request_;
   /** Null where this rank is the only one. */
@@ -92,7 +99,8 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
   bool isLeaving_ = false;
   Done left_;
   bool allBegun_ = false;
-  c10::intrusive_ptr<c10d::Backend> backend_;
+  /** Null where this rank is the only one, and after a failure. */
+  Connections connections_;
 
   std::mutex failing_;
   std::optional<Failure> failure_;

@@ -112,7 +112,7 @@ std::string Rendezvous::placeOfStore() const {
 
 std::string Rendezvous::key(const char* what, int rank) const { return std::string(what) + "/" + std::to_string(rank); }
 
-/** What the ranks must agree on; behind it, whether this one serves the store. */
+/** What the ranks must agree on. */
 std::string Rendezvous::wanted() const {
   return "worldSize " + std::to_string(request_.size) + ", backend " + request_.backend + ", verify " +
          (request_.verifies ? "true" : "false") + ", LibTorch " TORCH_VERSION;
@@ -171,8 +171,8 @@ Failure Rendezvous::whoIsMissing(Failure failure) {
 
 void Rendezvous::begin() { store_->setTimeout(kGrace); }
 
-c10::intrusive_ptr<c10d::Store> Rendezvous::storeForBackend() const {
-  return c10::make_intrusive<c10d::PrefixStore>("backend", store_);
+c10::intrusive_ptr<c10d::Store> Rendezvous::storeFor(const std::string& prefix) const {
+  return c10::make_intrusive<c10d::PrefixStore>(prefix, store_);
 }
 
 void Rendezvous::tellEnd(const std::string& how) { store_->set(key("ended", request_.rank), how); }

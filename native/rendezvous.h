@@ -66,8 +66,8 @@ class Rendezvous : public std::enable_shared_from_this<Rendezvous> {
   /** The ranks are connected: from here on the store is asked for what may be learned within some seconds. */
   void begin();
 
-  /** The store, for keys of c10d's own. */
-  c10::intrusive_ptr<c10d::Store> storeForBackend() const;
+  /** The store, for keys of c10d's own, behind a prefix. */
+  c10::intrusive_ptr<c10d::Store> storeFor(const std::string& prefix) const;
 
   /**
    * Tells the others that this rank gave up in `operation`, and learns within some seconds who else did: the others are missing.

@@ -61,11 +61,6 @@ int64_t elementsIn(const IntegerList& shape) {
 /** Page-locked memory is scarce: at most a batch of large images is staged in it. */
 constexpr size_t kAsynchronousBytes = size_t{64} << 20;
 
-/** Memory of the host from which as many bytes are copied to a device. */
-at::TensorOptions staging(at::TensorOptions options, const at::Device& device, size_t bytes) {
-  return options.pinned_memory(device.is_cuda() && bytes <= kAsynchronousBytes);
-}
-
 napi_value fromTypedArray(napi_env env, napi_callback_info info) {
   return guarded<4>(env, info, "tensor", [](Call& call) {
     const IntegerList shape = call.integers(1, "shape");
@@ -87,7 +82,7 @@ napi_value fromTypedArray(napi_env env, napi_callback_info info) {
       }
       // A batch and what is drawn for it: copied by the device when its turn comes, so that nobody waits. LibTorch keeps
       // the page-locked memory until then.
-      at::Tensor staged = at::empty(shape, staging(options, device, bytes.length));
+      at::Tensor staged = at::empty(shape, options.pinned_memory(true));
       if (bytes.length > 0) std::memcpy(staged.data_ptr(), bytes.data, bytes.length);
       return call.result(staged.to(device, /*non_blocking=*/true));
     }
@@ -140,7 +135,15 @@ napi_value emptyStaged(napi_env env, napi_callback_info info) {
     const IntegerList shape = call.integers(0, "shape");
     const at::ScalarType dtype = call.dtype(1, "dtype");
     const auto bytes = static_cast<size_t>(elementsIn(shape)) * c10::elementSize(dtype);
-    return call.result(at::empty(shape, staging(at::TensorOptions().dtype(dtype), call.device(2, "device"), bytes)));
+    const bool isPageLocked = call.device(2, "device").is_cuda() && bytes <= kAsynchronousBytes;
+    return call.result(at::empty(shape, at::TensorOptions().dtype(dtype).pinned_memory(isPageLocked)));
+  });
+}
+
+napi_value isPageLocked(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, "isPageLocked", [](Call& call) {
+    const at::Tensor& self = call.tensor(0, "self");
+    return call.fromBoolean(self.is_cpu() && self.is_pinned());
   });
 }
 
@@ -243,6 +246,7 @@ const NativeFunction kFunctions[] = {
     {"fromTypedArray", fromTypedArray}, {"writeTypedArray", writeTypedArray},
     {"full", full},                     {"empty", empty},
     {"emptyStaged", emptyStaged},       {"send", send},
+    {"isPageLocked", isPageLocked},
     {"arange", arange},                 {"dispose", dispose},
     {"disposeAll", disposeAll},
     {"shape", shape},                   {"strides", strides},

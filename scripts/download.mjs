@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, reasonOf } from './support/errors.mjs';
 import { asWriteError, isObject, readJson, WriteError, writeJson } from './support/files.mjs';
-import { get, HttpError } from './support/http.mjs';
+import { get, HttpError, isPassingStatus } from './support/http.mjs';
 import { withLock } from './support/lock.mjs';
 
 /** @import { IncomingMessage } from 'node:http' */
@@ -326,6 +326,6 @@ function asDownloadError(error, { url }, begun) {
  */
 function isWorthRetrying(error, failure) {
   if (failure.code === 'BROKEN_OFF') return true;
-  if (error instanceof HttpError) return error.status >= 500 || error.status === 408 || error.status === 429;
+  if (error instanceof HttpError) return isPassingStatus(error.status);
   return failure.code === 'UNREACHABLE' && ['ETIMEDOUT', 'ECONNRESET', 'EPIPE'].includes(codeOf(error) ?? '');
 }

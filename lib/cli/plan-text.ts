@@ -101,30 +101,36 @@ export function planNotes(plan: RunPlan, times: readonly LayerTime[] | null, ima
     ...(plan.layers.some(({ isTrained, memory }) => isTrained && memory === null)
       ? ['The layers train at once: their memory, step and time are in the row of the last.']
       : []),
-    ...(times === null || times.length === 0 ? [] : timeNotes(times, imageRate)),
+    ...(times === null || times.length === 0 ? [] : timeNotes(plan, times, imageRate)),
   ];
 }
 
-function timeNotes(times: readonly LayerTime[], imageRate: ImageRate | null): string[] {
+function timeNotes({ layers }: RunPlan, times: readonly LayerTime[], imageRate: ImageRate | null): string[] {
   const fewest = Math.min(...times.map(({ imagesTimed }) => imagesTimed));
   const seconds = times.reduce((sum, time) => sum + time.seconds, 0);
   const total = `about ${duration(seconds)} in all: an estimate from ${fewest} random images or more at a time`;
-  if (imageRate === null) return [total];
+  const meaning = 'images/s: training images a second that the layer takes, where reading them costs nothing.';
+  if (imageRate === null) return [meaning, `${total}.`];
   const { imagesPerSecond, imagesTimed, arePacked, threads } = imageRate;
   const decoder = threads === null ? 'sharp' : `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
   const reading = times.reduce((sum, time) => sum + time.readingSeconds, 0);
+  // What makes reading less, where it is not done already.
+  const ways = [
+    ...(arePacked ? [] : ['from images that layerwise data prepare has made smaller']),
+    ...(layers.some(({ multiplyAdds, features }) => multiplyAdds.frozen > 0 && features === null)
+      ? ['where features of frozen layers are kept (--views)']
+      : []),
+  ];
   const hungry = times.filter((time) => (time.imagesPerSecond ?? 0) > imagesPerSecond).map(({ layer }) => layer + 1);
   return [
-    'images/s: training images a second that the layer takes, where reading them costs nothing.',
+    meaning,
     `The ${arePacked ? 'shards' : 'files'} give ${rate(imagesPerSecond)} images a second, read by ${decoder} while nothing else computes` +
       ` (${grouped(imagesTimed)} were read)` +
       (hungry.length === 0 ? '.' : `; layers that take more: ${hungry.join(', ')}.`),
     `${total}, and of reading; ${Math.round((100 * reading) / seconds)} % of it is for reading.` +
-      (reading > MUCH * seconds ? ` ${lessReading(arePacked)}` : ''),
+      (reading > MUCH * seconds && ways.length > 0 ? ` It is less ${ways.join(', and ')}.` : ''),
   ];
 }
 
 /** Of the time, that reading takes. */
 const MUCH = 0.25;
-const lessReading = (arePacked: boolean): string =>
-  `It is less${arePacked ? '' : ' from images that layerwise data prepare has made smaller, and'} where features are kept (--views).`;

@@ -6,6 +6,7 @@ import {
   emptyStaged,
   findTurboJpeg,
   isCuda,
+  isPageLocked,
   keep,
   scope,
   send,
@@ -67,8 +68,8 @@ interface DecodedBatch {
 
 /**
  * The memory of a pass's batches. What nobody uses any more is taken again: fresh memory has to be cleared by the system, and V8, which
- * hears of it, looks for garbage. Batches for a GPU go back to LibTorch instead, which keeps page-locked memory to be taken again, and
- * knows which of it is still being copied from.
+ * hears of it, looks for garbage. Page-locked batches for a GPU go back to LibTorch instead, which keeps that memory to be taken again,
+ * and knows which of it is still being copied from.
  */
 class BatchMemory {
   readonly #shape: readonly number[];
@@ -90,7 +91,8 @@ class BatchMemory {
 
   /** Whoever keeps a view of it keeps its values. */
   giveBack(images: Tensor): void {
-    if (this.#isOver || isCuda(this.#device) || images.sharesMemory) images.dispose();
+    const isLibTorchs = isCuda(this.#device) && isPageLocked(images);
+    if (this.#isOver || isLibTorchs || images.sharesMemory) images.dispose();
     else this.#free.push(images);
   }
 

@@ -3,7 +3,15 @@ import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { codeOf, reasonOf } from '#scripts/support/errors.mjs';
-import { Connections, get, HttpError, ProxyError, proxyFor } from '#scripts/support/http.mjs';
+import {
+  Connections,
+  get,
+  HttpError,
+  isPassingStatus,
+  ProxyError,
+  proxyFor,
+  RedirectError,
+} from '#scripts/support/http.mjs';
 import { shown } from '../format.js';
 import { DataError, throwIfCancelled } from './errors.js';
 import { ByteBudget } from './file-bytes.js';
@@ -125,13 +133,11 @@ async function trying<T>(
 
 function triesOf(error: unknown): number {
   if (error instanceof PassingError) return error.tries;
-  if (error instanceof ProxyError) return 1;
+  if (error instanceof ProxyError || error instanceof RedirectError) return 1;
   if (codeOf(error) === 'ETIMEDOUT') return TRIES_OF_SILENCE;
   // What a proxy refuses now it refuses the next time.
-  return error instanceof HttpError && !isPassing(error.status) ? 1 : TRIES;
+  return error instanceof HttpError && !isPassingStatus(error.status) ? 1 : TRIES;
 }
-
-const isPassing = (status: number): boolean => status >= 500 || status === 408 || status === 429;
 
 function throughProxy(url: string): string {
   try {
@@ -215,7 +221,7 @@ function refusal(url: string, response: IncomingMessage, part?: WebPart): Error 
   response.destroy();
   const failed = (what: string): DataError =>
     new DataError('DATA_DOWNLOAD', `${url}${throughProxy(url)} ${what}`, { path: url });
-  if (isPassing(status)) return new PassingError(`the server answered HTTP ${status}`);
+  if (isPassingStatus(status)) return new PassingError(`the server answered HTTP ${status}`);
   if (status === 404 || status === 410) {
     return new DataError('DATA_NOT_FOUND', `there is no file ${url} (HTTP ${status})`, { path: url });
   }

@@ -41,20 +41,19 @@ interface Names {
   readonly launcher: Launcher;
   readonly rank: string;
   readonly worldSize: string;
-  /** The first that is set counts; with none it is 0 for a world of one machine's only process. */
-  readonly localRank: readonly string[];
+  /** Where it is not set it is 0 for a world of one process. */
+  readonly localRank: string;
 }
 
 /** The inner launcher comes first: torchrun is started by srun or mpirun on each machine, and mpirun starts its helpers by srun. */
 const LAUNCHERS: readonly Names[] = [
-  { launcher: 'torchrun', rank: 'RANK', worldSize: 'WORLD_SIZE', localRank: ['LOCAL_RANK'] },
+  { launcher: 'torchrun', rank: 'RANK', worldSize: 'WORLD_SIZE', localRank: 'LOCAL_RANK' },
   {
     ...{ launcher: 'open-mpi', rank: 'OMPI_COMM_WORLD_RANK', worldSize: 'OMPI_COMM_WORLD_SIZE' },
-    localRank: ['OMPI_COMM_WORLD_LOCAL_RANK'],
+    localRank: 'OMPI_COMM_WORLD_LOCAL_RANK',
   },
-  // srun with PMI-2 sets PMI_RANK too, and its own number within a machine.
-  { launcher: 'mpich', rank: 'PMI_RANK', worldSize: 'PMI_SIZE', localRank: ['MPI_LOCALRANKID', 'SLURM_LOCALID'] },
-  { launcher: 'slurm', rank: 'SLURM_PROCID', worldSize: 'SLURM_STEP_NUM_TASKS', localRank: ['SLURM_LOCALID'] },
+  { launcher: 'mpich', rank: 'PMI_RANK', worldSize: 'PMI_SIZE', localRank: 'MPI_LOCALRANKID' },
+  { launcher: 'slurm', rank: 'SLURM_PROCID', worldSize: 'SLURM_STEP_NUM_TASKS', localRank: 'SLURM_LOCALID' },
 ];
 
 const refuse = (problem: string): DistributedError =>
@@ -99,7 +98,10 @@ export function readLaunch(variables: Variables): Launch | null {
 
 function isUsed({ launcher, rank, worldSize }: Names, variables: Variables): boolean {
   // A batch script has a number, and no step.
-  if (launcher === 'slurm') return textOf(variables, 'SLURM_STEP_ID') !== undefined && isSet(variables, rank);
+  const isStep = isSet(variables, 'SLURM_STEP_ID');
+  if (launcher === 'slurm') return isStep && isSet(variables, rank);
+  // srun with PMI-2 sets these, too; MPICH's own mpiexec always the number within a machine.
+  if (launcher === 'mpich' && isStep && !isSet(variables, 'MPI_LOCALRANKID')) return false;
   return isSet(variables, rank) || isSet(variables, worldSize);
 }
 
@@ -121,10 +123,9 @@ function placeOf(names: Names, variables: Variables): Place {
 }
 
 function localRankOf({ launcher, localRank, rank }: Names, worldSize: number, variables: Variables): number {
-  const name = localRank.find((one) => isSet(variables, one));
-  if (name !== undefined) return integerOf(variables, name, 0, worldSize - 1);
+  if (isSet(variables, localRank)) return integerOf(variables, localRank, 0, worldSize - 1);
   if (worldSize === 1) return 0;
-  throw refuse(`${rank} is set, but ${localRank[0]} is not, as ${launcher} sets it`);
+  throw refuse(`${rank} is set, but ${localRank} is not, as ${launcher} sets it`);
 }
 
 function requireSame(place: Place, other: Place): void {
@@ -142,7 +143,7 @@ function addressOf({ launcher, worldSize }: Place, variables: Variables): string
   if (worldSize === 1) return here;
   const lists = ['SLURM_STEP_NODELIST', 'SLURM_JOB_NODELIST', 'SLURM_NODELIST'];
   const list = lists.map((name) => textOf(variables, name)).find((one) => one !== undefined);
-  // srun with PMI-2 looks like MPICH, and has the list all the same.
+  // mpiexec within an allocation of Slurm's inherits the list.
   if (list !== undefined && (launcher === 'slurm' || launcher === 'mpich')) return firstHost(list);
   const inMachine = { 'open-mpi': 'OMPI_COMM_WORLD_LOCAL_SIZE', mpich: 'MPI_LOCALNRANKS', torchrun: null, slurm: null }[
     launcher

@@ -1,7 +1,7 @@
 // What a finished run takes images for: by the head of a layer, by the ensemble of all, or by the first layer that is sure enough.
 import { LayerEnsemble } from '../evaluation/index.js';
 import { RunDirectoryError } from '../run/index.js';
-import { inferenceMode, scope, type Tensor } from '../tensor/index.js';
+import { cat, inferenceMode, scope, type Tensor } from '../tensor/index.js';
 import { type EarlyExit, exitEarly, exitLayersOf, requireThreshold, softmax } from './early-exit.js';
 import type { LayerSelection, TrainedRun } from './trained-run.js';
 
@@ -74,9 +74,14 @@ export function classifyByLayer(run: TrainedRun, images: Tensor, { top: asked }:
   return scope(() => {
     const climb = run.climb(images);
     const first = run.hasAuxiliaryHeads ? 0 : run.layers - 1;
-    return Array.from({ length: run.layers - first }, (_, i) => {
-      const layer = first + i;
-      return likeliest(softmax(climb.logits(layer)), { top, layers: new Int32Array(images.shape[0]!).fill(layer) });
+    const count = images.shape[0]!;
+    const logits = Array.from({ length: run.layers - first }, (_, i) => climb.logits(first + i));
+    // Those of all layers are read together: a read waits for the device.
+    const all = likeliest(softmax(cat(logits)), { top, layers: null });
+    return logits.map((_, i) => {
+      const [start, end] = [i * count * top, (i + 1) * count * top];
+      const [indices, probabilities] = [all.indices.slice(start, end), all.probabilities.slice(start, end)];
+      return { top, layers: new Int32Array(count).fill(first + i), indices, probabilities };
     });
   });
 }

@@ -19,7 +19,13 @@ import {
   scoreLogits,
   scoreRanking,
 } from '../evaluation/index.js';
-import { disposeNetwork, type LayerMultiplyAdds, multiplyAddsOf, type Network } from '../models/index.js';
+import {
+  disposeNetwork,
+  type LayerMultiplyAdds,
+  multiplyAddsOf,
+  type Network,
+  trainsAllHeads,
+} from '../models/index.js';
 import { FrozenBlocks } from '../nn/index.js';
 import { requireOptions } from '../options.js';
 import {
@@ -336,9 +342,9 @@ export class TrainedRun {
   requireAuxiliaryHeads(): void {
     if (this.hasAuxiliaryHeads) return;
     throw new RunDirectoryError(
-      this.recipe.training.schedule === 'end-to-end'
-        ? 'this network was trained end to end: only its last layer has a head'
-        : `${this.runDirectory}: exported without auxiliary heads, only its last layer has a head: export it with --auxiliary-heads`,
+      trainsAllHeads(this.recipe.training.schedule)
+        ? `${this.runDirectory}: exported without auxiliary heads, only its last layer has a head: export it with --auxiliary-heads`
+        : 'this network was trained end to end: only its last layer has a head',
     );
   }
 

@@ -3,10 +3,13 @@ import { upTo } from '../schema.js';
 import { ModelError } from './errors.js';
 import type { Network } from './network.js';
 
-/** How the layers of a network are trained: one after the other by Algorithm 1, or all as one network. */
+/** How the layers of a network are trained: one after the other by Algorithm 1, all at once by heads of their own, or as one network. */
 export const SCHEDULES = ['layerwise', 'simultaneous', 'end-to-end'] as const;
 
 export type TrainingSchedule = (typeof SCHEDULES)[number];
+
+/** Whether every layer learns by a head of its own; `schedule` may be anything. */
+export const trainsAllHeads = (schedule: unknown): boolean => schedule === 'layerwise' || schedule === 'simultaneous';
 
 /** What a model's options may follow from. */
 export interface ModelContext {

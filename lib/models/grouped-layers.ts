@@ -22,15 +22,15 @@ export function groupLayers(network: Network, count: number): Network {
   });
   const heads = ends.map((end) => network.heads[end - 1]!);
   for (const head of network.heads) if (!heads.includes(head)) head.dispose();
-  const kept = (): Set<Tensor> => new Set(heads.flatMap((head) => [...head.stateDict().values()]));
   return {
     ...{ name: network.name, classes: network.classes, inputShape: network.inputShape, blocks, heads },
+    ungrouped: network,
     notes: [...network.notes, noteOf(ends)],
     auxiliaryNotes: network.auxiliaryNotes,
     stateDict: () => network.stateDict(),
     auxiliaryStateDict: () => {
-      const own = kept();
-      return new Map([...network.auxiliaryStateDict()].filter(([, tensor]) => own.has(tensor)));
+      const kept = new Set<Tensor>(heads.flatMap((head) => [...head.stateDict().values()]));
+      return new Map([...network.auxiliaryStateDict()].filter(([, tensor]) => kept.has(tensor)));
     },
   };
 }

@@ -13,6 +13,7 @@ export {
   type NetworkRequest,
   SCHEDULES,
   type TrainingSchedule,
+  trainsAllHeads,
 } from './declaration.js';
 export { ModelError } from './errors.js';
 export { groupLayers } from './grouped-layers.js';

@@ -16,6 +16,8 @@ export interface Network {
   readonly notes: readonly string[];
   /** The same for the auxiliary heads below the last. */
   readonly auxiliaryNotes: readonly string[];
+  /** The network whose layers are grouped into these blocks; none where each block is a layer. */
+  readonly ungrouped?: Network;
   /** The parameters and buffers of the finished network: all blocks and the last head, by their PyTorch names. */
   stateDict(): StateDict;
   /** Those of the auxiliary heads below the last. */

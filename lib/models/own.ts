@@ -3,7 +3,7 @@ import { types } from 'node:util';
 import { z } from 'zod';
 import { inEvaluation, Module, modulesIn } from '../nn/index.js';
 import { noGrad, scope, Tensor, zeros } from '../tensor/index.js';
-import { declareModel, type NetworkRequest, type TrainingSchedule } from './declaration.js';
+import { declareModel, type NetworkRequest, type TrainingSchedule, trainsAllHeads } from './declaration.js';
 import { ModelError } from './errors.js';
 import { joinStateDicts, type Network } from './network.js';
 
@@ -105,7 +105,7 @@ export function requireTrainable(network: Network, { classes, inputShape, schedu
   if (network.inputShape.join() !== inputShape.join()) {
     refuse(`expected ${inputsOf(inputShape)}, got ${inputsOf(network.inputShape)}`);
   }
-  if (schedule !== 'end-to-end') requireOwnWeights(network, refuse);
+  if (trainsAllHeads(schedule)) requireOwnWeights(network, refuse);
   else if ([...blocks, heads.at(-1)!].every((module) => module.parameterCount() === 0))
     refuse('expected weights, got none');
   const pass = (layer: number, what: string, module: Module, input: Tensor): Tensor => {

@@ -7,6 +7,8 @@ export interface LocalProblem {
   readonly layer: number;
   readonly trained: readonly Module[];
   readonly head: Module;
+  /** Of the stage's files, what this problem trains. */
+  readonly owned: readonly Module[];
 }
 
 /**
@@ -68,7 +70,10 @@ export function simultaneousStages(network: Network): Stage[] {
   const [first, ...others] = blocks;
   const { opening, rest } = splitBlock(first!);
   const trained = [rest, ...others];
-  const local = trained.map((block, layer) => ({ layer, trained: [block], head: heads[layer]! }));
+  const local = trained.map((block, layer) => {
+    const head = heads[layer]!;
+    return { layer, trained: [block], head, owned: [blocks[layer]!, head] };
+  });
   const owned = [...blocks, ...heads];
   return [{ layer: blocks.length - 1, frozen: opening, trained, head: heads.at(-1)!, owned, local }];
 }
@@ -98,7 +103,7 @@ export const trainedParameters = (stage: Stage): Tensor[] => [
 ];
 
 /** The number of weights in a stage's files: of the head, and of the layers before it. */
-export function parametersOf({ owned, head }: Pick<Stage, 'owned' | 'head'>): { block: number; head: number } {
+export function parametersOf({ owned, head }: LocalProblem): { block: number; head: number } {
   const all = owned.reduce((sum, module) => sum + module.parameterCount(), 0);
   return { block: all - head.parameterCount(), head: head.parameterCount() };
 }

@@ -29,7 +29,8 @@ export const pooledSizeOf = (imageSize: number): number => imageSize / 32;
  * Throws ModelError for a network that torchvision's definition cannot be: no VGG, of another width than 64, with fewer
  * layers, for images larger than 224, or of other channels or unequal sides.
  */
-export function torchvisionStateDict(network: Network): TorchvisionWeights {
+export function torchvisionStateDict(given: Network): TorchvisionWeights {
+  const network = given.ungrouped ?? given;
   const refuse = (expected: string, got: string): never => {
     throw new ModelError(`torchvision: expected ${expected}, got ${got}`);
   };

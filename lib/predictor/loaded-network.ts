@@ -1,5 +1,5 @@
 import type { Worker } from 'node:worker_threads';
-import { fromSent, startThread } from '../service/index.js';
+import { endSoon, fromSent, startThread } from '../service/index.js';
 import { passLibTorchMessage } from '../tensor/messages.js';
 import { PredictorError } from './errors.js';
 import type { Answer, BatchRequest, FromWorker, NetworkFacts, NetworkRequest, ToWorker } from './messages.js';
@@ -43,6 +43,7 @@ export class LoadedNetwork {
       });
       return network;
     } catch (error) {
+      endSoon(network.#worker);
       await network.#exited;
       throw error;
     }
@@ -80,6 +81,10 @@ export class LoadedNetwork {
   #receive(message: FromWorker): void {
     if (message.type === 'libtorch') {
       passLibTorchMessage(message.text);
+      return;
+    }
+    if (message.type === 'closed') {
+      endSoon(this.#worker);
       return;
     }
     const [loading, computing] = [this.#loading, this.#computing];

@@ -52,5 +52,7 @@ export type FromWorker =
   | { readonly type: 'answer'; readonly answer: Answer }
   /** The network could not be loaded, or the last batch not computed. */
   | { readonly type: 'failed'; readonly error: SentError }
+  /** Nothing is left to do. */
+  | { readonly type: 'closed' }
   /** What LibTorch has to say. */
   | { readonly type: 'libtorch'; readonly text: string };

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { EarlyExit, LayerSelection, OpenOptions } from '../finished/index.js';
 import { requireOptions } from '../options.js';
 import { shown } from '../schema.js';
-import { addressesOf } from '../service/index.js';
+import { addressesOf, LONGEST_DEADLINE_MS } from '../service/index.js';
 import type { BatchingOptions } from './call-queue.js';
 import { invalidArgument } from './errors.js';
 import type { NetworkRequest } from './messages.js';
@@ -83,8 +83,8 @@ export function checkedOptions(options: PredictorOptions): CheckedOptions {
   requireInteger('maxBatchSize', maxBatchSize, 1);
   requireInteger('maxQueue', maxQueue, 1);
   if (maxPixels !== undefined) requireInteger('maxPixels', maxPixels, 1);
-  if (!(typeof maxWaitMs === 'number' && maxWaitMs >= 0 && maxWaitMs <= LONGEST_WAIT_MS)) {
-    throw refuse(`maxWaitMs: expected milliseconds from 0 to ${LONGEST_WAIT_MS}, got ${shown(maxWaitMs)}`);
+  if (!(typeof maxWaitMs === 'number' && maxWaitMs >= 0 && maxWaitMs <= LONGEST_DEADLINE_MS)) {
+    throw refuse(`maxWaitMs: expected milliseconds from 0 to ${LONGEST_DEADLINE_MS}, got ${shown(maxWaitMs)}`);
   }
   if (typeof everyLayer !== 'boolean') throw refuse(`everyLayer: expected true or false, got ${shown(everyLayer)}`);
   return {
@@ -99,9 +99,6 @@ export function checkedOptions(options: PredictorOptions): CheckedOptions {
     },
   };
 }
-
-/** Of a timer of Node's. */
-const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
 /** The working directory may be another one when the worker comes to the path. */
 export function checkedPath(user: string, path: unknown): string {

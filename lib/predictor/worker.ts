@@ -75,6 +75,7 @@ try {
   port.on('message', (message: ToWorker) => {
     if (message.type === 'close') {
       run.dispose();
+      send({ type: 'closed' });
       port.close();
       return;
     }

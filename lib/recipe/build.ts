@@ -25,6 +25,7 @@ import {
   requireTrainable,
   type Stage,
   simultaneousStages,
+  trainsAllHeads,
 } from '../models/index.js';
 import { BatchNorm1d, BatchNorm2d, type Module } from '../nn/index.js';
 import { type Device, elementSize } from '../tensor/index.js';
@@ -101,7 +102,7 @@ export function notesOf(recipe: Recipe, network: Network): string[] {
   const { batchSize, microBatchSize } = recipe.training;
   const isSplit = microBatchSize !== null && microBatchSize < batchSize;
   return [
-    ...(recipe.training.schedule === 'end-to-end' ? [] : network.auxiliaryNotes),
+    ...(trainsAllHeads(recipe.training.schedule) ? network.auxiliaryNotes : []),
     ...network.notes,
     ...(views === null
       ? []

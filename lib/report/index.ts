@@ -11,4 +11,4 @@ export {
 export { type LearningCurvesOptions, learningCurvesChart } from './learning-curves-chart.js';
 export { pageStyles } from './page-styles.js';
 export { renderReport, writeReport } from './report.js';
-export { summariseRun, textAt } from './run-summary.js';
+export { type LayerSummary, summariseRun, textAt } from './run-summary.js';

@@ -31,6 +31,7 @@ export function summariseRun(run: RunRecord): RunSummary {
   const { config, epochs, result } = run;
   const { recipe } = config;
   const schedule = textAt(recipe, 'training', 'schedule');
+  const atOnce = schedule === 'simultaneous';
   const planned = {
     layers:
       numberAt(recipe, 'training', 'blocks') ??
@@ -39,10 +40,10 @@ export function summariseRun(run: RunRecord): RunSummary {
     epochs: numberAt(recipe, 'training', 'epochs'),
   };
   return {
-    layers: result === undefined ? layersSoFar(run, planned) : finishedLayers(run, result.layers),
+    layers: result === undefined ? layersSoFar(run, { ...planned, atOnce }) : finishedLayers(run, result.layers),
     finished: result !== undefined,
     endToEnd: schedule === 'end-to-end',
-    atOnce: schedule === 'simultaneous',
+    atOnce,
     model: titleOf(recipe, 'model') ?? config.preset,
     dataset: titleOf(recipe, 'dataset') ?? 'its data set',
     planned,
@@ -57,10 +58,12 @@ function finishedLayers(run: RunRecord, layers: readonly LayerResult[]): LayerSu
     .map((one) => ({ ...one, inTraining: false, epochs: byLayer.get(one.layer)?.length ?? 0 }));
 }
 
-function layersSoFar(run: RunRecord, planned: RunSummary['planned']): LayerSummary[] {
+function layersSoFar(
+  run: RunRecord,
+  { atOnce, ...planned }: RunSummary['planned'] & Pick<RunSummary, 'atOnce'>,
+): LayerSummary[] {
   const byLayer = epochsByLayer(run);
   const latest = run.epochs.at(-1)?.layer;
-  const atOnce = textAt(run.config.recipe, 'training', 'schedule') === 'simultaneous';
   return [...byLayer].map(([layer, epochs]) => {
     const last = epochs.at(-1)!;
     const isDone = layer < layersTaken(run, planned.layers) || last.epoch + 1 === planned.epochs;

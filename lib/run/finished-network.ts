@@ -1,6 +1,6 @@
 // The network of a finished run, wherever it lies: in a run directory, or in an exported file.
 import { stat } from 'node:fs/promises';
-import type { Network } from '../models/index.js';
+import { type Network, trainsAllHeads } from '../models/index.js';
 import { type ExportedHeader, readExportedHeader } from './exported-network.js';
 import { loadExported, loadNetwork } from './network-files.js';
 import type { EarlyExitRecord, RunConfig } from './record.js';
@@ -31,7 +31,7 @@ export async function findNetwork(path: string): Promise<FinishedNetwork> {
 async function ofRun(directory: RunDirectory): Promise<FinishedNetwork> {
   const { config, earlyExit = null } = await directory.readRecord();
   const training = config.recipe.training as { schedule?: unknown } | undefined;
-  const hasHeads = training?.schedule === 'layerwise' || training?.schedule === 'simultaneous';
+  const hasHeads = trainsAllHeads(training?.schedule);
   return {
     ...{ config, earlyExit, configFile: directory.config },
     holdsAuxiliaryHeads: () => hasHeads,

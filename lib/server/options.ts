@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { usableProcessors } from '#scripts/support/limits.mjs';
 import { requireOptions } from '../options.js';
 import { shown } from '../schema.js';
+import { LONGEST_DEADLINE_MS } from '../service/index.js';
 import { ServerError } from './errors.js';
 
 /** What a training service is made with. */
@@ -82,8 +83,10 @@ export function checkedServiceOptions(options: ServiceOptions): CheckedServiceOp
 const TOKEN = /^[!-~]{16,}$/;
 
 function integerOf(name: NumberName, value: number = NUMBERS[name]): number {
-  if (Number.isSafeInteger(value) && value >= 1) return value;
-  throw refuse(`${name}: expected an integer from 1, got ${shown(value)}`);
+  const most = name === 'deadlineMs' ? LONGEST_DEADLINE_MS : Number.MAX_SAFE_INTEGER;
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  const range = name === 'deadlineMs' ? `1 to ${most}` : 'from 1';
+  throw refuse(`${name}: expected an integer ${range}, got ${shown(value)}`);
 }
 
 function folderOf(name: string, value: unknown): string {

@@ -3,7 +3,7 @@ import { lstatSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Recipe } from '../recipe/index.js';
-import { summariseRun } from '../report/index.js';
+import { type LayerSummary, summariseRun } from '../report/index.js';
 import { type EpochRecord, RunDirectory, type RunRecord, RunRecordError } from '../run/index.js';
 import { type InterruptedRun, isFinal, JobQueue, type QueuedJob, TrainingJobError } from '../service/index.js';
 import type { StartFrom, StepProgress, TrainingEvent } from '../training/index.js';
@@ -122,13 +122,12 @@ export class TrainingRuns extends EventEmitter<TrainingRunsEvents> {
   /** What charts are drawn of. */
   async curves(
     id: string,
-  ): Promise<{ epochs: EpochRecord[]; layers: EpochRecord[]; plannedEpochs: number | undefined }> {
+  ): Promise<{ epochs: EpochRecord[]; layers: LayerSummary[]; plannedEpochs: number | undefined }> {
     const record = await this.#record(id);
     this.#factsOf(id, record && standingOf(record));
-    const epochs = record?.epochs ?? [];
-    // Of each layer the latest epoch.
-    const layers = epochs.filter(({ layer }, i) => epochs[i + 1]?.layer !== layer);
-    return { epochs, layers, plannedEpochs: record === null ? undefined : summariseRun(record).planned.epochs };
+    if (record === null) return { epochs: [], layers: [], plannedEpochs: undefined };
+    const { layers, planned } = summariseRun(record);
+    return { epochs: record.epochs, layers, plannedEpochs: planned.epochs };
   }
 
   /** Throws RequestError: 404, or 409 while the run is not finished. */

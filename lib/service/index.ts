@@ -2,7 +2,7 @@ export { TrainingJobError } from './errors.js';
 export type { TrainJobOptions } from './job-input.js';
 export { JobQueue } from './job-queue.js';
 export type { JobModules, JobOptions, ResumeJobOptions } from './messages.js';
-export { startThread } from './module-thread.js';
+export { endSoon, startThread } from './module-thread.js';
 export type {
   CloseOptions,
   InterruptedRun,
@@ -10,6 +10,7 @@ export type {
   OpenQueueOptions,
   QueueOptions,
 } from './queue-options.js';
+export { LONGEST_DEADLINE_MS } from './queue-options.js';
 export { QueuedJob } from './queued-job.js';
 export { addressesOf, modulesAt, type SentCode } from './sent-code.js';
 export { fromSent, type SentError, toSend } from './sent-error.js';

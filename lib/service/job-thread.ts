@@ -4,7 +4,7 @@ import { passLibTorchMessage } from '../tensor/messages.js';
 import type { TrainingEvent, TrainingOutcome } from '../training/index.js';
 import { jobError, TrainingJobError } from './errors.js';
 import type { FromWorker, JobInput, ToWorker } from './messages.js';
-import { startThread } from './module-thread.js';
+import { endSoon, startThread } from './module-thread.js';
 import { fromSent } from './sent-error.js';
 
 /** How a thread's work ended. */
@@ -17,9 +17,6 @@ export interface ThreadListeners {
   readonly onEnd: (end: ThreadEnd) => void;
 }
 
-/** A timer or a socket of a module of the user's own must not keep the thread of a run that is over. */
-const GRACE_MILLISECONDS = 1_000;
-
 /** A run in a worker thread. */
 export class JobThread {
   readonly #worker: Worker;
@@ -28,20 +25,18 @@ export class JobThread {
   /** Throws the system's error where it gives no thread. */
   constructor(input: JobInput, { onEvent, onEnd }: ThreadListeners) {
     this.#worker = startThread(new URL('./worker.js', import.meta.url), input);
-    let grace: NodeJS.Timeout | undefined;
     this.#worker.on('message', (message: FromWorker) => {
       if (message.type === 'event') onEvent(message.event);
       else if (message.type === 'libtorch') passLibTorchMessage(message.text);
       else {
         this.#end ??= endOf(message);
-        grace = setTimeout(() => void this.#worker.terminate(), GRACE_MILLISECONDS);
+        endSoon(this.#worker);
       }
     });
     this.#worker.on('error', (cause: unknown) => {
       this.#end ??= { error: workerFailed(cause instanceof Error ? cause.message : String(cause), cause) };
     });
     this.#worker.on('exit', (code) => {
-      clearTimeout(grace);
       onEnd(
         this.#end ?? { error: workerFailed(`the worker thread ended with code ${code} before the run did`, undefined) },
       );

@@ -65,5 +65,5 @@ export {
   synchronize,
 } from './runtime.js';
 export { isOwnedHere, isTensor, keep, scope } from './scope.js';
-export { emptyStaged, send } from './staging.js';
+export { emptyStaged, isPageLocked, send } from './staging.js';
 export { Tensor } from './tensor.js';

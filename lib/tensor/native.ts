@@ -81,6 +81,7 @@ export interface NativeAddon extends NativeOperators {
   full(shape: Float64Array, value: number, dtype: number, device: number): number;
   empty(shape: Float64Array, dtype: number, device: number): number;
   emptyStaged(shape: Float64Array, dtype: number, device: number): number;
+  isPageLocked(self: number): boolean;
   send(self: number, device: number): number;
   arange(end: number, dtype: number, device: number): number;
   dispose(self: number): boolean;

@@ -18,6 +18,9 @@ export function emptyStaged(
   );
 }
 
+/** Whether a tensor lies in page-locked memory of the host. */
+export const isPageLocked = (tensor: Tensor): boolean => native.isPageLocked(tensor.handle);
+
 /**
  * The tensor on `device`. For a GPU it is a copy that is made when its turn comes: nobody waits, and until then nothing may be written
  * to the tensor. It may be disposed at once: its memory is used for nothing else before. On the CPU the result shares its memory.

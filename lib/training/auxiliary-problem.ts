@@ -57,8 +57,8 @@ export class AuxiliaryProblem {
   readonly #context: ProblemContext;
   readonly #problems: readonly Functions[];
   readonly #graphed: GraphedSteps | null;
-  /** Blocks and heads in the form in which they are evaluated: their weights do not change between epochs. */
-  #evaluated: { readonly blocks: FrozenBlocks; readonly heads: readonly FrozenBlocks[] } | null = null;
+  /** Of each problem, in the form in which it is evaluated: weights do not change between epochs. */
+  #evaluated: readonly { readonly block: FrozenBlocks; readonly head: FrozenBlocks }[] = [];
   #epoch = 0;
 
   constructor(
@@ -148,6 +148,7 @@ export class AuxiliaryProblem {
         if (this.scaler === null) loss.backward();
         else this.scaler.backward(loss);
         parts[i]!.push({ loss: loss.detach(), correct });
+        batch?.features.dispose();
         batch = next;
       }
     }
@@ -177,26 +178,24 @@ export class AuxiliaryProblem {
   /** The logits [batch, classes] of features, in evaluation mode, or [batch, problems, classes]; after `endEpoch`. */
   predict(features: Tensor): Tensor {
     const { precision, device } = this.#context;
-    this.#evaluated ??= this.#evaluate();
-    const { blocks, heads } = this.#evaluated;
-    return inPrecision(precision, device, () => {
-      if (this.stage.local === undefined) return heads[0]!.forward(features);
-      const logits: Tensor[] = [];
-      let output = features;
-      for (const [i, head] of heads.entries()) {
-        output = blocks.between(output, { start: i, end: i + 1 });
-        logits.push(head.forward(output));
-      }
-      return stack(logits, { dim: 1 });
-    });
-  }
-
-  #evaluate(): { blocks: FrozenBlocks; heads: FrozenBlocks[] } {
     const { local } = this.stage;
-    const frozen = (modules: readonly Module[]): FrozenBlocks =>
-      new FrozenBlocks(modules, frozenDtype(this.#context.precision));
-    if (local === undefined) return { blocks: frozen([]), heads: [frozen(trainedModules(this.stage))] };
-    return { blocks: frozen(local.flatMap(({ trained }) => trained)), heads: local.map(({ head }) => frozen([head])) };
+    if (this.#evaluated.length === 0) {
+      const frozen = (modules: readonly Module[]) => new FrozenBlocks(modules, frozenDtype(precision));
+      const parts = local?.map(({ trained, head }) => [trained, [head]] as const) ?? [[[], trainedModules(this.stage)]];
+      this.#evaluated = parts.map(([block, head]) => ({ block: frozen(block), head: frozen(head) }));
+    }
+    return inPrecision(precision, device, () => {
+      let output = features;
+      const logits = this.#evaluated.map(({ block, head }) => {
+        if (block.blocks.length > 0) {
+          const next = block.forward(output);
+          if (output !== features) output.dispose();
+          output = next;
+        }
+        return head.forward(output);
+      });
+      return local === undefined ? logits[0]! : stack(logits, { dim: 1 });
+    });
   }
 
   /** Whether every weight is a finite number. Waits for the device. */
@@ -217,9 +216,11 @@ export class AuxiliaryProblem {
   }
 
   #forgetEvaluated(): void {
-    this.#evaluated?.blocks.dispose();
-    for (const head of this.#evaluated?.heads ?? []) head.dispose();
-    this.#evaluated = null;
+    for (const { block, head } of this.#evaluated) {
+      block.dispose();
+      head.dispose();
+    }
+    this.#evaluated = [];
   }
 
   dispose(): void {

@@ -1,7 +1,7 @@
 // How fast images come from their files, found by reading some.
 import { type DatasetPart, Draws, isImageFiles, openImages } from '../data/index.js';
 import { epochOrder } from '../features/index.js';
-import type { Recipe } from '../recipe/index.js';
+import { decoderMirrors, type Recipe } from '../recipe/index.js';
 import { decodingThreads, findTurboJpeg } from '../tensor/index.js';
 
 /** The rate of training images, read and decoded while nothing else computes. */
@@ -28,7 +28,8 @@ export async function measureImageRate(part: DatasetPart, recipe: Recipe): Promi
   if (!isImageFiles(part)) return null;
   const { randomResizedCrop } = recipe.augmentation;
   const first = epochOrder(recipe, 0, 0, part.count);
-  const images = openImages(part, { device: 'cpu', randomResizedCrop });
+  const horizontalFlip = decoderMirrors(recipe, part);
+  const images = openImages(part, { device: 'cpu', randomResizedCrop, horizontalFlip });
   try {
     const pass = images.trainingBatches({
       ...{ epoch: 0, batchSize: BATCH, firstStep: 0, draws: new Draws({ seed: recipe.seed, layer: 0 }) },

@@ -1,7 +1,7 @@
 import { type ImageSource, stoppingWhileWaiting } from '../data/index.js';
 import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
 import type { TestFeatures } from '../features/index.js';
-import type { Stage } from '../models/index.js';
+import { type Stage, trainsAllHeads } from '../models/index.js';
 import type { Recipe } from '../recipe/index.js';
 import { keep, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
@@ -39,7 +39,7 @@ export class LayerTests {
     this.#classes = options.classes;
     this.#signal = options.signal;
     const { training, evaluation } = this.#recipe;
-    this.#ensemble = training.schedule === 'end-to-end' ? null : new LayerEnsemble(evaluation.ensemble);
+    this.#ensemble = trainsAllHeads(training.schedule) ? new LayerEnsemble(evaluation.ensemble) : null;
   }
 
   /** Prepares the stage's features of the test images. */

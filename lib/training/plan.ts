@@ -168,9 +168,9 @@ function planStage(
 ): LayerPlan[] {
   const { local } = stage;
   if (local === undefined) return [planLayer(context, stage, options)];
-  return local.map(({ layer, trained, head }, i) => {
+  return local.map((problem, i) => {
     const below = local.slice(0, i).flatMap((one) => one.trained);
-    const alone = { layer, frozen: [...stage.frozen, ...below], trained, head, owned: [...trained, head] };
+    const alone = { ...problem, frozen: [...stage.frozen, ...below] };
     const plan = planLayer(context, alone, { ...options, isTrained: false });
     const isLast = i + 1 === local.length;
     return {
@@ -254,10 +254,10 @@ const sumOf = (layers: readonly LayerPlan[], of: (layer: LayerPlan) => number): 
 function operationsOf(layers: readonly LayerPlan[], { training, augmentation, dataset }: Recipe): number {
   let multiplyAdds = 0;
   let keptBelow = 0;
-  for (const { isTrained, features, multiplyAdds: one } of layers) {
+  for (const { features, multiplyAdds: one } of layers.filter(({ isTrained }) => isTrained)) {
     const frozen = features === null ? training.epochs * one.frozen : augmentation.views! * (one.frozen - keptBelow);
     keptBelow = features === null ? 0 : one.frozen;
-    if (isTrained) multiplyAdds += frozen + 3 * training.epochs * (one.block + one.head);
+    multiplyAdds += frozen + 3 * training.epochs * (one.block + one.head);
   }
   return 2 * multiplyAdds * dataset.trainCount!;
 }

@@ -2,7 +2,7 @@
 import { openImages } from '../data/index.js';
 import { CachedFeatures, RecomputedFeatures, TestFeatures } from '../features/index.js';
 import { finishRun } from '../finished/index.js';
-import { drawNetworkFrom, localProblems, type Stage } from '../models/index.js';
+import { drawNetworkFrom, localProblems, type Stage, trainsAllHeads } from '../models/index.js';
 import { buildTransforms, decoderMirrors, notesOf, type Recipe } from '../recipe/index.js';
 import {
   type BadImageLog,
@@ -89,7 +89,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
     });
     const result: RunResult = { ...(await trainer.run(from)), notes: [...notes, ...badImages.notes] };
 
-    const auxiliaryHeads = recipe.training.schedule === 'end-to-end' ? null : directory.auxiliaryHeads;
+    const auxiliaryHeads = trainsAllHeads(recipe.training.schedule) ? directory.auxiliaryHeads : null;
     directory.requireHeld();
     await saveNetwork(network, { model: directory.model, auxiliaryHeads });
     const outcome = await finishRun(directory, result);

@@ -67,12 +67,12 @@ export function measureStepTimes(options: TimesOptions): LayerTime[] {
   try {
     const stages = buildStages(recipe, network, takenLayers);
     const times: LayerTime[] = [];
-    let featuresBefore: number | null = null;
+    let before: ImageSeconds | null = null;
     const trained = stages.slice(firstStage);
     for (const stage of trained) {
-      const images = timeStage(stage, { ...options, seconds: SECONDS / trained.length });
-      times.push(scale(stage, images, { ...options, featuresBefore }));
-      featuresBefore = stage.frozen.length > 0 ? images.features : null;
+      const image = timeStage(stage, { ...options, seconds: SECONDS / trained.length });
+      times.push(scale(stage, image, { ...options, before }));
+      before = stage.frozen.length > 0 ? image : null;
     }
     return times;
   } finally {
@@ -90,26 +90,28 @@ interface ImageSeconds {
   readonly timed: number;
 }
 
+/** `before`: of the stage before, where that reads features of frozen layers too. */
 function scale(
   { layer, frozen }: Stage,
   image: ImageSeconds,
-  options: TimesOptions & { featuresBefore: number | null },
+  options: TimesOptions & { before: ImageSeconds | null },
 ): LayerTime {
-  const { recipe, isKept, featuresBefore, testFeatureBytes = 0 } = options;
+  const { recipe, isKept, before, testFeatureBytes = 0 } = options;
   const { epochs, batchSize } = recipe.training;
   const [train, test] = [recipe.dataset.trainCount!, recipe.dataset.testCount!];
+  // Features that are kept are made once, or once for each view, from those of the layer below where these are kept too.
   const keeps = isKept && frozen.length > 0;
-  // Features that are kept are made once for each view, from those of the layer below where there are any.
-  const passes = keeps ? recipe.augmentation.views! : epochs;
-  const isFromBelow = keeps && featuresBefore !== null;
-  const features = Math.max(0, image.features - (isFromBelow ? featuresBefore : 0));
   const keepsTest = frozen.length > 0 && image.featureBytes * test <= testFeatureBytes;
-  const testPasses = keepsTest ? 1 : epochs;
-  const computing = passes * train * features + epochs * train * image.step;
-  const evaluation = test * (testPasses * image.features + epochs * image.evaluation);
+  const isFromBelow = keeps && before !== null;
+  const isTestFromBelow = keepsTest && before !== null && before.featureBytes * test <= testFeatureBytes;
+  const added = Math.max(0, image.features - (before?.features ?? 0));
+  const passes = train * (keeps ? recipe.augmentation.views! : epochs);
+  const testPasses = test * (keepsTest ? 1 : epochs);
+  const computing = passes * (isFromBelow ? added : image.features) + epochs * train * image.step;
+  const evaluation = testPasses * (isTestFromBelow ? added : image.features) + epochs * test * image.evaluation;
   const reading =
-    readingSeconds(isFromBelow ? 0 : passes * train, computing, options) +
-    readingSeconds(testPasses * test, evaluation, options);
+    readingSeconds(isFromBelow ? 0 : passes, computing, options) +
+    readingSeconds(isTestFromBelow ? 0 : testPasses, evaluation, options);
   return {
     layer,
     seconds: computing + evaluation + reading,

@@ -34,12 +34,6 @@ interface TrainedEpoch {
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;
 
-/** What a problem of a stage trains. */
-function ownedBy(stage: Stage, problem: number): Pick<Stage, 'owned' | 'head'> {
-  const local = stage.local?.[problem];
-  return local === undefined ? stage : { owned: [...local.trained, local.head], head: local.head };
-}
-
 /** Trains the stages in order, from wherever the checkpoint stands. */
 export class Trainer {
   readonly #options: TrainerOptions;
@@ -206,12 +200,12 @@ export class Trainer {
 
   /** The results of a stage's layers: the figures of their last epoch, not of their best. */
   #finished(index: number, records: readonly EpochRecord[]): LayerResult[] {
-    const stage = this.#options.stages[index]!;
+    const problems = localProblems(this.#options.stages[index]!);
     const seconds = this.#progress.secondsOf(index);
     const results = records.map(({ epoch: _, learningRate: __, imagesPerSecond: ___, ...figures }, i) => ({
       ...figures,
       seconds: seconds === null ? null : seconds / records.length,
-      parameters: parametersOf(ownedBy(stage, i)),
+      parameters: parametersOf(problems[i]!),
     }));
     this.#layers.push(...results);
     return results;

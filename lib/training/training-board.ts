@@ -1,4 +1,4 @@
-import type { Network } from '../models/index.js';
+import { type Network, trainsAllHeads } from '../models/index.js';
 import type { RunDirectory } from '../run/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { EventFile, filterImage, type SummaryValue, sessionEnd, sessionStart } from '../tensorboard/index.js';
@@ -36,7 +36,7 @@ export class TrainingBoard implements Disposable {
   readonly #file: EventFile;
   /** Null where no layer reads maps, as of vectors. */
   readonly #filters: Tensor | null;
-  readonly #isLayerwise: boolean;
+  readonly #hasAllHeads: boolean;
   #lastStep = Number.NEGATIVE_INFINITY;
   /** Images are encoded in other threads. */
   #images: Promise<void> = Promise.resolve();
@@ -45,7 +45,7 @@ export class TrainingBoard implements Disposable {
   constructor({ recipe, network }: RunSetting & { network: Network }, directory: RunDirectory) {
     this.#directory = directory;
     this.#filters = firstFilters(network);
-    this.#isLayerwise = recipe.training.schedule !== 'end-to-end';
+    this.#hasAllHeads = trainsAllHeads(recipe.training.schedule);
     directory.requireHeld();
     this.#file = new EventFile(directory.path);
     // TensorBoard shows the first ones.
@@ -92,7 +92,7 @@ export class TrainingBoard implements Disposable {
       present(Object.fromEntries(figures.map(([figure, group]) => [`${group}/${ofLayer}`, record[figure]]))),
       record.epoch,
     );
-    const isFirst = record.layer === 0 || !this.#isLayerwise;
+    const isFirst = record.layer === 0 || !this.#hasAllHeads;
     if (isFirst && this.#filters !== null) this.#image(this.#filters, record.epoch);
   }
 

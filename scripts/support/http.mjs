@@ -2,6 +2,7 @@ import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { BlockList, isIP } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
+import { urlToHttpOptions } from 'node:url';
 import { codeOf } from './errors.mjs';
 
 /** @import { AgentOptions, ClientRequest, IncomingMessage } from 'node:http' */
@@ -39,6 +40,22 @@ export class HttpError extends Error {
   }
 }
 
+/**
+ * Whether a server, or proxy, that answers so may answer otherwise later.
+ * @param {number} status
+ */
+export const isPassingStatus = (status) => status >= 500 || status === 408 || status === 429;
+
+/** The server redirects to where nobody is to follow. */
+export class RedirectError extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = 'RedirectError';
+    this.code = 'REDIRECT';
+  }
+}
+
 /** A variable does not name a proxy. */
 export class ProxyError extends Error {
   /** @param {string} message */
@@ -64,11 +81,14 @@ export async function get(url, options) {
     response.resume();
     const next = new URL(headers.location, location);
     if (location.protocol === 'https:' && next.protocol !== 'https:') {
-      throw new Error(`${location.href} redirects to ${next.href}, which is not encrypted`);
+      throw new RedirectError(`${location.href} redirects to ${next.href}, which is not encrypted`);
+    }
+    if (next.protocol !== 'http:' && next.protocol !== 'https:') {
+      throw new RedirectError(`${location.href} redirects to ${next.href}, which is no http or https address`);
     }
     location = next;
   }
-  throw new Error(`${url} redirects more than ${maxRedirects} times`);
+  throw new RedirectError(`${url} redirects more than ${maxRedirects} times`);
 }
 
 /**
@@ -136,11 +156,6 @@ export class Connections {
     }
     return tunnels;
   }
-
-  /** Ends those that are kept. */
-  close() {
-    for (const agent of [this.#plain, this.#secure, ...this.#tunnels.values()]) agent.destroy();
-  }
 }
 
 /** @typedef {RequestOptions & { tunnelSignal?: AbortSignal }} TunnelOptions ends the making of a tunnel */
@@ -185,7 +200,9 @@ class TunnelAgent extends HttpsAgent {
  * @returns {RequestOptions}
  */
 function direct(url, headers) {
-  return { ...hostOf(url), path: `${url.pathname}${url.search}`, headers: { ...headers, host: url.host } };
+  const { auth } = urlToHttpOptions(url);
+  const path = `${url.pathname}${url.search}`;
+  return { ...hostOf(url), ...(auth === undefined ? {} : { auth }), path, headers: { ...headers, host: url.host } };
 }
 
 /**
@@ -196,7 +213,7 @@ function direct(url, headers) {
  * @returns {RequestOptions}
  */
 function forwarded(url, proxy, headers) {
-  return { ...hostOf(proxy), path: url.href, headers: { ...headers, host: url.host, ...credentials(proxy) } };
+  return { ...ownHostOf(proxy), path: url.href, headers: { ...headers, host: url.host, ...credentials(proxy) } };
 }
 
 /**
@@ -209,7 +226,7 @@ function forwarded(url, proxy, headers) {
 function openTunnel(authority, proxy, { signal, stallMs }) {
   const send = proxy.protocol === 'https:' ? httpsRequest : httpRequest;
   const headers = { host: authority, ...credentials(proxy) };
-  const target = { ...hostOf(proxy), method: 'CONNECT', path: authority, headers };
+  const target = { ...ownHostOf(proxy), method: 'CONNECT', path: authority, headers };
   const request = send({ ...target, agent: false, signal, timeout: stallMs });
   return new Promise((resolve, reject) => {
     /**
@@ -259,6 +276,15 @@ function exchange(request, stallMs) {
 function stalled(host, stallMs) {
   const error = new Error(`nothing came from ${host} for ${stallMs / 1000} seconds`);
   return Object.assign(error, { code: 'ETIMEDOUT' });
+}
+
+/**
+ * A proxy's: the header `host`, which is the server's, would otherwise be the name that an encrypted proxy's certificate must be of.
+ * @param {URL} proxy
+ */
+function ownHostOf(proxy) {
+  const { host, port } = hostOf(proxy);
+  return { host, port, ...(proxy.protocol === 'https:' ? { servername: isIP(host) ? '' : host } : {}) };
 }
 
 /** @param {URL} url */

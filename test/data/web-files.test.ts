@@ -116,6 +116,16 @@ describe('a proxy', () => {
     expect(seen.targets).toEqual([direct]);
   });
 
+  it('that is encrypted has a certificate of its own name', async () => {
+    const tls = { key: readFileSync(fixture('localhost-key.pem')), cert: readFileSync(fixture('localhost-cert.pem')) };
+    const names: unknown[] = [];
+    const server = createSecureServer(tls, origin).on('secureConnection', ({ servername }) => names.push(servername));
+    vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0');
+    vi.stubEnv('HTTP_PROXY', (await listen(server)).replace('http://127.0.0.1', 'https://localhost'));
+    await requireParts('http://data.invalid/a.tar', [0, 100]);
+    expect(names).toEqual(['localhost']);
+  });
+
   it.each([
     [
       'refuses a tunnel for good',
@@ -209,6 +219,16 @@ describe('a server', () => {
         response.writeHead(206, { 'content-range': `bytes ${headers.range!.slice(6)}/5000` }).end(archive);
       },
       /in 8 tries: expected 100 bytes, got \d+$/,
+    ],
+    [
+      'redirects in a circle',
+      ({ headers }, response) => void response.writeHead(302, { location: `http://${headers.host}/a.tar` }).end(),
+      /in 1 try: .*a\.tar redirects more than 10 times$/,
+    ],
+    [
+      'redirects to no web address',
+      (_, response) => void response.writeHead(302, { location: 'ftp://a.example/a.tar' }).end(),
+      /in 1 try: .* redirects to ftp:\/\/a\.example\/a\.tar, which is no http or https address$/,
     ],
     [
       'packs what it gives',

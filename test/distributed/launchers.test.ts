@@ -106,7 +106,14 @@ describe('a launcher is known by its variables', () => {
     expect(readLaunch({ ...slurm, ...openMpi })).toMatchObject({ launcher: 'open-mpi', rank: 0, worldSize: 2 });
     // srun gives PMI-2 to what is linked with MPICH.
     const pmi2 = { ...slurm, PMI_RANK: '2', PMI_SIZE: '4' };
-    expect(readLaunch(pmi2)).toMatchObject({ launcher: 'mpich', rank: 2, localRank: 0, masterAddress: 'node05' });
+    expect(readLaunch(pmi2)).toEqual(readLaunch(slurm));
+    // MPICH's own mpiexec starts its helpers by srun.
+    expect(readLaunch({ ...slurm, ...mpich })).toMatchObject({
+      launcher: 'mpich',
+      rank: 1,
+      worldSize: 2,
+      localRank: 1,
+    });
   });
 
   it('there is none without them, in a batch script of Slurm’s, or where they are empty', () => {

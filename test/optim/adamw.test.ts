@@ -1,47 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { AdamW, type AdamWOptions, OptimizerError } from '../../lib/optim/index.js';
-import { full, measurePeak, rand, rehearse, scope, type Tensor, zeros } from '../../lib/tensor/index.js';
-import { decode, type EncodedTensor, expectClose, libtorchAtLeast, readFixture } from '../support/fixtures.js';
-
-interface Step {
-  readonly learningRate: number;
-  readonly reset: boolean;
-  readonly gradients: readonly (EncodedTensor | null)[];
-  readonly expected: readonly EncodedTensor[];
-}
-
-interface Trajectory {
-  readonly name: string;
-  readonly options: AdamWOptions;
-  readonly parameters: readonly EncodedTensor[];
-  readonly steps: readonly Step[];
-}
+import { full, measurePeak, rand, rehearse, scope, zeros } from '../../lib/tensor/index.js';
+import { libtorchAtLeast, readFixture } from '../support/fixtures.js';
+import { expectStep, leaves, type Trajectory } from './trajectories.js';
 
 const TOLERANCE = { relative: 2e-6, absolute: 1e-7 };
-const trajectories = readFixture<Trajectory[]>('adamw.json');
-const named = (name: string): Trajectory => trajectories.find((trajectory) => trajectory.name === name)!;
-
-/** Steps by the gradients of a recorded step, and compares the parameters with what PyTorch's step made of them. */
-function expectStep(optimizer: AdamW, step: Step, name: string): void {
-  optimizer.zeroGrad();
-  optimizer.parameters.forEach((parameter, i) => {
-    const gradient = step.gradients[i];
-    // The derivative of sum(parameter * gradient).
-    if (gradient != null) parameter.mul(decode(gradient)).sum().backward();
-  });
-  optimizer.step();
-  optimizer.parameters.forEach((parameter, i) => {
-    expectClose(parameter, step.expected[i]!, `${name}, parameter ${i}`, TOLERANCE);
-  });
-}
-
-function leaves(encoded: readonly EncodedTensor[]): Tensor[] {
-  return encoded.map((each) => {
-    const leaf = decode(each);
-    leaf.requiresGrad = true;
-    return leaf;
-  });
-}
+const trajectories = readFixture<Trajectory<AdamWOptions>[]>('adamw.json');
+const named = (name: string): Trajectory<AdamWOptions> => trajectories.find((trajectory) => trajectory.name === name)!;
 
 it.each(trajectories.map((t) => [t.name, t] as const))('follows torch.optim.AdamW step by step: %s', (_name, given) => {
   scope(() => {
@@ -49,7 +14,7 @@ it.each(trajectories.map((t) => [t.name, t] as const))('follows torch.optim.Adam
     given.steps.forEach((step, k) => {
       if (step.reset) optimizer.reset();
       optimizer.learningRate = step.learningRate;
-      expectStep(optimizer, step, `step ${k}`);
+      expectStep(optimizer, step, { name: `step ${k}`, tolerance: TOLERANCE });
     });
     optimizer.dispose();
   });
@@ -71,7 +36,7 @@ describe('AdamW', () => {
             optimizer.dispose();
             optimizer = next;
           }
-          expectStep(optimizer, step, `step ${k}`);
+          expectStep(optimizer, step, { name: `step ${k}`, tolerance: TOLERANCE });
         });
         optimizer.dispose();
       });
@@ -82,7 +47,8 @@ describe('AdamW', () => {
     const trajectory = named('a parameter without a gradient at first');
     scope(() => {
       const optimizer = new AdamW(leaves(trajectory.parameters), trajectory.options);
-      for (const [k, step] of trajectory.steps.slice(0, 3).entries()) expectStep(optimizer, step, `step ${k}`);
+      for (const [k, step] of trajectory.steps.slice(0, 3).entries())
+        expectStep(optimizer, step, { name: `step ${k}`, tolerance: TOLERANCE });
       const { tensors } = optimizer.state;
       expect([...tensors.keys()]).toEqual([
         ...['exp_avg.0', 'exp_avg.1', 'exp_avg.2', 'exp_avg_sq.0', 'exp_avg_sq.1', 'exp_avg_sq.2'],
@@ -102,11 +68,12 @@ describe('AdamW', () => {
     scope(() => {
       const parameters = leaves(trajectory.parameters);
       const optimizer = new AdamW(parameters, trajectory.options);
-      expectStep(optimizer, trajectory.steps[0]!, 'step 0');
+      expectStep(optimizer, trajectory.steps[0]!, { name: 'step 0', tolerance: TOLERANCE });
       const moved = parameters[2]!.detach().contiguous();
       moved.requiresGrad = true;
       parameters[2]!.become(moved);
-      for (const [k, step] of trajectory.steps.slice(1).entries()) expectStep(optimizer, step, `step ${k + 1}`);
+      for (const [k, step] of trajectory.steps.slice(1).entries())
+        expectStep(optimizer, step, { name: `step ${k + 1}`, tolerance: TOLERANCE });
       optimizer.dispose();
     });
   });

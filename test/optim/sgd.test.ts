@@ -1,67 +1,31 @@
 import { describe, expect, it } from 'vitest';
 import { OptimizerError, Sgd, type SgdOptions } from '../../lib/optim/index.js';
 import { full, scope, type Tensor, tensor } from '../../lib/tensor/index.js';
-import { decode, type EncodedTensor, expectClose, readFixture } from '../support/fixtures.js';
-
-interface Step {
-  readonly learningRate: number;
-  readonly reset: boolean;
-  readonly gradients: readonly (EncodedTensor | null)[];
-  readonly expected: readonly EncodedTensor[];
-}
-
-interface Trajectory {
-  readonly name: string;
-  readonly options: SgdOptions;
-  readonly parameters: readonly EncodedTensor[];
-  readonly steps: readonly Step[];
-}
+import { readFixture } from '../support/fixtures.js';
+import { expectStep, leaves, setGradients, type Trajectory } from './trajectories.js';
 
 const TOLERANCE = { relative: 1e-6, absolute: 1e-7 };
 
-/** Gives each parameter that gradient: the derivative of sum(parameter * gradient). */
-function setGradients(parameters: readonly Tensor[], gradients: readonly (EncodedTensor | null)[]): void {
-  parameters.forEach((parameter, i) => {
-    const gradient = gradients[i];
-    if (gradient != null) parameter.mul(decode(gradient)).sum().backward();
-  });
-}
-
-/** Steps by the gradients of a recorded step, and compares the parameters with what it made of them. */
-function expectStep(optimizer: Sgd, step: Step, name: string): void {
-  optimizer.zeroGrad();
-  setGradients(optimizer.parameters, step.gradients);
-  optimizer.step();
-  optimizer.parameters.forEach((parameter, i) => {
-    expectClose(parameter, step.expected[i]!, `${name}, parameter ${i}`, TOLERANCE);
-  });
-}
-
-function leaves(encoded: readonly EncodedTensor[]): Tensor[] {
-  return encoded.map((each) => {
-    const leaf = decode(each);
-    leaf.requiresGrad = true;
-    return leaf;
-  });
-}
-
 describe('Sgd follows torch.optim.SGD step by step', () => {
-  it.each(readFixture<Trajectory[]>('sgd.json').map((t) => [t.name, t] as const))('%s', (_name, trajectory) => {
-    scope(() => {
-      const parameters = leaves(trajectory.parameters);
-      const optimizer = new Sgd(parameters, trajectory.options);
-      trajectory.steps.forEach((step, k) => {
-        if (step.reset) optimizer.reset();
-        optimizer.learningRate = step.learningRate;
-        expectStep(optimizer, step, `step ${k}`);
+  it.each(readFixture<Trajectory<SgdOptions>[]>('sgd.json').map((t) => [t.name, t] as const))(
+    '%s',
+    (_name, trajectory) => {
+      scope(() => {
+        const parameters = leaves(trajectory.parameters);
+        const optimizer = new Sgd(parameters, trajectory.options);
+        trajectory.steps.forEach((step, k) => {
+          if (step.reset) optimizer.reset();
+          optimizer.learningRate = step.learningRate;
+          expectStep(optimizer, step, { name: `step ${k}`, tolerance: TOLERANCE });
+        });
+        optimizer.dispose();
       });
-      optimizer.dispose();
-    });
-  });
+    },
+  );
 });
 
 describe('Sgd', () => {
-  const trajectories = readFixture<Trajectory[]>('sgd.json');
+  const trajectories = readFixture<Trajectory<SgdOptions>[]>('sgd.json');
   const withMomentum = trajectories.find((t) => t.name === 'momentum and dampening')!;
 
   it('goes on from a saved state as if it had not stopped', () => {
@@ -76,7 +40,7 @@ describe('Sgd', () => {
           optimizer.dispose();
           optimizer = next;
         }
-        expectStep(optimizer, step, `step ${k}`);
+        expectStep(optimizer, step, { name: `step ${k}`, tolerance: TOLERANCE });
       });
       optimizer.dispose();
     });
@@ -95,7 +59,7 @@ describe('Sgd', () => {
       parameters[2]!.become(moved);
       expect(parameters[2]!.isContiguous()).toBe(true);
       for (const [k, step] of trajectory.steps.slice(1).entries()) {
-        expectStep(optimizer, step, `step ${k + 1}`);
+        expectStep(optimizer, step, { name: `step ${k + 1}`, tolerance: TOLERANCE });
       }
       optimizer.dispose();
     });

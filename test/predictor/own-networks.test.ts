@@ -116,6 +116,18 @@ describe('a network of a module', () => {
     expect((await predictor.classify(image(1))).predictions).toHaveLength(2);
   });
 
+  it.each([
+    ['works', ''],
+    ['cannot be loaded', "export function network() { throw new TypeError('none'); }"],
+  ])('that leaves a timer behind and %s does not keep its predictor from closing', async (_, broken) => {
+    const file = at(`timer-${broken.length}.mjs`);
+    const rest = broken === '' ? TRAP : `${broken}\nexport const data = () => null;`;
+    writeFileSync(file, `setInterval(() => {}, 1000);\n${rest}`);
+    const opened = open(at('trap'), { module: pathToFileURL(file) });
+    if (broken === '') await (await opened).close();
+    else await expect(opened).rejects.toThrow('none');
+  });
+
   it('whose thread has ended is closed all the same', async () => {
     const predictor = await open(at('trap'), { module });
     await expect(predictor.classify(image(254))).rejects.toMatchObject({ code: 'WORKER_FAILED' });
@@ -149,6 +161,7 @@ describe('a network on vectors', () => {
         .toFloat32Array(),
     ]);
     for (const { predictions } of answers) {
+      expect(predictions).toHaveLength(2);
       for (const { index, probability } of predictions) expect(probability).toBeCloseTo(probabilities[index]!, 6);
     }
     for (const [input, message] of [

@@ -49,6 +49,17 @@ describe('download', () => {
     expect(seen.at(-1)).toBe(1_000_000);
   });
 
+  test('gives the user and the password of the address', async () => {
+    const asked: unknown[] = [];
+    const url = await serve((request, response) => {
+      asked.push(request.headers.authorization);
+      rangeServer().listener(request, response);
+    });
+    await download(options(url.replace('//', '//user:pass%21@')));
+    // Basic, RFC 7617: base64 of user:pass!
+    expect(asked).toEqual(['Basic dXNlcjpwYXNzIQ==']);
+  });
+
   test('goes on after cut connections with the bytes that came', async () => {
     const server = rangeServer({ cuts: [300_000, 200_000] });
     const result = await download(options(await serve(server.listener)));

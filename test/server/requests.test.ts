@@ -328,6 +328,8 @@ describe('in an app of one’s own', () => {
       { port: 1 },
       { concurrency: 0 },
       { maxPixels: 1.5 },
+      // Longer than a timer of Node's.
+      { deadlineMs: 2 ** 31 },
       { dataRoot: '' },
       { resumeInterrupted: 1 },
     ]) {

@@ -390,6 +390,20 @@ describe('files and charts', () => {
     expect((await client.get('/compare?runs=one,none')).status).toBe(404);
     expect((await client.get('/runs/one/charts/other')).status).toBe(400);
   });
+
+  it('by depth have a dot for each layer, also where epochs of layers that train at once come in turn', async () => {
+    const client = await serviceOf(at('at-once'));
+    await client.finish('one', {
+      recipe: { ...tiny, training: { ...tiny.training, schedule: 'simultaneous', epochs: 2 } },
+    });
+    const lines = readFileSync(at('at-once/one/metrics.jsonl'), 'utf8').trimEnd().split('\n');
+    const layers = new Set(lines.map((line) => JSON.parse(line).layer));
+    expect(lines.length).toBeGreaterThan(layers.size);
+    // Those of the legend have no title.
+    const dotsOf = (svg: string): number => svg.match(/class="lw-mark[^>]*><title>/g)?.length ?? 0;
+    const { body } = await client.get('/compare?runs=one');
+    expect(dotsOf(body)).toBe(layers.size);
+  });
 });
 
 it('an app that is closed stops its runs with checkpoints, and lets the folder go', async () => {

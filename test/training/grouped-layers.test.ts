@@ -1,7 +1,13 @@
 // Consecutive layers in blocks that are trained as one: the same network, fewer stages and heads.
 import { describe, expect, it } from 'vitest';
 import { compressRun, TrainedRun } from '../../lib/finished/index.js';
-import { disposeNetwork, layeredNetwork, type Network, type NetworkBuilder } from '../../lib/models/index.js';
+import {
+  disposeNetwork,
+  layeredNetwork,
+  type Network,
+  type NetworkBuilder,
+  torchvisionStateDict,
+} from '../../lib/models/index.js';
 import {
   AdaptiveAvgPool2d,
   BatchNorm2d,
@@ -168,6 +174,20 @@ it("a network of one's own learns as the one whose blocks were given", async () 
   const made = await train({ recipe: grouped(own, 2), network: builder(false), out: at('made') });
   const figures = ({ result }: typeof given) => result.layers.map(({ testLoss, trainLoss }) => [testLoss, trainLoss]);
   expect(figures(made)).toEqual(figures(given));
+});
+
+it('of VGG goes to torchvision as it does without', () => {
+  const whole = smallRecipe({ model: { width: 64, layers: 8 } });
+  return withNetworks([whole, grouped(whole, 3)], (layers, blocks) => {
+    using expected = torchvisionStateDict(layers);
+    using given = torchvisionStateDict(blocks);
+    expect([...given.tensors.keys()]).toEqual([...expected.tensors.keys()]);
+    for (const [name, tensor] of given.tensors) {
+      scope(() =>
+        expect(tensor.eq(expected.tensors.get(name)!).to({ dtype: 'int64' }).sum().item(), name).toBe(tensor.numel),
+      );
+    }
+  });
 });
 
 describe('blocks are refused', () => {
