@@ -121,8 +121,8 @@ describe.runIf(process.platform === 'linux' && libtorchAtLeast('2.4'))('a proces
 
 describe.runIf(process.platform === 'linux')('a run of 6,000 steps', () => {
   it('grows by less than half a kilobyte a step', () => {
-    // From steps 1,000 to 2,500 to the last 1,500, when everything that is made once has been made. The least of each: the heap's
-    // top moves with what lies there.
+    // From steps 1,000 to 2,500 to the last 1,500, when everything that is made once has been made. The middle of each: the heap's
+    // top moves up and down with what lies there.
     const { steps, sizes } = outputOf<{ steps: number; sizes: number[] }>(
       `
       const recipe = overrideRecipe(presetRecipe('simcnn-k3', { dataset: 'shapes', onCuda: false }), {
@@ -144,7 +144,8 @@ describe.runIf(process.platform === 'linux')('a run of 6,000 steps', () => {
       ...['--expose-gc', '--jitless'],
     );
     expect(steps).toBe(6000);
-    const [early, late] = [Math.min(...sizes.slice(20, 50)), Math.min(...sizes.slice(-30))];
+    const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+    const [early, late] = [median(sizes.slice(20, 50)), median(sizes.slice(-30))];
     expect((late - early) / 3500, `bytes a step; ${sizes.join(', ')}`).toBeLessThan(512);
     // Beside other work it takes minutes.
   }, 600_000);
