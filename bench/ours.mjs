@@ -323,7 +323,7 @@ async function wholeEpoch({ made, problem, testImages, trainFeatures, testFeatur
   const logits = await collectOutputs(
     testFeatures.batches(made.recipe.evaluation.batchSize),
     (features) => problem.predict(features()),
-    breathe,
+    { breathe },
   );
   scoreLogits(logits, testImages);
   confusionMatrix(logits, testImages.labels, 10);

@@ -1,6 +1,7 @@
 // Groups of processes for JavaScript: what was submitted is told to one callback a group, by number.
 #include <node_api.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -13,8 +14,10 @@
 #include "call.h"
 #include "exports.h"
 #include "process-group.h"
+#include "synchronized.h"
 
 #if LAYERWISE_CAN_DISTRIBUTE
+#include <c10/core/InferenceMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #endif
 
@@ -280,6 +283,95 @@ napi_value submit(napi_env env, napi_callback_info info) {
   });
 }
 
+/** The ranks of a group as those of one batch. */
+class GroupSynchronizer : public Synchronizer {
+ public:
+  explicit GroupSynchronizer(std::shared_ptr<ProcessGroup> group) : group_(std::move(group)) {}
+
+  Moments merge(const Moments& own) const override {
+    const size_t channels = own.mean.size();
+    at::Tensor sent = at::empty({static_cast<int64_t>(1 + 2 * channels)}, at::kDouble);
+    double* const values = sent.mutable_data_ptr<double>();
+    values[0] = own.count;
+    std::copy(own.mean.begin(), own.mean.end(), values + 1);
+    std::copy(own.squares.begin(), own.squares.end(), values + 1 + channels);
+    const at::Tensor all = gather(sent);
+    Moments merged{0, std::vector<double>(channels), std::vector<double>(channels)};
+    for (int64_t rank = 0; rank < all.size(0); rank++) {
+      const double* const theirs = all.const_data_ptr<double>() + rank * all.size(1);
+      merged.add(theirs[0], theirs + 1);
+    }
+    return merged;
+  }
+
+  std::vector<double> sum(std::vector<double> own) const override {
+    at::Tensor sent = at::empty({static_cast<int64_t>(own.size())}, at::kDouble);
+    std::copy(own.begin(), own.end(), sent.mutable_data_ptr<double>());
+    // Gathered and not reduced, so that the order of the sum is the same for each number of values.
+    const at::Tensor all = gather(sent);
+    std::fill(own.begin(), own.end(), 0.);
+    for (int64_t rank = 0; rank < all.size(0); rank++) {
+      const double* const theirs = all.const_data_ptr<double>() + rank * all.size(1);
+      for (size_t i = 0; i < own.size(); i++) own[i] += theirs[i];
+    }
+    return own;
+  }
+
+ private:
+  /** [values] of each rank on the CPU: [ranks, values]. */
+  at::Tensor gather(const at::Tensor& sent) const {
+    const bool isNccl = group_->request().backend == "nccl";
+    CollectiveRequest request;
+    request.kind = Collective::kAllGather;
+    request.tensor = isNccl ? sent.to(at::kCUDA) : sent;
+    request.output = at::empty({group_->request().size, sent.size(0)}, request.tensor.options());
+    if (isNccl) request.stream = c10::impl::VirtualGuardImpl(at::kCUDA).getStream(request.tensor.device());
+    const at::Tensor output = request.output;
+    group_->perform(std::move(request));
+    return output.to(at::kCPU);
+  }
+
+  const std::shared_ptr<ProcessGroup> group_;
+};
+
+/**
+ * Copies between tensors and one block of memory, [values], that has their values one after another, each in the order of its own
+ * memory: (tensors, block). Each tensor is one block of memory itself.
+ */
+template <bool intoBlock>
+napi_value copyBlock(napi_env env, napi_callback_info info) {
+  return guarded<2>(env, info, intoBlock ? "packTensors" : "unpackTensors", [](Call& call) {
+    const c10::InferenceMode noGradients;
+    const std::vector<at::Tensor> tensors = call.tensors(0, "tensors");
+    const at::Tensor block = call.tensor(1, "block").detach();
+    int64_t values = 0;
+    for (const at::Tensor& tensor : tensors) {
+      requireBlock(tensor, "tensors");
+      values += tensor.numel();
+    }
+    if (block.dim() != 1 || block.numel() != values || !block.is_contiguous()) {
+      throw CodedError("INVALID_ARGUMENT", "block: expected [" + std::to_string(values) + "], got " + describeShape(block.sizes()));
+    }
+    int64_t at = 0;
+    for (const at::Tensor& tensor : tensors) {
+      at::Tensor part = block.narrow(0, at, tensor.numel());
+      at::Tensor flat = tensor.detach().as_strided({tensor.numel()}, {1});
+      if constexpr (intoBlock) part.copy_(flat); else flat.copy_(part);
+      at += tensor.numel();
+    }
+    return call.nothing();
+  });
+}
+
+/** Runs a function under which batch norm in training takes its statistics of all ranks: (group, body). */
+napi_value withSynchronizedBatchNorm(napi_env env, napi_callback_info info) {
+  return guarded<2>(env, info, "synchronizedBatchNorm", [](Call& call) {
+    const SynchronizedGuard guard(std::make_shared<GroupSynchronizer>(memberOf(call, 0)->group));
+    call.invoke(1, "body");
+    return call.nothing();
+  });
+}
+
 /** Leaves a group after what was submitted. Gives the operation's number; it is the last. */
 napi_value leaveGroup(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "leaveGroup", [](Call& call) {
@@ -317,6 +409,9 @@ void exportDistributed(napi_env env, napi_value exports, Environment* environmen
       {"allReduceInGroup", submit<Collective::kAllReduce>},
       {"allGatherInGroup", submit<Collective::kAllGather>},
       {"barrierOfGroup", submit<Collective::kBarrier>},
+      {"withSynchronizedBatchNorm", withSynchronizedBatchNorm},
+      {"packTensors", copyBlock<true>},
+      {"unpackTensors", copyBlock<false>},
       {"leaveGroup", leaveGroup},
       {"forgetGroup", forgetGroup},
   };
@@ -327,6 +422,9 @@ void exportDistributed(napi_env env, napi_value exports, Environment* environmen
       {"allReduceInGroup", tooOld},
       {"allGatherInGroup", tooOld},
       {"barrierOfGroup", tooOld},
+      {"withSynchronizedBatchNorm", tooOld},
+      {"packTensors", tooOld},
+      {"unpackTensors", tooOld},
       {"leaveGroup", tooOld},
       {"forgetGroup", tooOld},
   };

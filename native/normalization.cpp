@@ -4,6 +4,7 @@
 
 #include "compat.h"
 #include "parallel.h"
+#include "synchronized.h"
 
 #include <ATen/ops/adaptive_avg_pool2d.h>
 #include <ATen/ops/batch_norm.h>
@@ -186,13 +187,14 @@ Rows rowsOf(const at::Tensor& tensor) {
 struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
                             const at::Tensor& bias, at::Tensor runningMean, at::Tensor runningVar, double momentum,
-                            double eps) {
+                            double eps, const std::shared_ptr<Synchronizer>& synchronizer) {
     const Rows rows = rowsOf(input);
     const int64_t channels = rows.channels, size = rowsOfBlock(rows), blocks = countBlocks(rows);
     at::Tensor output = at::empty_like(input);
     // For each channel: mean, 1 / standard deviation, gain, offset.
     at::Tensor statistics = at::empty({4, channels}, input.options().dtype(at::kFloat));
     context->save_for_backward({input, statistics});
+    if (synchronizer != nullptr) remember(context, synchronizer);
     if (input.is_meta()) return output;
     float* const mean = dataOf<float>(statistics);
     float *const inverse = mean + channels, *const gain = inverse + channels, *const offset = gain + channels;
@@ -208,20 +210,18 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
       });
       const float *const w = dataOf<float>(weight), *const b = dataOf<float>(bias);
       float *const movingMean = dataOf<float>(runningMean), *const movingVar = dataOf<float>(runningVar);
-      const double count = static_cast<double>(rows.count);
       // Chan, Golub and LeVeque 1979: moments of parts make those of the whole.
-      std::vector<double> average(channels), squares(channels);
-      double total = 0;
+      Moments whole{0, std::vector<double>(channels), std::vector<double>(channels)};
       for (int64_t block = 0; block < blocks; block++) {
-        const float* const own = moments.data() + 2 * block * channels;
-        const double length = static_cast<double>(lengthOf(block)), share = length / (total + length);
-        for (int64_t c = 0; c < channels; c++) {
-          const double delta = own[c] - average[c];
-          average[c] += delta * share;
-          squares[c] += own[channels + c] + delta * delta * share * total;
-        }
-        total += length;
+        whole.add(static_cast<double>(lengthOf(block)), moments.data() + 2 * block * channels);
       }
+      if (synchronizer != nullptr) {
+        whole = synchronizer->merge(whole);
+        requireSeveral(whole);
+      }
+      context->saved_data["count"] = whole.count;
+      const auto &average = whole.mean, &squares = whole.squares;
+      const double count = whole.count;
       for (int64_t c = 0; c < channels; c++) {
         const double deviation = 1 / std::sqrt(squares[c] / count + eps);
         mean[c] = static_cast<float>(average[c]);
@@ -248,7 +248,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
     const int64_t channels = rows.channels, size = rowsOfBlock(rows), blocks = countBlocks(rows);
     at::Tensor inputGradient = at::empty_like(input);
     at::Tensor ofParameters = at::empty({2, channels}, statistics.options());
-    const variable_list results = {inputGradient, ofParameters[0], ofParameters[1], {}, {}, {}, {}};
+    const variable_list results = {inputGradient, ofParameters[0], ofParameters[1], {}, {}, {}, {}, {}};
     if (input.is_meta()) return results;
     const float* const mean = dataOf<float>(statistics);
     const float *const inverse = mean + channels, *const gain = inverse + channels, *const offset = gain + channels;
@@ -266,18 +266,24 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
         blockGradientSums(x + start, g + start, lengthOf(block), channels, mean, gain, offset, own,
                           own + channels);
       });
-      const double count = static_cast<double>(rows.count);
-      std::vector<double> sum(channels), product(channels);
+      const double count = context->saved_data["count"].toDouble();
+      // Of each channel, and then the products.
+      std::vector<double> totals(2 * channels);
       for (int64_t block = 0; block < blocks; block++) {
         const float* const own = sums.data() + 2 * block * channels;
-        for (int64_t c = 0; c < channels; c++) {
-          sum[c] += own[c];
-          product[c] += own[channels + c];
-        }
+        for (int64_t i = 0; i < 2 * channels; i++) totals[i] += own[i];
       }
+      const double *sum = totals.data(), *product = sum + channels;
       for (int64_t c = 0; c < channels; c++) {
         ofWeight[c] = static_cast<float>(product[c] * inverse[c]);
         ofBias[c] = static_cast<float>(sum[c]);
+      }
+      if (const std::shared_ptr<Synchronizer> synchronizer = recall(context)) {
+        totals = synchronizer->sum(std::move(totals));
+        sum = totals.data();
+        product = sum + channels;
+      }
+      for (int64_t c = 0; c < channels; c++) {
         // gain * (g - mean of g - deviation * inverse^2 * mean of g * deviation)
         slope[c] = static_cast<float>(-gain[c] * product[c] / count * inverse[c] * inverse[c]);
         base[c] = static_cast<float>(-gain[c] * sum[c] / count);
@@ -323,7 +329,10 @@ struct AverageWindows : torch::autograd::Function<AverageWindows> {
 at::Tensor batchNormRelu(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                          const at::Tensor& runningMean, const at::Tensor& runningVar, double momentum, double eps) {
   if (fitsFused(input, {&weight, &bias, &runningMean, &runningVar})) {
-    return BatchNormRelu::apply(input, weight, bias, runningMean, runningVar, momentum, eps);
+    return BatchNormRelu::apply(input, weight, bias, runningMean, runningVar, momentum, eps, synchronizer());
+  }
+  if (synchronizer() != nullptr) {
+    return synchronizedBatchNorm(input, weight, bias, runningMean, runningVar, momentum, eps, synchronizer()).relu_();
   }
   return at::batch_norm(input, weight, bias, runningMean, runningVar, /*training=*/true, momentum, eps,
                         at::globalContext().userEnabledCuDNN())

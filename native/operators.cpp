@@ -17,6 +17,7 @@
 #include "exports.h"
 #include "meta.h"
 #include "normalization.h"
+#include "synchronized.h"
 
 namespace layerwise {
 
@@ -88,6 +89,9 @@ at::Tensor batchNormalize(const at::Tensor& input, const at::Tensor& weight, con
                           const at::Tensor& runningMean, const at::Tensor& runningVar, bool training, double momentum,
                           double eps) {
   requirePerChannel(input, weight, bias, runningMean, runningVar);
+  if (training && synchronizer() != nullptr) {
+    return synchronizedBatchNorm(input, weight, bias, runningMean, runningVar, momentum, eps, synchronizer());
+  }
   if (training) requireSeveralValues(input);
   return at::batch_norm(input, weight, bias, runningMean, runningVar, training, momentum, eps,
                         at::globalContext().userEnabledCuDNN());
@@ -97,7 +101,7 @@ at::Tensor batchNormalizeRelu(const at::Tensor& input, const at::Tensor& weight,
                               const at::Tensor& runningMean, const at::Tensor& runningVar, double momentum,
                               double eps) {
   requirePerChannel(input, weight, bias, runningMean, runningVar);
-  requireSeveralValues(input);
+  if (synchronizer() == nullptr) requireSeveralValues(input);
   return batchNormRelu(input, weight, bias, runningMean, runningVar, momentum, eps);
 }
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <future>
 #include <thread>
 #include <utility>
 
@@ -168,6 +169,15 @@ void ProcessGroup::submit(CollectiveRequest request, Done done) {
   const std::lock_guard<std::mutex> lock(mutex_);
   waiting_.push_back({std::move(request), std::move(done), std::move(name)});
   changed_.notify_all();
+}
+
+void ProcessGroup::perform(CollectiveRequest request) {
+  std::promise<std::optional<std::string>> ended;
+  submit(std::move(request), [&ended](const Failure* failure, const std::string& operation) {
+    ended.set_value(failure == nullptr ? std::nullopt : std::optional(operation + ": " + failure->reason));
+  });
+  const std::optional<std::string> failure = ended.get_future().get();
+  if (failure.has_value()) throw CodedError("COLLECTIVE_FAILED", *failure);
 }
 
 void ProcessGroup::leave(Done done) {

@@ -52,6 +52,8 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
   const GroupRequest& request() const { return request_; }
 
   void submit(CollectiveRequest request, Done done);
+  /** Submits, and waits in this thread until it is done. Throws CodedError, COLLECTIVE_FAILED. */
+  void perform(CollectiveRequest request);
   /** After what was submitted: leaves. Nothing may be submitted any more. */
   void leave(Done done);
   /** The same, and nobody waits for it: returns at once. */

@@ -1,6 +1,7 @@
 import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
 import type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 import type { LabelledImages, LabelledVectors } from './labelled-images.js';
+import { allOf, indicesOfAll } from './pass-batches.js';
 
 /** Images, or vectors, and labels in the memory of the training device, whole. */
 export class DeviceImages implements ImageSource {
@@ -40,9 +41,11 @@ export class DeviceImages implements ImageSource {
     }
   }
 
-  async *batches(batchSize: number): AsyncGenerator<ImageBatch> {
-    for (let start = 0; start < this.count; start += batchSize) {
-      const indices = Int32Array.from({ length: Math.min(batchSize, this.count - start) }, (_, i) => start + i);
+  async *batches(batchSize: number, range = allOf(this.count, batchSize)): AsyncGenerator<ImageBatch> {
+    const indicesOf = indicesOfAll(this.count, batchSize, range);
+    for (let batch = range.start; batch < range.start + range.length; batch++) {
+      const indices = indicesOf(batch);
+      const start = batch * batchSize;
       yield { indices, tensors: (from = 0, length = indices.length) => this.slice(start + from, length) };
     }
   }

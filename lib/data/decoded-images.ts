@@ -1,6 +1,6 @@
 import { type Device, keep, scope, type Tensor, tensor } from '../tensor/index.js';
 import { DataError } from './errors.js';
-import type { ImageBatch } from './image-source.js';
+import type { BatchRange, ImageBatch } from './image-source.js';
 import { affordableAhead, indicesInOrder, indicesOfAll } from './pass-batches.js';
 import { PrefetchPass, type PrefetchPassOptions } from './prefetch-pass.js';
 
@@ -41,9 +41,13 @@ export class DecodedImages {
     return this.#give(batchSize, { first, indicesOf: indicesInOrder(order, batchSize), read });
   }
 
-  /** All images in the order of their indices. */
-  all(batchSize: number, read: Reading['read']): AsyncGenerator<ImageBatch> {
-    return this.#give(batchSize, { first: 0, indicesOf: indicesOfAll(this.count, batchSize), read });
+  /** All images in the order of their indices, or those of some of the batches. */
+  all(
+    { batchSize, range }: { batchSize: number; range?: BatchRange },
+    read: Reading['read'],
+  ): AsyncGenerator<ImageBatch> {
+    const indicesOf = indicesOfAll(this.count, batchSize, range);
+    return this.#give(batchSize, { first: range?.start ?? 0, indicesOf, read });
   }
 
   async *#give(batchSize: number, reading: Reading): AsyncGenerator<ImageBatch> {

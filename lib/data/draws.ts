@@ -139,6 +139,18 @@ export class Draws {
   }
 }
 
+/**
+ * The seed, an integer from 0 to 2^53 - 1, of what a process draws in a step of its own generator, such as dropout's masks: a pure
+ * function, so that nothing of it need be kept. Philox4x32-10 with the seed as key and (rank, step, epoch, layer) as counter.
+ */
+export function stepSeed(position: { seed: number; layer: number; epoch: number; step: number; rank: number }): number {
+  const { low, high } = seedWords(position.seed);
+  const words = new Uint32Array(WORDS_PER_BLOCK);
+  const { rank, step, epoch, layer } = position;
+  philox4x32(rank, step, epoch, layer, low, high | KEY_DOMAIN.steps, words);
+  return (words[0]! & 0x1fffff) * 2 ** 32 + words[1]!;
+}
+
 /** Lemire's method refuses the 2^32 mod bound smallest low words of the product; the division is needed only near them. */
 function isRejected(word: number, bound: number): boolean {
   const low = Math.imul(word, bound) >>> 0;

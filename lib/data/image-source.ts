@@ -24,6 +24,12 @@ export interface TrainingPass {
   readonly draws: Draws;
 }
 
+/** Consecutive batches: `length` of them from `start` on, from 0. */
+export interface BatchRange {
+  readonly start: number;
+  readonly length: number;
+}
+
 /** The images of one part of a data set, wherever they are kept, given out in batches. */
 export interface ImageSource {
   readonly count: number;
@@ -31,8 +37,8 @@ export interface ImageSource {
   readonly labels: Tensor;
   /** The batches of an epoch; the last may be smaller. Leaving the loop early ends whatever was being prepared. */
   trainingBatches(pass: TrainingPass): AsyncIterable<ImageBatch>;
-  /** All images in order, as they are evaluated. */
-  batches(batchSize: number): AsyncIterable<ImageBatch>;
+  /** All images in order, as they are evaluated, or those of some of the batches. */
+  batches(batchSize: number, range?: BatchRange): AsyncIterable<ImageBatch>;
   /** Frees its memory, and closes its files. */
   dispose(): void;
 }

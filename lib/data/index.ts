@@ -20,7 +20,7 @@ export {
 export { isUrl, wholeLocation } from './data-location.js';
 export { type LoadDatasetOptions, loadDataset, take } from './dataset.js';
 export type { DatasetDeclaration, DatasetOptions, TrainingProtocol } from './declaration.js';
-export { Draws, type DrawsOptions } from './draws.js';
+export { Draws, type DrawsOptions, stepSeed } from './draws.js';
 export type { EncodedImage, EncodedImages } from './encoded-images.js';
 export { DataError, type DataErrorCode } from './errors.js';
 export {
@@ -42,7 +42,7 @@ export {
   sidesOf,
   sizeOf,
 } from './image-size.js';
-export type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
+export type { BatchRange, ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 export { type InMemoryData, type InMemoryImages, type InMemoryVectorData, inMemoryDataset } from './in-memory.js';
 export { type JpegDecoder, jpegDecoder } from './jpeg-decoder.js';
 export {

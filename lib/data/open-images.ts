@@ -1,7 +1,7 @@
 import type { Device } from '../tensor/index.js';
 import { DeviceImages } from './batches.js';
 import { DataError } from './errors.js';
-import type { ImageSource } from './image-source.js';
+import type { BatchRange, ImageSource } from './image-source.js';
 import type { DatasetPart, ImageFiles } from './labelled-images.js';
 import { OpenedFile } from './stored-images.js';
 import { StreamedImages } from './streamed-images.js';
@@ -47,9 +47,22 @@ function borrowed(source: ImageSource, device: Device): ImageSource {
     count: source.count,
     labels: source.labels,
     trainingBatches: (pass) => source.trainingBatches(pass),
-    batches: (batchSize) => source.batches(batchSize),
+    batches: (batchSize, range) => {
+      const all = source.batches(batchSize);
+      return range === undefined ? all : those(all, range);
+    },
     dispose: () => {},
   };
+}
+
+/** The batches of a range. A source of the caller's need not know of ranges. */
+async function* those<T>(batches: AsyncIterable<T>, { start, length }: BatchRange): AsyncGenerator<T> {
+  let number = 0;
+  if (length === 0) return;
+  for await (const batch of batches) {
+    if (number >= start) yield batch;
+    if (++number === start + length) return;
+  }
 }
 
 /** Throws `DataError` (DATA_ARGUMENT) for images that are no files, of which no random resized crops can be cut. */

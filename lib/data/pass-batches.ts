@@ -1,4 +1,5 @@
 // What the passes over sources that are not in memory have in common: which images a batch has, and how many are made ahead.
+import type { BatchRange } from './image-source.js';
 
 const AHEAD = 4;
 const AHEAD_BYTES = 256 * 2 ** 20;
@@ -16,10 +17,17 @@ export const indicesInOrder =
   (batch) =>
     order.subarray(batch * batchSize, (batch + 1) * batchSize);
 
-/** Of all images, in the order of their indices. */
+/** Of all images, in the order of their indices; none after the range, where there is one. */
 export const indicesOfAll =
-  (count: number, batchSize: number): IndicesOfBatch =>
+  (count: number, batchSize: number, range: BatchRange = allOf(count, batchSize)): IndicesOfBatch =>
   (batch) => {
+    if (batch >= range.start + range.length) return new Int32Array();
     const start = batch * batchSize;
     return Int32Array.from({ length: Math.max(0, Math.min(batchSize, count - start)) }, (_, i) => start + i);
   };
+
+/** All batches of so many images. */
+export const allOf = (count: number, batchSize: number): BatchRange => ({
+  start: 0,
+  length: Math.ceil(count / batchSize),
+});

@@ -82,4 +82,4 @@ export function seedWords(seed: number): SeedWords {
 }
 
 /** Uses of random numbers that must not share any: each sets its own bits of the key, above those of the seed. */
-export const KEY_DOMAIN = { draws: 1 << 24, shapes: 2 << 24 } as const;
+export const KEY_DOMAIN = { draws: 1 << 24, shapes: 2 << 24, steps: 3 << 24 } as const;

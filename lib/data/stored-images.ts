@@ -4,7 +4,7 @@ import { readRegion } from '../files.js';
 import { type Device, type Tensor, tensor } from '../tensor/index.js';
 import { DecodedImages } from './decoded-images.js';
 import { DataError } from './errors.js';
-import type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
+import type { BatchRange, ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 import type { StoredImages } from './labelled-images.js';
 
 /** Images read at once. */
@@ -36,8 +36,8 @@ export class OpenedFile implements ImageSource {
     return this.#give((image) => this.#read.inOrder({ order, batchSize, first }, image));
   }
 
-  batches(batchSize: number): AsyncGenerator<ImageBatch> {
-    return this.#give((image) => this.#read.all(batchSize, image));
+  batches(batchSize: number, range?: BatchRange): AsyncGenerator<ImageBatch> {
+    return this.#give((image) => this.#read.all({ batchSize, ...(range === undefined ? {} : { range }) }, image));
   }
 
   /** The file is open for as long as a pass goes on. */

@@ -21,7 +21,7 @@ import { DataError, throwIfCancelled } from './errors.js';
 import { DEFAULT_MAX_PIXELS, decodeCentre, decodeRegion } from './image-file.js';
 import { areRemote, diskSourcesOf, fetchImages, type ImagePlace, placeOf } from './image-place.js';
 import { coveredSize, type FileShape } from './image-size.js';
-import type { ImageBatch, ImageSource, TrainingPass } from './image-source.js';
+import type { BatchRange, ImageBatch, ImageSource, TrainingPass } from './image-source.js';
 import type { ImageFiles } from './labelled-images.js';
 import { decodesAtOnce, forEachIndex } from './parallel.js';
 import { affordableAhead, type IndicesOfBatch, indicesInOrder, indicesOfAll } from './pass-batches.js';
@@ -154,8 +154,9 @@ export class StreamedImages implements ImageSource {
     return this.#give({ indicesOf: indicesInOrder(order, batchSize), first, batchSize, view });
   }
 
-  batches(batchSize: number): AsyncGenerator<ImageBatch> {
-    return this.#give({ indicesOf: indicesOfAll(this.count, batchSize), first: 0, batchSize, view: this.#evaluated });
+  batches(batchSize: number, range?: BatchRange): AsyncGenerator<ImageBatch> {
+    const indicesOf = indicesOfAll(this.count, batchSize, range);
+    return this.#give({ indicesOf, first: range?.start ?? 0, batchSize, view: this.#evaluated });
   }
 
   /** Ends all passes; what they are decoding is dropped. */

@@ -10,6 +10,7 @@ import { LayerwiseError } from '../errors.js';
  * - CONNECTION_LOST: a rank has ended, or its machine cannot be reached any more;
  * - MISMATCH: the ranks call different things, or with other shapes or dtypes; after a mismatch of collectives the group goes on;
  * - BACKEND_FAILED: anything else that Gloo or NCCL refuses;
+ * - RANK_FAILED: another rank failed at work of its own that the others wait for; the message has its words;
  * - GROUP_FAILED: an earlier operation failed, and the group's connections with it; `cause` is that failure;
  * - GROUP_LEFT: this rank has left the group.
  */
@@ -22,6 +23,7 @@ export type DistributedErrorCode =
   | 'CONNECTION_LOST'
   | 'MISMATCH'
   | 'BACKEND_FAILED'
+  | 'RANK_FAILED'
   | 'GROUP_FAILED'
   | 'GROUP_LEFT';
 
@@ -34,6 +36,8 @@ export class DistributedError extends LayerwiseError {
   readonly worldSize: number | null;
   /** In words, with shapes and dtypes: `allReduce of float32[2, 3] (mean)`. */
   readonly operation: string;
+  /** What went wrong, without the rank, the operation and those that are missing. */
+  readonly problem: string;
   /** Ranks that did not take part, as far as it is known. */
   readonly missing: readonly number[];
 
@@ -53,6 +57,7 @@ export class DistributedError extends LayerwiseError {
     this.rank = rank;
     this.worldSize = worldSize;
     this.operation = operation;
+    this.problem = problem;
     this.missing = missing;
   }
 }

@@ -76,6 +76,36 @@ export class ProcessGroup {
   }
 
   /**
+   * Runs `body`, and gives its result, while batch norm in training takes its statistics from the values of all ranks, as
+   * torch.nn.SyncBatchNorm does; all ranks run the same forward and backward passes, each on its part of a batch. The gradients of weight
+   * and bias are those of this rank's values: their sum over the ranks is that of the batch. This thread waits for the other ranks in
+   * each such layer, in the backward pass too. Throws TensorError (COLLECTIVE_FAILED) where they do not come: see `failureBehind`.
+   */
+  synchronizedBatchNorm<T>(body: () => T): T {
+    if (this.#left !== null) {
+      throw this.#error({
+        code: 'GROUP_LEFT',
+        operation: 'synchronizedBatchNorm',
+        problem: 'this rank has left the group',
+      });
+    }
+    return this.#native.synchronizedBatchNorm(body);
+  }
+
+  /** The DistributedError that `error` comes from, where that is a TensorError (COLLECTIVE_FAILED); else `error` itself. */
+  async failureBehind(error: unknown): Promise<unknown> {
+    if ((error as { code?: unknown } | null)?.code !== 'COLLECTIVE_FAILED') return error;
+    // After a failure every call fails, by the same cause.
+    return (
+      this.#failure ??
+      (await this.barrier().then(
+        () => error,
+        (failure: unknown) => failure,
+      ))
+    );
+  }
+
+  /**
    * Leaves the group after what was called before; waits up to 5 seconds for the others to leave too, so that none loses the store that
    * another serves. Never rejects. A process may also end without it.
    */

@@ -1,5 +1,5 @@
 import type { ImageSource } from '../data/index.js';
-import { cat, inferenceMode, keep, scope, type Tensor } from '../tensor/index.js';
+import { cat, inferenceMode, keep, scope, type Tensor, zeros } from '../tensor/index.js';
 import { optionsOf } from './errors.js';
 import { topKCorrect } from './metrics.js';
 
@@ -26,17 +26,17 @@ export function predictAll(
   options: { batchSize: number; breathe?: () => Promise<void> },
 ): Promise<Tensor> {
   const { batchSize, breathe } = optionsOf('predictAll', options, ['batchSize', 'breathe']);
-  return collectOutputs(images.batches(batchSize), (batch) => forward(batch.tensors().images), breathe);
+  return collectOutputs(images.batches(batchSize), (batch) => forward(batch.tensors().images), { breathe });
 }
 
 /**
- * The output of `forward` for each batch in turn, in inference mode and a scope: float32 [images, ...]. The tensor belongs to the
- * caller.
+ * The output of `forward` for each batch in turn, in inference mode and a scope: float32 [images, ...rowShape]. The tensor belongs to the
+ * caller. Where there may be no batch, `rowShape` must be given.
  */
 export async function collectOutputs<Batch>(
   batches: AsyncIterable<Batch>,
   forward: (batch: Batch) => Tensor,
-  breathe?: () => Promise<void>,
+  { breathe, rowShape }: { breathe?: (() => Promise<void>) | undefined; rowShape?: readonly number[] } = {},
 ): Promise<Tensor> {
   const parts: Tensor[] = [];
   try {
@@ -44,6 +44,7 @@ export async function collectOutputs<Batch>(
       parts.push(scope(() => keep(inferenceMode(() => forward(batch).to({ dtype: 'float32' }).clone()))));
       await breathe?.();
     }
+    if (parts.length === 0 && rowShape !== undefined) return scope(() => keep(zeros([0, ...rowShape])));
     return scope(() => keep(inferenceMode(() => cat(parts))));
   } finally {
     for (const part of parts) part.dispose();

@@ -30,11 +30,16 @@ const DEFAULT_DEVICE_BYTES = 4 * GIB;
 const DEFAULT_HOST_SHARE = 1 / 4;
 
 /**
- * The budget of a run. Default: 4 GiB of a GPU, a quarter of the memory that this process can still allocate, nothing on disk;
+ * The budget of a run. Default: 4 GiB of a GPU, a quarter of the memory that this process can still allocate, or of its share where
+ * `processes` of the run are on this machine, nothing on disk;
  * 'none' is nothing anywhere. Throws FeatureCacheError for an unknown tier, for what is no number of bytes, and for
  * memory of a GPU where the run is on the CPU.
  */
-export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undefined, device: Device): CacheBudget {
+export function resolveCacheBudget(
+  stated: Partial<CacheBudget> | 'none' | undefined,
+  device: Device,
+  processes = 1,
+): CacheBudget {
   if (stated === 'none') return { device: 0, host: 0, disk: 0 };
   for (const [tier, bytes] of Object.entries(stated ?? {})) {
     if (!CACHE_TIERS.includes(tier as CacheTier)) {
@@ -52,7 +57,7 @@ export function resolveCacheBudget(stated: Partial<CacheBudget> | 'none' | undef
   }
   return {
     device: isCuda(device) ? DEFAULT_DEVICE_BYTES : 0,
-    host: Math.floor(availableMemory() * DEFAULT_HOST_SHARE),
+    host: Math.floor((availableMemory() * DEFAULT_HOST_SHARE) / processes),
     disk: 0,
     ...stated,
   };

@@ -12,6 +12,7 @@ import {
   epochOrder,
   type FeatureBatch,
   type FeatureContext,
+  givenOf,
   type Pause,
   RecomputedFeatures,
   type TrainingFeatures,
@@ -139,8 +140,8 @@ export class CachedFeatures implements TrainingFeatures {
   async *batches(pass: EpochPass): AsyncGenerator<FeatureBatch> {
     if (this.#rows.length === 0) return yield* this.#uncached.batches(pass);
     const { recipe, images } = this.#options;
-    const { epoch, batchSize, firstStep } = pass;
-    const order = epochOrder(recipe, this.#stage!.layer, epoch, images.count);
+    const { epoch, firstStep } = pass;
+    const { order, batchSize } = givenOf(epochOrder(recipe, this.#stage!.layer, epoch, images.count), pass);
     const indicesOf = (batch: number): Int32Array => order.subarray(batch * batchSize, (batch + 1) * batchSize);
     const rows = this.#rows[viewOf(recipe, epoch)]!;
     let batch = firstStep;

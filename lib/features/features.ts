@@ -21,6 +21,31 @@ export interface EpochPass {
   readonly batchSize: number;
   /** The batch to begin with, from 0. */
   readonly firstStep: number;
+  /** Which images of a batch of `count` are given; default: all. The same for batches of one size, and fewer of a smaller one. */
+  readonly shareOf?: ShareOf | undefined;
+}
+
+/** Consecutive ones of `count`: `length` from `start` on. */
+export type ShareOf = (count: number) => { readonly start: number; readonly length: number };
+
+/** An order of images and the size of its batches: where a share of each batch is given, the order of those, and their number. */
+export function givenOf(
+  order: Int32Array,
+  { batchSize, shareOf }: EpochPass,
+): { order: Int32Array; batchSize: number } {
+  if (shareOf === undefined) return { order, batchSize };
+  const shares: Int32Array[] = [];
+  for (let first = 0; first < order.length; first += batchSize) {
+    const { start, length } = shareOf(Math.min(batchSize, order.length - first));
+    shares.push(order.subarray(first + start, first + start + length));
+  }
+  const given = new Int32Array(shares.reduce((sum, { length }) => sum + length, 0));
+  let filled = 0;
+  for (const share of shares) {
+    given.set(share, filled);
+    filled += share.length;
+  }
+  return { order: given, batchSize: shares[0]!.length };
 }
 
 /** Called between pieces of work: lets other work run, and throws to stop. */
@@ -86,11 +111,12 @@ export class RecomputedFeatures implements TrainingFeatures {
     this.#prefix = new FrozenPrefix(stage, this.#context);
   }
 
-  async *batches({ epoch, batchSize, firstStep }: EpochPass): AsyncGenerator<FeatureBatch> {
+  async *batches(pass: EpochPass): AsyncGenerator<FeatureBatch> {
+    const { epoch, firstStep } = pass;
     const { recipe, images } = this.#context;
     const { layer } = localProblems(this.#stage!)[0]!;
     const prefix = this.#prefix!;
-    const order = epochOrder(recipe, layer, epoch, images.count);
+    const { order, batchSize } = givenOf(epochOrder(recipe, layer, epoch, images.count), pass);
     const { draws, view } = viewDraws(recipe, layer, epoch);
     for await (const batch of images.trainingBatches({ epoch: view, order, batchSize, firstStep, draws })) {
       yield {

@@ -9,6 +9,6 @@ export {
 export { FeatureCacheError } from './errors.js';
 export { CachedFeatures } from './feature-cache.js';
 export { rowBytes } from './feature-storage.js';
-export { epochOrder, type FeatureBatch, RecomputedFeatures, type TrainingFeatures } from './features.js';
+export { epochOrder, type FeatureBatch, RecomputedFeatures, type ShareOf, type TrainingFeatures } from './features.js';
 export { FrozenPrefix } from './frozen-prefix.js';
 export { TestFeatures } from './test-features.js';

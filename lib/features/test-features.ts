@@ -1,4 +1,4 @@
-import { noDraws } from '../data/index.js';
+import { type BatchRange, noDraws } from '../data/index.js';
 import type { Stage } from '../models/index.js';
 import { FrozenBlocks, type Module } from '../nn/index.js';
 import { frozenDtype } from '../recipe/index.js';
@@ -52,8 +52,8 @@ export class TestFeatures {
     }
   }
 
-  /** The features of all images in order, in batches. Call each in a scope. */
-  async *batches(batchSize: number): AsyncGenerator<() => Tensor> {
+  /** The features of all images in order, in batches, or those of a range of batches, always the same one. Call each in a scope. */
+  async *batches(batchSize: number, range?: BatchRange): AsyncGenerator<() => Tensor> {
     if (this.#kept.length > 0) {
       for (const features of this.#kept) yield () => features;
       return;
@@ -64,7 +64,7 @@ export class TestFeatures {
     let batches = 0;
     let isWhole = false;
     try {
-      for await (const batch of images.batches(batchSize)) {
+      for await (const batch of images.batches(batchSize, range)) {
         batches++;
         yield () => {
           const features = prefix.forward(batch.tensors().images, noDraws);

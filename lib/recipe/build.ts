@@ -97,7 +97,7 @@ export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): 
 }
 
 /** Notes that are shown with every result of the network; of auxiliary heads only where they are trained. */
-export function notesOf(recipe: Recipe, network: Network): string[] {
+export function notesOf(recipe: Recipe, network: Network, processes = 1): string[] {
   const { views } = recipe.augmentation;
   const { batchSize, microBatchSize } = recipe.training;
   const isSplit = microBatchSize !== null && microBatchSize < batchSize;
@@ -109,12 +109,23 @@ export function notesOf(recipe: Recipe, network: Network): string[] {
       : [
           `${views} augmented ${views === 1 ? 'view' : 'views'} of each image, the same for all layers: the paper's recipe shows a new one in every epoch.`,
         ]),
+    ...(processes > 1 ? [sharedNote(recipe, processes, hasBatchNorm(network))] : []),
     ...(isSplit && hasBatchNorm(network)
       ? [
           `Batches of ${batchSize} images in parts of ${microBatchSize}: batch norm takes its statistics of each part, not of the batch, so results differ from those of whole batches.`,
         ]
       : []),
   ];
+}
+
+function sharedNote({ training }: Recipe, processes: number, hasNorm: boolean): string {
+  const { batchSize, syncBatchNorm } = training;
+  const share = batchSize % processes === 0 ? `${batchSize / processes}` : `about ${Math.round(batchSize / processes)}`;
+  const note = `${processes} processes trained it together, each on ${share} images of every batch of ${batchSize}`;
+  if (!hasNorm) return `${note}.`;
+  return syncBatchNorm === 'on'
+    ? `${note}; batch norm takes its statistics of the whole batch.`
+    : `${note}; batch norm takes its statistics of each process's images, and the running ones are averaged.`;
 }
 
 function hasBatchNorm({ blocks, heads }: Network): boolean {

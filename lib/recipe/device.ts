@@ -9,18 +9,21 @@ type Gpus = Pick<ReturnType<typeof buildInfo>, 'cudaAvailable' | 'cudaDeviceCoun
 export function deviceOfRecord(recorded: string, gpus: Gpus = buildInfo()): Device {
   const { cudaAvailable, cudaDeviceCount } = gpus;
   const isHere = recorded === 'cpu' || (cudaAvailable && Number(recorded.slice('cuda:'.length)) < cudaDeviceCount);
-  return resolveDevice(isHere ? recorded : 'auto', gpus);
+  return resolveDevice(isHere ? recorded : 'auto', { gpus });
 }
 
 /**
- * auto is the first CUDA device where there is one, else the CPU. A device that is asked for is never replaced by another: throws
+ * auto is the first CUDA device where there is one, else the CPU; of several processes on a machine each takes that of its `localRank`. A device that is asked for is never replaced by another: throws
  * RecipeError, with the reason, where it is not there.
  */
-export function resolveDevice(requested: Recipe['device'], gpus: Gpus = buildInfo()): Device {
+export function resolveDevice(
+  requested: Recipe['device'],
+  { localRank = 0, gpus = buildInfo() }: { localRank?: number | undefined; gpus?: Gpus } = {},
+): Device {
   const { cudaAvailable, cudaDeviceCount, cudaReason } = gpus;
-  if (requested === 'auto') return cudaAvailable ? 'cuda:0' : 'cpu';
-  if (requested === 'cpu') return 'cpu';
-  const index = requested === 'cuda' ? 0 : Number(requested.slice('cuda:'.length));
+  if (requested === 'cpu' || (requested === 'auto' && !cudaAvailable)) return 'cpu';
+  const isAnyGpu = requested === 'auto' || requested === 'cuda';
+  const index = isAnyGpu ? localRank : Number(requested.slice('cuda:'.length));
   if (!cudaAvailable) {
     throw new RecipeError(`device: ${requested} was asked for, but ${cudaReason}; ${doctorCommand} says more`);
   }

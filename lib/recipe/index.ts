@@ -15,5 +15,5 @@ export { buildLearningRates, buildOptimizer, changesWithinEpochs, type LearningR
 export { frozenDtype, inPrecision, type Precision, resolvePrecision } from './precision.js';
 export { type PresetOptions, presetNames, presetRecipe } from './presets.js';
 export { overrideRecipe, parseRecipe, type Recipe, recipeSchema } from './recipe.js';
-export { checkRecipe, requireGraphs, resolveRecipe, withCounts, withPolicy } from './resolve-recipe.js';
+export { checkRecipe, forProcesses, requireGraphs, resolveRecipe, withCounts, withPolicy } from './resolve-recipe.js';
 export { recordedThreads, requireThreads } from './threads.js';

@@ -84,7 +84,7 @@ function protocolOf(name: DatasetName): Protocol {
       ...{ blocks: null, optimizer: 'sgd', rateSchedule: 'multi-step', warmupEpochs: 0 },
       ...training,
       ...{ milestones: [...training.milestones], microBatchSize: null, labelSmoothing: 0, resetMomentumAtDrops: true },
-      ...{ nesterov: false, betas: [...ADAMW_BETAS], eps: ADAMW_EPS },
+      ...{ nesterov: false, betas: [...ADAMW_BETAS], eps: ADAMW_EPS, syncBatchNorm: 'auto' },
     },
     evaluation: { ...evaluation },
     seed: 1,

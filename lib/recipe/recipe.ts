@@ -122,6 +122,11 @@ export const recipeSchema = z
         description:
           'images that go through the network at once; gradients are summed over the batch (default: the whole batch)',
       }),
+      syncBatchNorm: z.enum(['auto', 'on', 'off']).default('auto').meta({
+        flag: 'sync-batch-norm',
+        description:
+          "with several processes, batch norm's statistics: `on`: of the whole batch; `off`: of each process's images, and running ones averaged; `auto`: `on` where a process has fewer than 32",
+      }),
       optimizer: z.enum(['sgd', 'adamw']).default('sgd').meta({
         flag: 'optimizer',
         description:

@@ -14,13 +14,16 @@ export interface ExecutionOptions {
 }
 
 /** Checks what is asked for, and finds what `auto` stands for. Throws RecipeError for what this machine cannot do. */
-export function checkRecipe(options: ExecutionOptions & { readonly recipe: Recipe }): {
+export function checkRecipe(
+  options: ExecutionOptions & { readonly recipe: Recipe },
+  localRank?: number,
+): {
   recipe: Recipe;
   device: Device;
   precision: Precision;
 } {
   const recipe = withPolicy(parseRecipe(options.recipe), options);
-  const device = resolveDevice(recipe.device);
+  const device = resolveDevice(recipe.device, { localRank });
   const precision = resolvePrecision(recipe.precision, device);
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   return { recipe, device, precision };
@@ -43,6 +46,41 @@ export function requireGraphs(recipe: Recipe, device: Device, precision: Precisi
                 ? 'cannot be used with a learning rate that changes from step to step, which a graph would record; use training.rateSchedule multi-step without training.warmupEpochs'
                 : null;
   if (reason !== null) throw new RecipeError(`cudaGraph (--cuda-graph): ${reason}`);
+}
+
+/** Images of a process below which batch norm's statistics are those of all processes, unless a recipe says otherwise. */
+const FEW_IMAGES = 32;
+
+/** The recipe for so many processes, with what `auto` stands for in `syncBatchNorm`. Throws RecipeError where they cannot share its batches. */
+export function forProcesses(recipe: Recipe, processes: number): Recipe {
+  if (processes === 1) return recipe;
+  requireShares(recipe, processes);
+  const { training } = recipe;
+  const { batchSize, syncBatchNorm } = training;
+  if (syncBatchNorm !== 'auto') return recipe;
+  const isFew = Math.floor(batchSize / processes) < FEW_IMAGES;
+  return { ...recipe, training: { ...training, syncBatchNorm: isFew ? 'on' : 'off' } };
+}
+
+/** Every process has an image of each batch, and of each part of one. */
+function requireShares({ training, dataset }: Recipe, processes: number): void {
+  const { batchSize, microBatchSize } = training;
+  const count = dataset.trainCount!;
+  const last = count % batchSize || batchSize;
+  for (const size of [Math.min(batchSize, count), last]) {
+    if (size < processes) {
+      throw new RecipeError(
+        `training.batchSize: ${count} training images in batches of ${batchSize} leave a batch of ${size}, expected at least one ` +
+          `image for each of ${processes} processes; take another --batch-size`,
+      );
+    }
+    const parts = Math.ceil(Math.ceil(size / processes) / (microBatchSize ?? size));
+    if (Math.floor(size / processes) < parts) {
+      throw new RecipeError(
+        `training.microBatchSize: a batch of ${size} images on ${processes} processes cannot be divided into parts of ${microBatchSize}; take 2 or more`,
+      );
+    }
+  }
 }
 
 export function withPolicy(recipe: Recipe, { onBadImage = recipe.dataset.onBadImage }: ExecutionOptions): Recipe {

@@ -25,6 +25,11 @@ export class BadImageLog {
     for (const bad of this.#pending.splice(0)) this.add(bad);
   }
 
+  /** Those that were met and are not in a file yet, each once. */
+  get unrecorded(): readonly BadImage[] {
+    return this.#pending.filter(({ path }, i) => this.#pending.findIndex((one) => one.path === path) === i);
+  }
+
   /** For people, where there are any. */
   get notes(): string[] {
     const { size } = this.#paths;

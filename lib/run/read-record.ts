@@ -239,6 +239,7 @@ const configSchema: z.ZodType<RunConfig> = z.looseObject({
   deviceName: z.string().nullish(),
   precision: z.enum(['fp32', 'bf16', 'fp16']),
   threads: z.int().min(1).max(4_096).nullish(),
+  processes: z.int().min(1).optional(),
   versions: z.record(z.string(), z.string()),
   startedAt: z.string().refine((value) => !Number.isNaN(Date.parse(value)), 'expected a date and time'),
   startedFrom: z.object({ runDirectory: text, layers: z.int().min(1), head: z.enum(['new', 'taken']) }).optional(),

@@ -21,7 +21,10 @@ export interface RunConfig {
   device: string;
   deviceName?: string | null;
   precision: 'fp32' | 'bf16' | 'fp16';
+  /** Of each process. */
   threads?: number | null;
+  /** That trained it together, the last time; left out: one. */
+  processes?: number;
   /** Of this package, LibTorch and Node; `jpeg` is what decoded JPEG files, where there may be some, and where it was from. */
   versions: Record<string, string>;
   /** ISO 8601. */

@@ -71,8 +71,10 @@ export function describeRun(run: {
   /** As `decoderOfRun` gives it. */
   decoder?: { jpeg?: string };
   startedFrom?: RunConfig['startedFrom'];
+  /** Default: 1. */
+  processes?: number;
 }): RunConfig {
-  const { recipe, classes, normalization, modules, data, device, precision, decoder, startedFrom } = run;
+  const { recipe, classes, normalization, modules, data, device, precision, decoder, startedFrom, processes = 1 } = run;
   const { libtorchLoaded, libtorchBuilt } = buildInfo();
   return {
     package: 'layerwise',
@@ -87,6 +89,7 @@ export function describeRun(run: {
     ...describeDevice(device),
     precision,
     threads: getThreads(),
+    ...(processes === 1 ? {} : { processes }),
     versions: {
       ...{ layerwise: packageVersion, libtorch: libtorchLoaded || libtorchBuilt, node: process.version },
       ...decoder,

@@ -36,13 +36,16 @@ export class RunDirectory {
   readonly #isNew: boolean;
   /** Directories that were made for it, itself first. */
   readonly #made: readonly string[];
+  /** Of a process that does not write the run, the folder of its own files; else null. */
+  readonly #scratch: string | null;
 
   private constructor(
     readonly path: string,
-    { isNew, made = [] }: { isNew: boolean; made?: readonly string[] },
+    { isNew, made = [], scratch = null }: { isNew: boolean; made?: readonly string[]; scratch?: string | null },
   ) {
     this.#isNew = isNew;
     this.#made = made;
+    this.#scratch = scratch;
   }
 
   /** Makes a new one. Throws RunDirectoryError where the directory exists and is not empty. */
@@ -117,7 +120,7 @@ export class RunDirectory {
 
   /** As `exists`, of this one. */
   get hasConfig(): boolean {
-    return RunDirectory.exists(this.path);
+    return this.#scratch === null && RunDirectory.exists(this.path);
   }
 
   /** Opens an existing one. Throws RunDirectoryError where there is no run. */
@@ -127,6 +130,14 @@ export class RunDirectory {
       throw new RunDirectoryError(`${path}: expected a run directory, but there is no config.json in it`);
     }
     return new RunDirectory(path, { isNew: false });
+  }
+
+  /**
+   * The directory for a process that trains the run together with the one that writes it: it may be on another machine, and nothing is
+   * written there. Files that are needed while the run goes on lie in the folder `scratch`.
+   */
+  static besideWriter(path: string, scratch: string): RunDirectory {
+    return new RunDirectory(path, { isNew: false, scratch });
   }
 
   /** Whether a run here has begun and not ended, and nobody is at work on it. */
@@ -142,6 +153,7 @@ export class RunDirectory {
    * heartbeat where the holder cannot be seen from here. Throws the signal's reason where that stops the waiting.
    */
   hold<T>(work: () => Promise<T>, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<T> {
+    if (this.#scratch !== null) return work();
     const file = join(this.path, LOCK_FILE);
     const hold = async (lock: HeldLock): Promise<T> => {
       // Another process may have been here since `create` looked.
@@ -175,17 +187,17 @@ export class RunDirectory {
 
   /** Files of features, while the run goes on. */
   get features(): string {
-    return join(this.path, 'features');
+    return join(this.#scratch ?? this.path, 'features');
   }
 
   /** Pixels of data of one's own that are kept in files, while the run goes on. */
   get images(): string {
-    return join(this.path, IMAGES_FOLDER);
+    return join(this.#scratch ?? this.path, IMAGES_FOLDER);
   }
 
   /** Image files that others stood in for. */
   get badImages(): string {
-    return join(this.path, 'bad-images.jsonl');
+    return join(this.#scratch ?? this.path, 'bad-images.jsonl');
   }
 
   get config(): string {
@@ -228,6 +240,7 @@ export class RunDirectory {
   }
 
   async appendMetrics(...records: readonly EpochRecord[]): Promise<void> {
+    if (this.#scratch !== null) return;
     const file = join(this.path, 'metrics.jsonl');
     this.requireHeld();
     const lines = records.map((record) => `${JSON.stringify(record)}\n`);
@@ -259,6 +272,7 @@ export class RunDirectory {
   }
 
   async #write(name: string, text: string): Promise<void> {
+    if (this.#scratch !== null) return;
     this.requireHeld();
     await writeWhole(join(this.path, name), text);
   }

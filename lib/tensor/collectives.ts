@@ -1,4 +1,6 @@
 // A rank's collectives as the addon has them: handles and numbers. What they mean to a caller is lib/distributed/.
+import { handleOf, handlesOf, tensorsOf } from './handle.js';
+import { under } from './modes.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
 
@@ -73,6 +75,11 @@ export class NativeGroup {
     return this.#outcome(native.barrierOfGroup(this.#id));
   }
 
+  /** Runs `body` while batch norm in training takes its statistics from all ranks' values; these wait for each other. */
+  synchronizedBatchNorm<T>(body: () => T): T {
+    return under('synchronizedBatchNorm', (run) => native.withSynchronizedBatchNorm(this.#id, run), body);
+  }
+
   /** The last call. */
   async leave(): Promise<void> {
     await this.#outcome(native.leaveGroup(this.#id));
@@ -89,4 +96,19 @@ export class NativeGroup {
   #outcome(id: number): CollectiveOutcome {
     return new Promise((resolve) => this.#waiting.set(id, resolve));
   }
+}
+
+/**
+ * Writes the values of tensors into one block of memory, [values], one after another, each in the order of its own memory. Throws
+ * TensorError for a tensor that is no single block of memory itself, and for a block of another length.
+ */
+export function packTensors(tensors: readonly Tensor[], block: Tensor): void {
+  const handles = handlesOf(tensorsOf(tensors, 'tensors', 'packTensors'));
+  native.packTensors(handles, handleOf(block, 'block', 'packTensors'));
+}
+
+/** The other way: gives tensors the values that a block has for them. */
+export function unpackTensors(tensors: readonly Tensor[], block: Tensor): void {
+  const handles = handlesOf(tensorsOf(tensors, 'tensors', 'unpackTensors'));
+  native.unpackTensors(handles, handleOf(block, 'block', 'unpackTensors'));
 }

@@ -6,6 +6,7 @@ import { LayerwiseError } from '../errors.js';
  * - TENSOR_DISPOSED: a tensor or generator was used after it had been disposed;
  * - OPERATOR_FAILED: LibTorch refused the call, for shapes or dtypes that do not fit, say;
  * - OUT_OF_MEMORY: the host's or the device's memory was not enough;
+ * - COLLECTIVE_FAILED: an operator that several processes compute together, such as a synchronised batch norm, lost one of them;
  * - DEVICE_UNAVAILABLE: a device was asked for that this build or machine does not have;
  * - ADDON_UNAVAILABLE: the native addon could not be loaded.
  */
@@ -14,6 +15,7 @@ export type TensorErrorCode =
   | 'TENSOR_DISPOSED'
   | 'OPERATOR_FAILED'
   | 'OUT_OF_MEMORY'
+  | 'COLLECTIVE_FAILED'
   | 'DEVICE_UNAVAILABLE'
   | 'ADDON_UNAVAILABLE';
 

@@ -5,8 +5,10 @@ export {
   type CollectiveOutcome,
   type GroupRequest,
   NativeGroup,
+  packTensors,
   REDUCE_OPERATIONS,
   type ReduceOperation,
+  unpackTensors,
 } from './collectives.js';
 export {
   arange,

@@ -6,7 +6,7 @@ import { requireSynchronous } from './scope.js';
 import type { Tensor } from './tensor.js';
 
 /** Runs `body` under a native guard and gives its result back. A mode belongs to the thread, so no promise may leave. */
-function under<T>(name: string, enter: (body: () => void) => void, body: () => T): T {
+export function under<T>(name: string, enter: (body: () => void) => void, body: () => T): T {
   let result: T | undefined;
   enter(() => {
     result = body();

@@ -28,6 +28,14 @@ export interface StepBatch {
   readonly labels: Tensor;
 }
 
+/** A part of a batch that goes through the network at once: images of those that this process has, and their share of the batch. */
+export interface BatchPart {
+  readonly start: number;
+  readonly length: number;
+  /** Of all images of the batch, those of other processes included. */
+  readonly share: number;
+}
+
 /** Makes `length` images of the batch, from `start` on. */
 export type GiveBatch = (start: number, length: number) => StepBatch;
 
@@ -105,10 +113,15 @@ export class AuxiliaryProblem {
   }
 
   #step(count: number, give: GiveBatch): StepResult {
-    const { loss, correct } = this.#accumulate(count, give);
-    const stepped = this.scaler === null || this.scaler.step(this.optimizer);
-    if (this.scaler === null) this.optimizer.step();
-    return { loss, correct, stepped };
+    const { loss, correct } = this.accumulate(this.#partsOf(count), give);
+    return { loss, correct, stepped: this.update() };
+  }
+
+  /** The optimiser's step by the gradients that were accumulated; false when float16 gradients overflowed and it was left out. */
+  update(): boolean {
+    if (this.scaler !== null) return this.scaler.step(this.optimizer);
+    this.optimizer.step();
+    return true;
   }
 
   /** How many of a batch's images go through the network at once. */
@@ -122,26 +135,37 @@ export class AuxiliaryProblem {
    */
   tryBatch(count: number, give: GiveBatch): void {
     try {
-      this.#accumulate(count, give);
+      this.accumulate(this.#partsOf(count), give);
     } finally {
       this.optimizer.zeroGrad();
     }
   }
 
-  /** Gradients of the mean loss of `count` images, in parts where the recipe says so. */
-  #accumulate(count: number, give: GiveBatch): Pick<StepResult, 'loss' | 'correct'> {
+  /** A whole batch of `count` images, in parts where the recipe says so. */
+  #partsOf(count: number): BatchPart[] {
     const size = this.imagesAtOnce(count);
+    return Array.from({ length: Math.ceil(count / size) }, (_, part) => {
+      const start = part * size;
+      const length = Math.min(size, count - start);
+      return { start, length, share: length / count };
+    });
+  }
+
+  /**
+   * Gradients of the mean loss of a batch, of the parts that are given: the sum over all parts of the batch is that of the batch. The
+   * loss is that of the parts times their shares. Call it in a scope.
+   */
+  accumulate(partsOfBatch: readonly BatchPart[], give: GiveBatch): Pick<StepResult, 'loss' | 'correct'> {
     this.optimizer.zeroGrad();
     const parts: Pick<StepResult, 'loss' | 'correct'>[][] = this.#problems.map(() => []);
-    for (let start = 0; start < count; start += size) {
-      const length = Math.min(size, count - start);
+    for (const { start, length, share } of partsOfBatch) {
       let batch: StepBatch | null = null;
       for (const [i, functions] of this.#problems.entries()) {
         // The tensors of the forward pass are freed before the backward pass, except those that autograd and the next problem need.
         const { loss, correct, next } = scope(() =>
           this.#forward(functions, {
             ...(batch ?? give(start, length)),
-            share: length / count,
+            share,
             isLast: i + 1 === parts.length,
           }),
         );

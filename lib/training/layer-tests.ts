@@ -7,6 +7,7 @@ import { keep, scope, type Tensor } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext } from './auxiliary-problem.js';
 import type { TestedEpoch } from './events.js';
 import { explainingMemory } from './out-of-memory.js';
+import type { Peers } from './peers.js';
 
 /** Called between batches; may stop the run by throwing. */
 type Pause = () => Promise<void>;
@@ -20,6 +21,7 @@ export class LayerTests {
   readonly #features: TestFeatures;
   readonly #context: ProblemContext;
   readonly #classes: number;
+  readonly #peers: Peers;
   readonly #signal: AbortSignal | undefined;
   /** None where all layers are trained as one network. */
   readonly #ensemble: LayerEnsemble | null;
@@ -30,6 +32,8 @@ export class LayerTests {
     readonly features: TestFeatures;
     readonly context: ProblemContext;
     readonly classes: number;
+    /** Each process tests some of the images; all get the outputs of all. */
+    readonly peers: Peers;
     /** Where it is aborted, a pause stops the run. */
     readonly signal: AbortSignal | undefined;
   }) {
@@ -37,6 +41,7 @@ export class LayerTests {
     this.#features = options.features;
     this.#context = options.context;
     this.#classes = options.classes;
+    this.#peers = options.peers;
     this.#signal = options.signal;
     const { training, evaluation } = this.#recipe;
     this.#ensemble = trainsAllHeads(training.schedule) ? new LayerEnsemble(evaluation.ensemble) : null;
@@ -49,14 +54,7 @@ export class LayerTests {
 
   /** The logits [images, classes] of all test images, of each problem of the stage. They belong to the caller. */
   async logits(problem: AuxiliaryProblem, pause: Pause): Promise<Tensor[]> {
-    const batches = this.#features.batches(this.#recipe.evaluation.batchSize);
-    const logits = await this.#inMemory(problem.stage, () =>
-      collectOutputs(
-        stoppingWhileWaiting(batches, this.#signal, pause),
-        (features) => problem.predict(features()),
-        pause,
-      ),
-    );
+    const logits = await this.#inMemory(problem.stage, () => this.#collect(problem, pause));
     const { local } = problem.stage;
     if (local === undefined) return [logits];
     try {
@@ -64,6 +62,28 @@ export class LayerTests {
     } finally {
       logits.dispose();
     }
+  }
+
+  /** The logits of all test images, each process's share of the batches computed by it: the bits of one process. */
+  async #collect(problem: AuxiliaryProblem, pause: Pause): Promise<Tensor> {
+    const { batchSize } = this.#recipe.evaluation;
+    const { count } = this.#images;
+    const sharesOf = (batches: number) =>
+      Array.from({ length: this.#peers.size }, (_, rank) => this.#peers.shareOf(batches, rank));
+    const shares = sharesOf(Math.ceil(count / batchSize));
+    const rows = shares.map(({ start, length }) => Math.min(count, (start + length) * batchSize) - start * batchSize);
+    const batches = this.#features.batches(batchSize, shares[this.#peers.rank]);
+    const own = await collectOutputs(
+      stoppingWhileWaiting(batches, this.#signal, pause),
+      (features) => problem.predict(features()),
+      { breathe: pause, rowShape: this.#rowShape(problem) },
+    );
+    return this.#peers.gatherRows(own, rows);
+  }
+
+  /** Of the logits of one image. */
+  #rowShape({ stage: { local } }: AuxiliaryProblem): number[] {
+    return local === undefined ? [this.#classes] : [local.length, this.#classes];
   }
 
   /**

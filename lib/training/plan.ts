@@ -100,6 +100,9 @@ export interface PlanOptions {
   readonly takenLayers?: number | undefined;
   /** The index of the first stage that is trained. */
   readonly firstStage?: number;
+  /** Processes that share each batch, and those of them on this machine, which share its memory; default: 1. */
+  readonly processes?: number;
+  readonly localProcesses?: number;
   /** Bytes that the run may take. Default: as many as it likes. */
   readonly usableBytes?: number | undefined;
   /** Called with the plan of a run that is then refused for its memory. */
@@ -129,6 +132,7 @@ export function planRun(options: PlanOptions): RunPlan {
 
 function rehearseRun(options: PlanOptions): RunPlan {
   const { recipe, classes, device, precision, budget, isMirrored, takenLayers, firstStage = 0 } = options;
+  const { processes = 1 } = options;
   const network = onDevice('meta', () => buildNetwork(recipe, classes, 'meta', options.builder));
   try {
     const stages = buildStages(recipe, network, takenLayers);
@@ -137,7 +141,7 @@ function rehearseRun(options: PlanOptions): RunPlan {
     const cache = planCache({ recipe, network, stages, device, precision, budget, ...images });
     const { trainTransforms, testTransforms } = buildTransforms(recipe, anyNormalization(recipe), { isMirrored });
     const context: RehearsalContext = {
-      ...{ recipe, network, precision },
+      ...{ recipe, network, precision, processes },
       transforms: { train: trainTransforms, test: testTransforms },
       isKept: ({ frozen }) => cache.views?.has(frozen.length) ?? false,
     };
@@ -177,7 +181,7 @@ function planStage(
       ...plan,
       isTrained: true,
       multiplyAdds: { ...plan.multiplyAdds, frozen: 0 },
-      memory: isLast ? memoryOf(context, stage, largestBatch(context.recipe)) : null,
+      memory: isLast ? memoryOf(context, stage, largestShare(context)) : null,
     };
   });
 }
@@ -196,7 +200,7 @@ function planLayer(
   return {
     ...{ layer: stage.layer, isTrained, outputShape, multiplyAdds },
     parameters: parametersOf(stage),
-    memory: isTrained ? memoryOf(context, stage, largestBatch(recipe)) : null,
+    memory: isTrained ? memoryOf(context, stage, largestShare(context)) : null,
     features:
       kept === null
         ? null
@@ -269,12 +273,18 @@ function featureBytes({ features }: LayerPlan, where: CacheTier): number {
   return (bytes * tiers.filter((tier) => tier === where).length) / tiers.length;
 }
 
-const largestBatch = ({ training, dataset }: Recipe): number => Math.min(training.batchSize, dataset.trainCount!);
+/** Images of a batch that a process has. */
+const largestShare = ({ recipe: { training, dataset }, processes }: RehearsalContext): number =>
+  Math.ceil(Math.min(training.batchSize, dataset.trainCount!) / processes);
 
-/** How many images go through the network at once, in the batches of an epoch: each number once. */
-function partsOf(count: number, batchSize: number, microBatchSize: number | null): Set<number> {
+/** How many images go through the network at once, in the batches of an epoch, or the least of several processes: each number once. */
+function partsOf(count: number, batchSize: number, microBatchSize: number | null, processes: number): Set<number> {
   const batches = [Math.min(batchSize, count), ...(count > batchSize ? [count % batchSize] : [])];
   const parts = batches.flatMap((batch) => {
+    if (processes > 1) {
+      const parts = Math.ceil(Math.ceil(batch / processes) / (microBatchSize ?? batch));
+      return [Math.floor(Math.floor(batch / processes) / Math.max(parts, 1))];
+    }
     const part = Math.min(batch, microBatchSize ?? batch);
     return [part, part === 0 ? 0 : batch % part];
   });
@@ -282,13 +292,17 @@ function partsOf(count: number, batchSize: number, microBatchSize: number | null
 }
 
 function refuseOneValue(context: RehearsalContext, stage: Stage): void {
-  const { training, dataset } = context.recipe;
+  const { recipe, processes } = context;
+  const { training, dataset } = recipe;
   const { batchSize, microBatchSize } = training;
+  // Of several processes, each has an image.
+  if (processes > 1 && training.syncBatchNorm === 'on') return;
   const count = dataset.trainCount!;
-  const bad = [...partsOf(count, batchSize, microBatchSize)].find((part) => hasOneValue(context, stage, part));
+  const sizesOf = (size: number): number[] => [...partsOf(count, size, microBatchSize, processes)];
+  const bad = sizesOf(batchSize).find((part) => hasOneValue(context, stage, part));
   if (bad === undefined) return;
   // More images give more values.
-  const works = (size: number): boolean => [...partsOf(count, size, microBatchSize)].every((part) => part > bad);
+  const works = (size: number): boolean => sizesOf(size).every((part) => part > bad);
   const sizes = [-1, 1].flatMap((direction) => {
     for (let size = batchSize + direction; size > bad && size <= Math.max(count, batchSize + 1); size += direction) {
       if (works(size)) return [size];
@@ -298,7 +312,7 @@ function refuseOneValue(context: RehearsalContext, stage: Stage): void {
   const parts = microBatchSize === null ? '' : ` in parts of ${microBatchSize}`;
   throw new RecipeError(
     `training.batchSize: batch norm at layer ${stage.layer + 1} would see one value a channel, which has no variance: ` +
-      `${count} training images in batches of ${batchSize}${parts} leave ${bad === 1 ? 'one image' : `${bad} images`} alone` +
+      `${count} training images in batches of ${batchSize}${parts}${processes > 1 ? ` on ${processes} processes` : ''} leave ${bad === 1 ? 'one image' : `${bad} images`} alone` +
       (sizes.length > 0
         ? `; take --batch-size ${sizes.join(' or ')}`
         : microBatchSize === null
@@ -325,7 +339,8 @@ function lackOfMemory(
     return `evaluation.batchSize: evaluating ${batchSize} images at once at layer ${layer.layer + 1} needs about ${needed}; take a smaller one`;
   }
   const { batchSize, microBatchSize } = context.recipe.training;
-  const images = Math.min(largestBatch(context.recipe), microBatchSize ?? batchSize);
+  const { processes } = context;
+  const images = Math.min(largestShare(context), microBatchSize ?? batchSize);
   const fits = (size: number): boolean =>
     stages.every((stage) => {
       const plan = layers.find((one) => one.layer === stage.layer)!;
@@ -338,7 +353,7 @@ function lackOfMemory(
     `training.batchSize: layer ${layer.layer + 1} with ${images} ${images === 1 ? 'image' : 'images'} at once needs about ${needed}; ` +
     (fitting === 0
       ? 'no smaller batch fits'
-      : `${fitting} ${fitting === 1 ? 'image fits' : 'images fit'}: take --batch-size ${fitting}, or --micro-batch ${fitting} to keep the batch`)
+      : `${fitting} ${fitting === 1 ? 'image fits' : 'images fit'}: take --batch-size ${fitting * processes}, or --micro-batch ${fitting} to keep the batch`)
   );
 }
 
@@ -347,5 +362,7 @@ export const usableBytesOf = (device: Device): number | undefined => (isCuda(dev
 
 /** The plan of a run that begins, with its refusals; null where LibTorch is too old to plan. */
 export function planStart(options: Omit<PlanOptions, 'usableBytes'>): RunPlan | null {
-  return canRehearse() ? planRun({ ...options, usableBytes: usableBytesOf(options.device) }) : null;
+  if (!canRehearse()) return null;
+  const usable = usableBytesOf(options.device);
+  return planRun({ ...options, usableBytes: usable && usable / (options.localProcesses ?? 1) });
 }

@@ -3,10 +3,12 @@ import { type Dataset, isInMemory } from '../data/index.js';
 import { type CacheBudget, type CachePlan, planCache, resolveCacheBudget } from '../features/index.js';
 import { disposeNetwork, type Network, type NetworkBuilder, type Stage } from '../models/index.js';
 import { buildStages, decoderMirrors, type Precision, type Recipe } from '../recipe/index.js';
-import type { CheckpointLimits, CheckpointStore } from '../run/index.js';
+import type { CheckpointLimits } from '../run/index.js';
 import type { Device } from '../tensor/index.js';
 import { type Interruption, unlessInterrupted } from './interruption.js';
+import type { Peers } from './peers.js';
 import { planStart, type RunPlan } from './plan.js';
+import type { RunCheckpoints } from './run-checkpoints.js';
 import { type StartFrom, type TakenLayers, takeLayers } from './start-from.js';
 
 /** What is trained, on what. */
@@ -27,7 +29,8 @@ export interface PrepareOptions {
   /** The run whose layers it starts from. They are taken, unless there is a checkpoint. */
   readonly startFrom: StartFrom | undefined;
   /** Of a run that goes on. */
-  readonly checkpoints?: CheckpointStore;
+  readonly checkpoints?: RunCheckpoints;
+  readonly peers: Peers;
   readonly interruption: Interruption;
 }
 
@@ -46,12 +49,16 @@ export interface PreparedRun extends RunSetting, Disposable {
 /** Makes all that is needed to train. Throws for a run that would fail in its middle: see `takeLayers`, `planCache`, `planRun`. */
 export async function prepareRun(setting: RunSetting, options: PrepareOptions): Promise<PreparedRun> {
   const { recipe, dataset, device, precision } = setting;
-  const { build, startFrom, checkpoints, interruption } = options;
+  const { build, startFrom, checkpoints, interruption, peers } = options;
   const classes = dataset.classes.length;
-  const budget = resolveCacheBudget(options.cache, device);
+  const budget = resolveCacheBudget(options.cache, device, peers.localSize);
   const imagesInMemory = isInMemory(dataset.train);
   const isMirrored = decoderMirrors(recipe, dataset.train);
-  const planned = { recipe, classes, device, precision, budget, imagesInMemory, isMirrored, builder: options.network };
+  const processes = { processes: peers.size, localProcesses: peers.localSize };
+  const planned = {
+    ...{ recipe, classes, device, precision, budget, imagesInMemory, isMirrored },
+    ...{ builder: options.network, ...processes },
+  };
   // A new run is planned before its network takes memory. For another, the plan needs what was trained before.
   const isNew = startFrom === undefined && checkpoints === undefined;
   const early = isNew ? planStart(planned) : null;

@@ -8,6 +8,7 @@ import { type Recipe, RecipeError } from '../recipe/index.js';
 import { type OWN_CODE, type OwnCode, requireOwnCode } from '../run/index.js';
 import { describeIssue } from '../schema.js';
 import type { TrainingEvent } from './events.js';
+import type { RunGroup } from './peers.js';
 import type { StartFrom } from './start-from.js';
 
 /** What `train` and `resume` share: how a run is watched, stopped, checkpointed, and what room it may take. */
@@ -44,6 +45,12 @@ export interface RunOptions {
   readonly tensorboard?: boolean;
   /** Seconds between checkpoints within an epoch; there is one after each epoch in any case. Default: 300. */
   readonly checkpointSeconds?: number;
+  /**
+   * The place of this process among several that train the run together, each on its share of every batch; all call this function with
+   * the same recipe or run directory. Rank 0 writes the run, and all get its outcome. Default: this process alone. Throws
+   * DistributedError where another process is lost; the run then goes on from its last checkpoint.
+   */
+  readonly group?: RunGroup;
 }
 
 /**
@@ -56,6 +63,11 @@ export interface TrainOptions extends RunOptions, OwnCode {
   readonly out?: string;
   /** Layers to take from a finished run instead of training them. */
   readonly startFrom?: StartFrom;
+  /**
+   * Whether a run that has begun in `out` is gone on with, if it is one of this recipe, as when a launcher starts its processes
+   * again; default: false.
+   */
+  readonly orResume?: boolean;
 }
 
 /** Options of `resume`: network and data that are one's own are given again. */
@@ -87,6 +99,15 @@ const ofBoth = {
   onBadImage: z.enum(BAD_IMAGE_POLICIES).optional(),
   checkpointSeconds: z.number().min(0).optional(),
   tensorboard: z.boolean().optional(),
+  group: z
+    .strictObject({
+      ...{ rank: z.int().min(0), worldSize: z.int().min(1), localRank: z.int().min(0).optional() },
+      backend: z.enum(['gloo', 'nccl']).optional(),
+      timeoutMs: z.int().min(1).optional(),
+      // Checked by `joinGroup`.
+      store: z.unknown().optional(),
+    })
+    .optional(),
 };
 
 const startFrom = z.strictObject({
@@ -108,6 +129,7 @@ const ofTrain = {
   recipe: z.unknown().optional(),
   out: z.string().optional(),
   startFrom: startFrom.optional(),
+  orResume: z.boolean().optional(),
 };
 
 /** The options of each function that trains. */
@@ -120,9 +142,15 @@ const SCHEMAS = {
     device: z.string().optional(),
     acceptChangedData: z.boolean().optional(),
   }),
-  planRecipe: z
-    .strictObject({ ...ofTrain, measured: z.boolean().optional(), onRefused: handler.optional() })
-    .omit({ out: true, signal: true, onEvent: true, checkpointSeconds: true, tensorboard: true }),
+  planRecipe: z.strictObject({ ...ofTrain, measured: z.boolean().optional(), onRefused: handler.optional() }).omit({
+    out: true,
+    signal: true,
+    onEvent: true,
+    checkpointSeconds: true,
+    tensorboard: true,
+    group: true,
+    orResume: true,
+  }),
 } as const;
 
 /** Throws RecipeError for an option that there is not, and for a value of the wrong kind. */

@@ -1,16 +1,17 @@
 import { localProblems, type Stage } from '../models/index.js';
-import type { CheckpointState, CheckpointStore, Position, RunDirectory } from '../run/index.js';
+import type { CheckpointState, Position, RunDirectory } from '../run/index.js';
 import type { Generator } from '../tensor/index.js';
 import type { AuxiliaryProblem } from './auxiliary-problem.js';
 import { NonFiniteLossError, TrainingInterrupted } from './errors.js';
 import type { TrainingEvent } from './events.js';
 import type { EpochMeter, StepLoss } from './meter.js';
+import type { RunCheckpoints } from './run-checkpoints.js';
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;
 
 export interface ProgressOptions {
   readonly directory: RunDirectory;
-  readonly checkpoints: CheckpointStore;
+  readonly checkpoints: RunCheckpoints;
   /** What dropout draws from: the run's own, so that runs beside each other do not change each other's draws. */
   readonly generator: Generator;
   /** A checkpoint is written this often within an epoch, and after each one. */
@@ -60,10 +61,13 @@ export class RunProgress {
     }
   };
 
-  /** After a step: writes a checkpoint when it is time, and stops there when the run was told to stop. */
-  async afterStep(problem: AuxiliaryProblem, position: Position, meter: EpochMeter): Promise<void> {
+  /**
+   * After a step: writes a checkpoint when it is time, and stops there when the run was told to stop; several processes stop at the
+   * same step, which `stops` tells.
+   */
+  async afterStep(problem: AuxiliaryProblem, position: Position, meter: EpochMeter, stops?: boolean): Promise<void> {
     await this.#options.breathe();
-    const isStopping = this.#options.signal?.aborted === true;
+    const isStopping = stops ?? this.#options.signal?.aborted === true;
     if (!isStopping && seconds(this.#lastCheckpoint) < this.#options.checkpointSeconds) return;
     this.requireFinite(meter.flush(), problem, position.epoch);
     // Weights that the last step made infinite are no good checkpoint; the next loss tells of them.

@@ -1,8 +1,9 @@
 // The run itself: from where it stands to its result and its report.
-import { openImages } from '../data/index.js';
+import { type BadImage, openImages } from '../data/index.js';
+import { DistributedError } from '../distributed/index.js';
 import { CachedFeatures, RecomputedFeatures, TestFeatures } from '../features/index.js';
 import { finishRun } from '../finished/index.js';
-import { drawNetworkFrom, localProblems, type Stage, trainsAllHeads } from '../models/index.js';
+import { drawNetworkFrom, localProblems, type Network, type Stage, trainsAllHeads } from '../models/index.js';
 import { buildTransforms, decoderMirrors, notesOf, type Recipe } from '../recipe/index.js';
 import {
   type BadImageLog,
@@ -15,9 +16,12 @@ import {
   type RunResult,
   saveNetwork,
 } from '../run/index.js';
-import { Generator, isCuda, setCudnnBenchmark } from '../tensor/index.js';
+import { Generator, isCuda, setCudnnBenchmark, type Tensor } from '../tensor/index.js';
+import { TrainingInterrupted } from './errors.js';
 import type { TrainingEvent } from './events.js';
+import type { Peers } from './peers.js';
 import type { PreparedRun } from './prepare-run.js';
+import type { RunCheckpoints } from './run-checkpoints.js';
 import type { RunOptions, TrainingOutcome } from './run-options.js';
 import { recordTakenLayers } from './start-from.js';
 import { Trainer } from './trainer.js';
@@ -29,19 +33,32 @@ export interface RunFiles {
   /** As it has been written. */
   readonly config: RunConfig;
   readonly directory: RunDirectory;
-  readonly checkpoints: CheckpointStore;
+  readonly checkpoints: RunCheckpoints;
   readonly badImages: BadImageLog;
   readonly turn: Turn;
+  /** The processes that train it. */
+  readonly peers: Peers;
+}
+
+/** What rank 0 reads and writes alone. */
+interface WrittenFiles {
+  readonly directory: RunDirectory;
+  readonly checkpoints: CheckpointStore;
 }
 
 /** Trains from the checkpoint, where there is one, else from the first step. */
 export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOptions): Promise<TrainingOutcome> {
   const { recipe, dataset, device, precision, network, stages, cachePlan, plan } = run;
-  const { config, directory, checkpoints, badImages, turn } = files;
-  await requireNoneLost(run, files);
-  if (run.taken !== null) await recordTakenLayers(run.taken, stages, files);
-  const from = await readPosition(run, files);
-  using board = options.tensorboard === true ? new TrainingBoard(run, directory) : null;
+  const { config, directory, checkpoints, badImages, turn, peers } = files;
+  const from = await peers.byFirst(async () => {
+    const written = { directory, checkpoints: checkpoints.store };
+    await requireNoneLost(run, written);
+    if (run.taken !== null) await recordTakenLayers(run.taken, stages, written);
+    return readPosition(run, { ...written, config });
+  });
+  // Kernels of other processors may draw other initial weights.
+  await peers.takeFromFirst(weightsOf(network));
+  using board = options.tensorboard === true && peers.isFirst ? new TrainingBoard(run, directory) : null;
   const onEvent = (event: TrainingEvent): void => {
     board?.take(event);
     options.onEvent?.(event);
@@ -50,7 +67,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   using generator = Generator.create({ seed: recipe.seed, device });
   drawNetworkFrom(network, generator);
 
-  const notes = [...notesOf(recipe, network), ...(config.notes ?? [])];
+  const notes = [...notesOf(recipe, network, peers.size), ...(config.notes ?? [])];
   const { randomResizedCrop } = recipe.augmentation;
   const isMirrored = decoderMirrors(recipe, dataset.train);
   const trainImages = openImages(dataset.train, { device, randomResizedCrop, horizontalFlip: isMirrored });
@@ -79,7 +96,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
       resumedFrom: from === null ? null : resumedFrom(from.state, stages),
     });
     const trainer = new Trainer({
-      ...{ recipe, device, precision, network, stages, generator },
+      ...{ recipe, device, precision, network, stages, generator, peers },
       ...{ trainImages, testImages, trainFeatures, testFeatures },
       ...{ directory, checkpoints, onEvent },
       cudaGraph: options.cudaGraph ?? false,
@@ -87,15 +104,20 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
       signal: options.signal,
       breathe: () => turn.pause(),
     });
-    const result: RunResult = { ...(await trainer.run(from)), notes: [...notes, ...badImages.notes] };
-
-    const auxiliaryHeads = trainsAllHeads(recipe.training.schedule) ? directory.auxiliaryHeads : null;
-    directory.requireHeld();
-    await saveNetwork(network, { model: directory.model, auxiliaryHeads });
-    const outcome = await finishRun(directory, result);
+    const trained = await trainer.run(from);
+    await collectBadImages(files);
+    const outcome = await peers.byFirst(async () => {
+      const result: RunResult = { ...trained, notes: [...notes, ...badImages.notes] };
+      const auxiliaryHeads = trainsAllHeads(recipe.training.schedule) ? directory.auxiliaryHeads : null;
+      directory.requireHeld();
+      await saveNetwork(network, { model: directory.model, auxiliaryHeads });
+      return finishRun(directory, result);
+    });
     onEvent({ type: 'done', ...outcome });
     await board?.written();
     return outcome;
+  } catch (error) {
+    throw explainLost(await peers.failureBehind(error), files, options);
   } finally {
     await trainFeatures.dispose();
     testFeatures.dispose();
@@ -104,11 +126,39 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   }
 }
 
+const weightsOf = ({ blocks, heads }: Network): Tensor[] =>
+  [...blocks, ...heads].flatMap((module) => [...module.stateDict().values()]);
+
+/** Rank 0 lists what the others could not read. */
+async function collectBadImages({ badImages, peers }: RunFiles): Promise<void> {
+  const [, ...others] = await peers.gather(JSON.stringify(badImages.unrecorded));
+  if (!peers.isFirst) return;
+  for (const bad of others.flatMap((text) => JSON.parse(text) as BadImage[])) badImages.add(bad);
+}
+
+/** After the loss of another process the run goes on from its checkpoint. Who was told to stop stops, whoever was the first to do so. */
+function explainLost(error: unknown, { directory, checkpoints }: RunFiles, { signal }: RunOptions): unknown {
+  if (!(error instanceof DistributedError)) return error;
+  const hasCheckpoint = checkpoints.exists;
+  if (signal?.aborted === true) return new TrainingInterrupted(directory.path, { hasCheckpoint });
+  const { code, operation, rank, worldSize, missing } = error;
+  const wayOut = hasCheckpoint
+    ? `the run goes on from its last checkpoint with --resume ${directory.path}`
+    : `there is no checkpoint yet; begin anew with --resume ${directory.path}`;
+  return new DistributedError({
+    ...{ code, operation, rank, worldSize, missing, cause: error },
+    problem: `${error.problem}; ${wayOut}`,
+  });
+}
+
 /**
  * A run without a checkpoint begins anew. Throws RunDirectoryError where it has trained more than comes before a first
  * checkpoint.
  */
-async function requireNoneLost({ stages, taken }: PreparedRun, { checkpoints, directory }: RunFiles): Promise<void> {
+async function requireNoneLost(
+  { stages, taken }: PreparedRun,
+  { checkpoints, directory }: WrittenFiles,
+): Promise<void> {
   const { epochs } = await directory.readRecord();
   const stage = stages[taken?.stageSeconds.length ?? 0]!;
   const trained = epochs.filter(({ layer }) => layer >= firstLayerOf(stage)).length;
@@ -122,7 +172,7 @@ const firstLayerOf = (stage: Stage): number => localProblems(stage)[0]!.layer;
 /** The checkpoint to go on from, with the epochs recorded before it; null at the first step. */
 async function readPosition(
   run: PreparedRun,
-  files: RunFiles,
+  files: WrittenFiles & Pick<RunFiles, 'config'>,
 ): Promise<{ state: CheckpointState; records: readonly EpochRecord[] } | null> {
   const { checkpoints, directory } = files;
   const state = checkpoints.exists ? await checkpoints.read(run.checkpointLimits) : null;
@@ -138,7 +188,7 @@ async function readPosition(
 /** The metrics of all epochs before a checkpoint are there: the result is made of them. */
 function requireRecords(
   { recipe, stages }: PreparedRun,
-  { config, directory }: RunFiles,
+  { config, directory }: Pick<RunFiles, 'config' | 'directory'>,
   { position }: CheckpointState,
   records: readonly EpochRecord[],
 ): void {

@@ -11,6 +11,8 @@ export interface RehearsalContext {
   /** On meta. */
   readonly network: Network;
   readonly precision: Precision;
+  /** That share each batch. */
+  readonly processes: number;
   readonly transforms: { readonly train: readonly Transform[]; readonly test: readonly Transform[] };
   /** Whether what the stage reads is kept, or made of the images in every epoch. */
   readonly isKept: (stage: Stage) => boolean;

@@ -2,11 +2,14 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { packageVersion } from '#scripts/support/paths.mjs';
 import { type Dataset, datasetOf, identifyDataset, wholeLocation } from '../data/index.js';
+import { DistributedError } from '../distributed/index.js';
 import { completeRun } from '../finished/index.js';
 import {
   buildNetwork,
   checkRecipe,
+  forProcesses,
   type Recipe,
   RecipeError,
   recordedThreads,
@@ -33,12 +36,17 @@ import {
   type RunConfig,
   RunDirectory,
   RunDirectoryError,
+  type RunResult,
   recordedNetwork,
   recordedRecipe,
+  TemporaryFolder,
 } from '../run/index.js';
+import type { Device } from '../tensor/index.js';
 import { TrainingInterrupted } from './errors.js';
 import { holdUnlessAborted, type Interruption, unlessInterrupted } from './interruption.js';
-import { prepareRun } from './prepare-run.js';
+import { Peers } from './peers.js';
+import { type PreparedRun, prepareRun } from './prepare-run.js';
+import { RunCheckpoints } from './run-checkpoints.js';
 import { type ResumeOptions, requireRunOptions, type TrainingOutcome, type TrainOptions } from './run-options.js';
 import { runToEnd } from './run-to-end.js';
 import { Turn } from './turn.js';
@@ -46,58 +54,86 @@ import { Turn } from './turn.js';
 /**
  * Trains a recipe to its end and leaves a run directory: recipe, metrics, network, report. The event loop is served
  * between steps. Throws RecipeError, ModelError, ModuleFileError or FeatureCacheError for a run that cannot be trained, DataError,
- * RunDirectoryError, NonFiniteLossError, OutOfMemoryError, TrainingInterrupted, WriteError where the disk is full, and
- * LockLostError where another process has taken over the run.
+ * RunDirectoryError, NonFiniteLossError, OutOfMemoryError, TrainingInterrupted, WriteError where the disk is full,
+ * LockLostError where another process has taken over the run, and DistributedError where a process of its `group` is lost.
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   requireRunOptions('train', options);
-  const asked = checkRecipe(options);
+  const asked = checkRecipe(options, options.group?.localRank);
   const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(null) };
-  const { out } = options;
-  const directory =
-    out === undefined ? await RunDirectory.createNumbered(defaultName(asked.recipe)) : await RunDirectory.create(out);
-  // Whatever cannot be trained leaves no run directory behind.
-  return directory.beginWith(() =>
-    holdUnlessAborted(directory, interruption, () => trainNew(directory, asked, options, interruption)),
-  );
+  return withPeers({ ...options, device: asked.device }, interruption, async (peers) => {
+    const { out, orResume = false } = options;
+    if (orResume && out !== undefined && (await peers.byFirst(async () => RunDirectory.exists(out)))) {
+      const { recipe: _, startFrom: __, out: ___, orResume: ____, ...others } = options;
+      return resumeRun(out, others, { peers, recipe: asked.recipe });
+    }
+    return withDirectory(
+      peers,
+      () => newDirectory(asked.recipe, out),
+      (directory) =>
+        // Whatever cannot be trained leaves no run directory behind.
+        directory.beginWith(() =>
+          holdUnlessAborted(directory, interruption, () =>
+            trainNew(directory, asked, options, { interruption, peers }),
+          ),
+        ),
+    );
+  });
+}
+
+const newDirectory = (recipe: Recipe, out: string | undefined): Promise<RunDirectory> =>
+  out === undefined ? RunDirectory.createNumbered(defaultName(recipe)) : RunDirectory.create(out);
+
+/** What a run is trained under, beside its options. */
+interface RunConditions {
+  readonly interruption: Interruption;
+  readonly peers: Peers;
 }
 
 async function trainNew(
   directory: RunDirectory,
   { recipe: given, device, precision }: ReturnType<typeof checkRecipe>,
   options: TrainOptions,
-  interruption: Interruption,
+  { interruption, peers }: RunConditions,
 ): Promise<TrainingOutcome> {
   const { signal, cache, startFrom } = options;
   const badImages = new BadImageLog();
   try {
-    const { code, dataset, data } = await unlessInterrupted(interruption, async () => {
-      const code = await loadCode(options);
-      const own = code.data === undefined ? undefined : { data: code.data, device, folder: directory.images };
-      const dataset = await loadRecipeDataset(given, { signal, badImages, own });
-      return { code, dataset, data: await identifyDataset(dataset, { signal }) };
-    });
-    const recipe = resolveRecipe(given, dataset, precision);
+    const { code, dataset, data } = await peers.together(() =>
+      unlessInterrupted(interruption, async () => {
+        const code = await loadCode(options);
+        const own = code.data === undefined ? undefined : { data: code.data, device, folder: directory.images };
+        const dataset = await loadRecipeDataset(given, { signal, badImages, own });
+        return { code, dataset, data: await identifyDataset(dataset, { signal }) };
+      }),
+    );
+    const recipe = forProcesses(resolveRecipe(given, dataset, precision), peers.size);
     return await Turn.during(recipe.threads, async (turn) => {
       const { classes, normalization } = dataset;
       const { network, modules } = code;
-      using run = await prepareRun(
-        { recipe, dataset, device, precision },
-        {
-          network,
-          build: () => buildNetwork(recipe, classes.length, device, network),
-          ...{ cache, startFrom, interruption },
-        },
+      const prepared = await peers.together(() =>
+        prepareRun(
+          { recipe, dataset, device, precision },
+          {
+            network,
+            build: () => buildNetwork(recipe, classes.length, device, network),
+            ...{ cache, startFrom, interruption, peers },
+          },
+        ),
       );
+      using run = prepared;
+      await requireSameRun(peers, run, data);
       const startedFrom = run.taken?.from;
       const decoder = await decoderOfRun(dataset);
       const config = describeRun({
         ...{ recipe, classes, normalization, modules, data, device, precision, decoder, startedFrom },
+        processes: peers.size,
       });
       await directory.writeConfig(config);
-      badImages.open(directory.badImages);
-      const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
-      return await runToEnd(run, { config, directory, checkpoints, badImages, turn }, options);
+      if (peers.isFirst) badImages.open(directory.badImages);
+      const store = new CheckpointStore(directory.checkpoint, directory.requireHeld);
+      const checkpoints = await RunCheckpoints.open(store, peers);
+      return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
     });
   } catch (error) {
     if (!directory.hasConfig) await rm(directory.images, { recursive: true, force: true });
@@ -111,64 +147,179 @@ async function trainNew(
  */
 export async function resume(runDirectory: string, options: ResumeOptions = {}): Promise<TrainingOutcome> {
   requireRunOptions('resume', options);
-  const directory = RunDirectory.open(runDirectory);
-  const checkpoints = new CheckpointStore(directory.checkpoint, directory.requireHeld);
-  const interruption: Interruption = {
-    signal: options.signal,
-    error: () => new TrainingInterrupted(runDirectory, { hasCheckpoint: checkpoints.exists }),
-  };
-  return holdUnlessAborted(directory, interruption, async () => {
-    const { config, result } = await directory.readRecord();
-    if (result === undefined) return goOn({ directory, checkpoints, recorded: config }, options, interruption);
-    if (!existsSync(directory.model)) {
-      throw new RunDirectoryError(`${directory.model}: not found, but the run has finished`);
-    }
-    // Nothing is left to compute: a network and data of one's own are not asked for.
-    if (options.dataDir !== undefined) {
-      await reopenData(directory, config, { ...options, badImages: new BadImageLog(), own: undefined });
-    }
-    const outcome = await completeRun(directory, result);
-    options.onEvent?.({ type: 'done', ...outcome });
-    return outcome;
+  const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(runDirectory) };
+  const { group } = options;
+  const asked = group === undefined ? 'cpu' : resolveDevice(options.device ?? 'auto', { localRank: group.localRank });
+  return withPeers({ ...options, device: asked }, interruption, (peers) => resumeRun(runDirectory, options, { peers }));
+}
+
+/** With a `recipe`, goes on with a run of this recipe alone. */
+async function resumeRun(
+  runDirectory: string,
+  options: ResumeOptions,
+  { peers, recipe }: { peers: Peers; recipe?: Recipe },
+): Promise<TrainingOutcome> {
+  return withDirectory(
+    peers,
+    async () => RunDirectory.open(runDirectory),
+    async (directory) => {
+      const store = new CheckpointStore(directory.checkpoint, directory.requireHeld);
+      const interruption: Interruption = {
+        signal: options.signal,
+        error: () => new TrainingInterrupted(runDirectory, { hasCheckpoint: peers.isFirst && store.exists }),
+      };
+      return holdUnlessAborted(directory, interruption, async () => {
+        const { config, result } = await peers.byFirst(() => directory.readRecord());
+        if (recipe !== undefined) requireRecipe(directory, config, recipe);
+        if (result === undefined) {
+          const checkpoints = await RunCheckpoints.open(store, peers);
+          return goOn({ directory, checkpoints, recorded: config }, options, { interruption, peers });
+        }
+        const outcome = await peers.byFirst(() => giveAgain(directory, { config, result }, options));
+        options.onEvent?.({ type: 'done', ...outcome });
+        return outcome;
+      });
+    },
+  );
+}
+
+/** The outcome of a finished run. Nothing is left to compute: a network and data of one's own are not asked for. */
+async function giveAgain(
+  directory: RunDirectory,
+  { config, result }: { config: RunConfig; result: RunResult },
+  options: ResumeOptions,
+): Promise<TrainingOutcome> {
+  if (!existsSync(directory.model)) {
+    throw new RunDirectoryError(`${directory.model}: not found, but the run has finished`);
+  }
+  if (options.dataDir !== undefined) {
+    await reopenData(directory, config, { ...options, badImages: new BadImageLog(), own: undefined });
+  }
+  return completeRun(directory, result);
+}
+
+/** Throws RunDirectoryError where a run that is to be gone on with was begun with another recipe. */
+function requireRecipe(
+  directory: RunDirectory,
+  config: RunConfig,
+  { model, augmentation, training, seed }: Recipe,
+): void {
+  const begun = recordedRecipe(directory.config, config);
+  const comparable = (all: Pick<Recipe, 'model' | 'augmentation' | 'training' | 'seed'>) => ({
+    ...{ model: all.model, augmentation: all.augmentation, seed: all.seed },
+    training: { ...all.training, syncBatchNorm: null },
   });
+  const [theirs, ours] = [comparable(begun), comparable({ model, augmentation, training, seed })];
+  const name = Object.keys(ours).find((key) => !isDeepStrictEqual(Reflect.get(ours, key), Reflect.get(theirs, key)));
+  if (name === undefined) return;
+  throw new RunDirectoryError(
+    `${directory.path}: holds a run with another recipe, which differs in ${name}: go on with it by --resume ${directory.path}, or give another --out`,
+  );
 }
 
 async function goOn(
-  { directory, checkpoints, recorded }: { directory: RunDirectory; checkpoints: CheckpointStore; recorded: RunConfig },
+  { directory, checkpoints, recorded }: { directory: RunDirectory; checkpoints: RunCheckpoints; recorded: RunConfig },
   options: ResumeOptions,
-  interruption: Interruption,
+  { interruption, peers }: RunConditions,
 ): Promise<TrainingOutcome> {
-  const device = resolveDevice(options.device ?? recorded.device);
+  const device = resolveDevice(options.device ?? recorded.device, { localRank: options.group?.localRank });
   const precision = resolvePrecision(recorded.precision, device);
   const badImages = new BadImageLog();
-  badImages.open(directory.badImages);
-  const { code, config, recipe, dataset } = await unlessInterrupted(interruption, async () => {
-    const code = await loadCodeOfRun(directory.path, recorded, options, ['network', 'data']);
-    const own =
-      code.data === undefined
-        ? undefined
-        : { data: code.data, device, folder: directory.images, normalization: recorded.normalization };
-    const { versions, change } = await checkDecoder(recorded);
-    const anew = withNotes({ ...recorded, versions, ...describeDevice(device), ...withModules(recorded, code) }, [
-      ...code.changes,
-      ...(change === null
-        ? []
-        : [`While the run was interrupted, the decoder has changed: ${change}. Pixels may differ.`]),
-    ]);
-    return { code, ...(await reopenData(directory, anew, { ...options, badImages, own, decoderChange: change })) };
-  });
+  if (peers.isFirst) badImages.open(directory.badImages);
+  const { code, config, recipe, dataset } = await peers.together(() =>
+    unlessInterrupted(interruption, async () => {
+      const code = await loadCodeOfRun(directory.path, recorded, options, ['network', 'data']);
+      const own =
+        code.data === undefined
+          ? undefined
+          : { data: code.data, device, folder: directory.images, normalization: recorded.normalization };
+      const { versions, change } = await checkDecoder(recorded);
+      const anew = withNotes({ ...recorded, versions, ...describeDevice(device), ...withModules(recorded, code) }, [
+        ...code.changes,
+        ...processesChanged(recorded, peers.size),
+        ...(change === null
+          ? []
+          : [`While the run was interrupted, the decoder has changed: ${change}. Pixels may differ.`]),
+      ]);
+      const counted = { ...anew, processes: peers.size };
+      return {
+        code,
+        ...(await reopenData(directory, counted, { ...options, badImages, own, decoderChange: change }, peers.size)),
+      };
+    }),
+  );
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
   return Turn.during(recordedThreads(config), async (turn) => {
-    using run = await prepareRun(
-      { recipe, dataset, device, precision },
-      {
-        network: code.network,
-        build: () => recordedNetwork(directory.config, recipe, dataset.classes.length, device, code.network),
-        ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption },
-      },
+    const prepared = await peers.together(() =>
+      prepareRun(
+        { recipe, dataset, device, precision },
+        {
+          network: code.network,
+          build: () => recordedNetwork(directory.config, recipe, dataset.classes.length, device, code.network),
+          ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption, peers },
+        },
+      ),
     );
-    return await runToEnd(run, { config, directory, checkpoints, badImages, turn }, options);
+    using run = prepared;
+    await requireSameRun(peers, run, config.data);
+    return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
   });
+}
+
+/** Batch norm's statistics are those of a process's images, unless they are synchronised: another number is another run. */
+function processesChanged({ processes = 1 }: RunConfig, now: number): string[] {
+  if (processes === now) return [];
+  return [`While the run was interrupted, the number of its processes has changed, from ${processes} to ${now}.`];
+}
+
+/** The processes of a run train the same: what each found by itself. */
+function requireSameRun(peers: Peers, { recipe, dataset, precision }: PreparedRun, data: unknown): Promise<void> {
+  // Each machine has its own paths, and rank 0 may take fewer threads.
+  const { dataset: described, device: _, threads: __, ...parts } = recipe;
+  return peers.requireSame({
+    version: packageVersion,
+    ...Object.fromEntries(Object.entries(parts).map(([name, value]) => [`the recipe's ${name}`, value])),
+    "the recipe's dataset": { ...described, dataDir: null },
+    precision,
+    classes: dataset.classes,
+    'the data': data,
+    normalization: dataset.normalization,
+  });
+}
+
+/** Joins the run's group, where there is one, and leaves it in the end. */
+async function withPeers(
+  { group, device, signal }: Pick<TrainOptions, 'group' | 'signal'> & { device: Device },
+  interruption: Interruption,
+  work: (peers: Peers) => Promise<TrainingOutcome>,
+): Promise<TrainingOutcome> {
+  if (group === undefined) return work(Peers.none);
+  const peers = await unlessInterrupted(interruption, () => Peers.join(group, device));
+  try {
+    return await work(peers);
+  } catch (error) {
+    const failure = await peers.failureBehind(error);
+    // Who was told to stop, while others were, too, may only see that they are gone.
+    throw signal?.aborted === true && failure instanceof DistributedError ? interruption.error() : failure;
+  } finally {
+    await peers.leave();
+  }
+}
+
+/** The directory of rank 0, or what stands for it where another process writes it. */
+async function withDirectory<T>(
+  peers: Peers,
+  open: () => Promise<RunDirectory>,
+  work: (directory: RunDirectory) => Promise<T>,
+): Promise<T> {
+  let own: RunDirectory | null = null;
+  const path = await peers.byFirst(async () => {
+    own = await open();
+    return own.path;
+  });
+  if (own !== null) return work(own);
+  using folder = new TemporaryFolder();
+  return await work(RunDirectory.besideWriter(path, folder.path));
 }
 
 /** The modules that the run goes on with. */
@@ -185,11 +336,12 @@ async function reopenData(
   directory: RunDirectory,
   recorded: RunConfig,
   options: ResumeOptions & { badImages: BadImageLog; own: OwnDataOptions | undefined; decoderChange?: string | null },
+  processes = 1,
 ): Promise<{ config: RunConfig; recipe: Recipe; dataset: Dataset }> {
   const asked = withPolicy(movedTo(options.dataDir, recordedRecipe(directory.config, recorded)), options);
   const { normalization } = recorded;
   const dataset = await loadRecipeDataset(asked, { ...options, runDirectory: directory.path, normalization });
-  const recipe = withCounts(asked, dataset);
+  const recipe = forProcesses(withCounts(asked, dataset), processes);
   const { data, notes } = await checkData(directory.path, recorded, dataset, options);
   if (normalization !== undefined && !isDeepStrictEqual(normalization, dataset.normalization)) {
     const [expected, got] = [dataset.normalization, normalization].map((one) => JSON.stringify(one));
@@ -197,13 +349,19 @@ async function reopenData(
   }
   const config: RunConfig = {
     ...recorded,
-    recipe: { ...recorded.recipe, dataset: recipe.dataset },
+    recipe: { ...recorded.recipe, dataset: recipe.dataset, ...syncBatchNormOf(recipe, recorded) },
     classes: [...dataset.classes],
     data,
   };
   const noted = withNotes(config, notes);
   await directory.writeConfig(noted);
   return { config: noted, recipe, dataset };
+}
+
+/** What `auto` has become with several processes stays so. */
+function syncBatchNormOf({ training }: Recipe, recorded: RunConfig): Pick<RunConfig['recipe'], 'training'> {
+  const { syncBatchNorm } = training;
+  return syncBatchNorm === 'auto' ? {} : { training: { ...(recorded.recipe.training as object), syncBatchNorm } };
 }
 
 function movedTo(dataDir: string | undefined, recipe: Recipe): Recipe {

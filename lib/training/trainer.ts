@@ -11,12 +11,15 @@ import type { TestedEpoch } from './events.js';
 import { LayerTests } from './layer-tests.js';
 import { EpochMeter } from './meter.js';
 import { explainingMemory, explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
+import type { Peers } from './peers.js';
 import { type ProgressOptions, RunProgress } from './run-progress.js';
+import { SharedSteps, type StepPosition } from './shared-steps.js';
 
 /** A read of the losses waits for the device: on CUDA it is done only so often, and at the end of an epoch. */
 const CUDA_READ_SECONDS = 10;
 
 export interface TrainerOptions extends ProblemContext, ProgressOptions {
+  readonly peers: Peers;
   readonly network: Network;
   readonly stages: readonly Stage[];
   readonly trainImages: ImageSource;
@@ -44,8 +47,8 @@ export class Trainer {
   constructor(options: TrainerOptions) {
     this.#options = options;
     this.#progress = new RunProgress(options);
-    const { testImages: images, testFeatures: features, network, signal } = options;
-    this.#tests = new LayerTests({ images, features, context: options, classes: network.classes, signal });
+    const { testImages: images, testFeatures: features, network, peers, signal } = options;
+    this.#tests = new LayerTests({ images, features, context: options, classes: network.classes, peers, signal });
   }
 
   /** Runs to the end. `from` is a checkpoint to go on from, with the epochs recorded before it. */
@@ -73,13 +76,19 @@ export class Trainer {
     const before = from === null ? 0 : from.seconds - from.stageSeconds.reduce((sum, s) => sum + s, 0);
     const start = performance.now();
     const problem = new AuxiliaryProblem(stage, this.#options, from?.scaler ?? undefined);
+    const shared = this.#sharedSteps(problem);
     try {
       if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer, generator);
       await this.#beginFeatures(stage);
       let records: TestedEpoch[] = [];
       for (let epoch = from?.position.epoch ?? 0; epoch < recipe.training.epochs; epoch++) {
         const epochStart = performance.now();
-        const trained = await this.#trainEpoch(index, problem, epoch, from?.position.epoch === epoch ? from : null);
+        const trained = await this.#trainEpoch(
+          index,
+          { problem, shared },
+          epoch,
+          from?.position.epoch === epoch ? from : null,
+        );
         const { meter, steps, imagesPerSecond } = trained;
         const end = { stage: index, epoch, step: steps };
         const logits = await this.#tests.logits(problem, () => this.#progress.whileTesting(problem, end, meter));
@@ -108,18 +117,30 @@ export class Trainer {
       await this.#progress.finishStage(stage, index, before + seconds(start));
       for (const result of this.#finished(index, records)) onEvent({ type: 'layer', ...result });
     } finally {
+      shared?.dispose();
       problem.dispose();
       releaseFreedMemory();
     }
   }
 
+  /** Of a run of several processes; else null. */
+  #sharedSteps(problem: AuxiliaryProblem): SharedSteps | null {
+    const { peers, recipe, generator } = this.#options;
+    if (peers.size === 1) return null;
+    const { microBatchSize } = recipe.training;
+    return new SharedSteps(problem, {
+      ...{ peers, generator, seed: recipe.seed, microBatchSize },
+      syncBatchNorm: recipe.training.syncBatchNorm === 'on',
+    });
+  }
+
   async #trainEpoch(
     index: number,
-    problem: AuxiliaryProblem,
+    { problem, shared }: { problem: AuxiliaryProblem; shared: SharedSteps | null },
     epoch: number,
     from: CheckpointState | null,
   ): Promise<TrainedEpoch> {
-    const { recipe, trainImages, trainFeatures, device, onEvent } = this.#options;
+    const { recipe, trainImages, trainFeatures, device, peers, onEvent } = this.#options;
     const { batchSize } = recipe.training;
     const { layer } = problem.stage;
     const states = from === null ? null : metersOf(from);
@@ -142,17 +163,22 @@ export class Trainer {
         step === firstStep
           ? this.#progress.stopHere()
           : this.#progress.afterStep(problem, { stage: index, epoch, step }, meter);
-      const batches = trainFeatures.batches({ epoch, batchSize, firstStep });
-      for await (const batch of stoppingWhileWaiting(batches, this.#options.signal, stop)) {
-        scope(() => {
-          problem.beginStep(step);
-          const { loss, correct, stepped } = this.#step(problem, batch);
-          this.#progress.requireFinite(meter.add(step, batch.indices.length, loss, correct), problem, epoch);
+      const shareOf = shared === null ? undefined : (count: number) => peers.shareOf(count);
+      const batches = trainFeatures.batches({ epoch, batchSize, firstStep, shareOf });
+      // Several processes stop together, after a step.
+      const signal = shared === null ? this.#options.signal : undefined;
+      for await (const batch of stoppingWhileWaiting(batches, signal, stop)) {
+        const count = Math.min(batchSize, trainImages.count - step * batchSize);
+        problem.beginStep(step);
+        const take = ({ loss, correct, stepped }: StepResult): void => {
+          this.#progress.requireFinite(meter.add(step, count, loss, correct), problem, epoch);
           if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
-        });
+        };
+        if (shared === null) scope(() => take(this.#step(problem, batch)));
+        else await this.#stepTogether(shared, { problem, batch, count, position: { layer, epoch, step } }, take);
         step++;
         onEvent({ type: 'step', ...progress.after(step, meter) });
-        await this.#progress.afterStep(problem, { stage: index, epoch, step }, meter);
+        await this.#progress.afterStep(problem, { stage: index, epoch, step }, meter, shared?.stops);
       }
       this.#progress.requireFinite(meter.flush(), problem, epoch);
     } finally {
@@ -163,14 +189,37 @@ export class Trainer {
     return { meter, steps, imagesPerSecond: progress.imagesPerSecond(steps) };
   }
 
-  #step(problem: AuxiliaryProblem, { indices, tensors }: FeatureBatch): StepResult {
+  #step(problem: AuxiliaryProblem, batch: FeatureBatch): StepResult {
     try {
-      return problem.step(indices.length, tensors);
+      return problem.step(batch.indices.length, batch.tensors);
     } catch (error) {
-      if (!isOutOfMemory(error)) throw error;
-      const { device } = this.#options;
-      throw explainOutOfMemory(problem, { count: indices.length, give: tensors, device, error });
+      throw this.#explain(problem, batch, error);
     }
+  }
+
+  /** A step of all processes on a batch of `count` images, of which this one has those of `batch`. */
+  async #stepTogether(
+    shared: SharedSteps,
+    step: { problem: AuxiliaryProblem; batch: FeatureBatch; count: number; position: StepPosition },
+    take: (result: StepResult) => void,
+  ): Promise<void> {
+    const { problem, batch, count, position } = step;
+    let result: StepResult;
+    try {
+      result = await shared.step(count, batch.tensors, position, this.#options.signal?.aborted === true);
+    } catch (error) {
+      throw this.#explain(problem, batch, error);
+    }
+    try {
+      scope(() => take(result));
+    } finally {
+      result.loss.dispose();
+    }
+  }
+
+  #explain(problem: AuxiliaryProblem, { indices, tensors }: FeatureBatch, error: unknown): unknown {
+    if (!isOutOfMemory(error)) return error;
+    return explainOutOfMemory(problem, { count: indices.length, give: tensors, device: this.#options.device, error });
   }
 
   /** Prepares the stage's features of the training and of the test images. */

@@ -1,0 +1,272 @@
+// The processes that train one run together: which of them does what, and what one tells the others.
+import { hostname } from 'node:os';
+import { DistributedError, type JoinOptions, joinGroup, type ProcessGroup } from '../distributed/index.js';
+import { RecipeError } from '../recipe/index.js';
+import { cat, type Device, isCuda, keep, noGrad, scope, type Tensor, tensor, zeros } from '../tensor/index.js';
+
+/** The place of a process among those that train one run together, and where they meet. */
+export interface RunGroup extends Omit<JoinOptions, 'verify'> {
+  /** Of the processes of one machine, from 0: the GPU that it takes where the recipe says no number; default: 0. */
+  readonly localRank?: number;
+}
+
+/** Consecutive images of a batch, or batches of a test. */
+export interface Share {
+  readonly start: number;
+  readonly length: number;
+}
+
+/** Seconds that a process waits for the others; PyTorch's, for NCCL. */
+const DEFAULT_TIMEOUT_MS = 10 * 60 * 1000;
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+const MOST_SHOWN = 120;
+
+const shortened = (text: string): string => (text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}...` : text);
+
+/** What rank 0 tells: a value of JSON, or in words why there is none. */
+type Told = { readonly value: unknown } | { readonly problem: string };
+
+/** All processes of a run: this one is one of them. Without a group it is the only one, and nothing is sent. */
+export class Peers {
+  /** A run of one process. */
+  static readonly none = new Peers(null, 'cpu', 1);
+  readonly #group: ProcessGroup | null;
+  readonly #device: Device;
+  /** Of this run on this machine. */
+  readonly localSize: number;
+
+  private constructor(group: ProcessGroup | null, device: Device, localSize: number) {
+    this.#group = group;
+    this.#device = device;
+    this.localSize = localSize;
+  }
+
+  /** Waits for all of them. Throws DistributedError where not all come, and RecipeError for a backend that does not go with the device. */
+  static async join({ localRank: _, ...options }: RunGroup, device: Device): Promise<Peers> {
+    const backend = isCuda(device) ? 'nccl' : 'gloo';
+    if (options.backend !== undefined && options.backend !== backend) {
+      throw new RecipeError(`group.backend: expected ${backend} for a run on ${device}, got ${options.backend}`);
+    }
+    // They compare what they are to do once, at the start.
+    const group = await joinGroup({ timeoutMs: DEFAULT_TIMEOUT_MS, ...options, backend, verify: false });
+    if (group.worldSize === 1) {
+      await group.leave();
+      return Peers.none;
+    }
+    const hosts = await new Peers(group, device, 1).gather(hostname());
+    return new Peers(group, device, hosts.filter((host) => host === hostname()).length);
+  }
+
+  get rank(): number {
+    return this.#group?.rank ?? 0;
+  }
+
+  get size(): number {
+    return this.#group?.worldSize ?? 1;
+  }
+
+  get isFirst(): boolean {
+    return this.rank === 0;
+  }
+
+  get backend(): string | null {
+    return this.#group?.backend ?? null;
+  }
+
+  /** Which of `count` things a process takes, default this one: as many as the others, or one more or fewer. */
+  shareOf(count: number, rank = this.rank): Share {
+    const start = Math.floor((count * rank) / this.size);
+    return { start, length: Math.floor((count * (rank + 1)) / this.size) - start };
+  }
+
+  /**
+   * Rank 0 does the work, and all get its result, as JSON has it. Where the work fails, rank 0 throws its error and the others a
+   * DistributedError (RANK_FAILED) with its words.
+   */
+  async byFirst<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#group === null) return work();
+    if (!this.isFirst) {
+      const told = (await this.#receive()) as Told;
+      if ('problem' in told) throw this.#failed(0, told.problem);
+      return told.value as T;
+    }
+    let value: T;
+    try {
+      value = await work();
+    } catch (error) {
+      await this.#send({ problem: messageOf(error) }).catch(() => {});
+      throw error;
+    }
+    await this.#send({ value: value ?? null });
+    return value;
+  }
+
+  /**
+   * All do the work, each its own, and go on when all have done it. Where it fails, this process throws its own error, or a
+   * DistributedError (RANK_FAILED) with the words of the first that failed.
+   */
+  async together<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#group === null) return work();
+    let done: { readonly value: T } | { readonly error: unknown };
+    try {
+      done = { value: await work() };
+    } catch (error) {
+      done = { error };
+    }
+    const problems = await this.gather('error' in done ? messageOf(done.error) || 'unknown' : '').catch(
+      (lost: unknown) => {
+        throw 'error' in done ? done.error : lost;
+      },
+    );
+    if ('error' in done) throw done.error;
+    const rank = problems.findIndex((problem) => problem !== '');
+    if (rank >= 0) throw this.#failed(rank, problems[rank]!);
+    return done.value;
+  }
+
+  /** Throws DistributedError (MISMATCH) where the processes have different facts, each a value of JSON, naming the first. */
+  async requireSame(facts: Readonly<Record<string, unknown>>): Promise<void> {
+    if (this.#group === null) return;
+    const texts = Object.fromEntries(
+      Object.entries(facts).map(([name, value]) => [name, JSON.stringify(value) ?? 'null']),
+    );
+    const all = (await this.gather(JSON.stringify(texts))).map((text) => JSON.parse(text) as Record<string, string>);
+    for (const name of Object.keys(texts)) {
+      const rank = all.findIndex((theirs) => theirs[name] !== all[0]![name]);
+      if (rank < 0) continue;
+      const [first, other] = [all[0]![name], all[rank]![name]].map((text) => shortened(text ?? 'none'));
+      throw this.#error('MISMATCH', `the processes differ in ${name}: rank 0 has ${first}, rank ${rank} has ${other}`);
+    }
+  }
+
+  #failed(rank: number, problem: string): DistributedError {
+    return this.#error('RANK_FAILED', `rank ${rank} failed: ${problem}`);
+  }
+
+  #error(code: 'RANK_FAILED' | 'MISMATCH', problem: string): DistributedError {
+    return new DistributedError({ code, operation: 'train', problem, rank: this.rank, worldSize: this.size });
+  }
+
+  /** The texts of all ranks, in their order. */
+  async gather(text: string): Promise<string[]> {
+    if (this.#group === null) return [text];
+    const bytes = Buffer.from(text);
+    const lengths = await this.#gatherNumbers(bytes.length);
+    const longest = Math.max(1, ...lengths);
+    const own = Buffer.alloc(longest);
+    bytes.copy(own);
+    const device = this.#device;
+    const [sent, all] = scope(() => [
+      keep(tensor(new Uint8Array(own), { device })),
+      keep(zeros([this.size, longest], { dtype: 'uint8', device })),
+    ]);
+    try {
+      await this.#group.allGather(sent!, all!);
+      const values = Buffer.from(all!.toTypedArray() as Uint8Array);
+      return lengths.map((length, rank) => values.subarray(rank * longest, rank * longest + length).toString());
+    } finally {
+      sent!.dispose();
+      all!.dispose();
+    }
+  }
+
+  async #gatherNumbers(number: number): Promise<number[]> {
+    const device = this.#device;
+    const [sent, all] = scope(() => [
+      keep(tensor(Float64Array.of(number), { device })),
+      keep(zeros([this.size, 1], { dtype: 'float64', device })),
+    ]);
+    try {
+      await this.#group!.allGather(sent!, all!);
+      return [...(all!.toTypedArray() as Float64Array)];
+    } finally {
+      sent!.dispose();
+      all!.dispose();
+    }
+  }
+
+  /**
+   * Rows [n, ...rowShape] of float32 of all ranks, one after another in the order of the ranks; `rows` says how many each has. The
+   * result belongs to the caller, and takes the place of `own`, which is disposed.
+   */
+  async gatherRows(own: Tensor, rows: readonly number[]): Promise<Tensor> {
+    if (this.#group === null) return own;
+    const [, ...rowShape] = own.shape;
+    const most = Math.max(...rows);
+    const { device, dtype } = own;
+    const [sent, all] = scope(() => {
+      const padding = zeros([most - own.shape[0]!, ...rowShape], { dtype, device });
+      return [keep(cat([own, padding]).contiguous()), keep(zeros([this.size, most, ...rowShape], { dtype, device }))];
+    });
+    try {
+      await this.#group.allGather(sent!, all!);
+      return scope(() => keep(cat(rows.map((length, rank) => all!.select(0, rank).narrow(0, 0, length)))));
+    } finally {
+      for (const one of [own, sent!, all!]) one.dispose();
+    }
+  }
+
+  /** Gives the tensors of every process the values of rank 0's. */
+  async takeFromFirst(tensors: Iterable<Tensor>): Promise<void> {
+    if (this.#group === null) return;
+    for (const one of tensors) {
+      // Such as an optimiser's count of steps, which stays on the CPU.
+      const sent = scope(() => keep(noGrad(() => one.detach().to({ device: this.#device }))));
+      try {
+        await this.#group.broadcast(sent);
+        if (one.device !== this.#device) noGrad(() => one.copy_(sent));
+      } finally {
+        sent.dispose();
+      }
+    }
+  }
+
+  /** Gives the tensor of every process the sum of all. */
+  async sum(values: Tensor): Promise<void> {
+    await this.#group?.allReduce(values, 'sum');
+  }
+
+  /** Resolves when all processes have come here. */
+  async meet(): Promise<void> {
+    await this.#group?.barrier();
+  }
+
+  /** Computes with batch norm's statistics of the images of all processes. */
+  synchronized<T>(body: () => T): T {
+    return this.#group === null ? body() : this.#group.synchronizedBatchNorm(body);
+  }
+
+  /** What an operator's failure comes from. */
+  async failureBehind(error: unknown): Promise<unknown> {
+    return this.#group === null ? error : this.#group.failureBehind(error);
+  }
+
+  /** Never rejects. */
+  async leave(): Promise<void> {
+    await this.#group?.leave();
+  }
+
+  async #send(told: Told): Promise<void> {
+    const bytes = Buffer.from(JSON.stringify(told));
+    await this.#broadcast(Float64Array.of(bytes.length));
+    await this.#broadcast(new Uint8Array(bytes));
+  }
+
+  async #receive(): Promise<unknown> {
+    const [length] = await this.#broadcast(Float64Array.of(0));
+    return JSON.parse(Buffer.from(await this.#broadcast(new Uint8Array(length!))).toString());
+  }
+
+  /** Rank 0's values. */
+  async #broadcast<T extends Float64Array | Uint8Array>(values: T): Promise<T> {
+    const sent = scope(() => keep(tensor(values, { device: this.#device })));
+    try {
+      await this.#group!.broadcast(sent);
+      return sent.toTypedArray() as T;
+    } finally {
+      sent.dispose();
+    }
+  }
+}
