@@ -6,11 +6,12 @@ import { recipeSchema } from '../recipe/index.js';
 import { TextFileError } from '../text-file.js';
 import { UsageError } from './exit.js';
 
-export function integer(minimum: number): (text: string) => number {
+export function integer(minimum: number, maximum?: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || value < minimum || !Number.isSafeInteger(value)) {
-      throw new InvalidArgumentError(`Expected an integer of at least ${minimum}, got "${text}".`);
+    if (!/^\d+$/.test(text) || value < minimum || value > (maximum ?? value) || !Number.isSafeInteger(value)) {
+      const range = maximum === undefined ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
+      throw new InvalidArgumentError(`Expected an integer ${range}, got "${text}".`);
     }
     return value;
   };

@@ -9,9 +9,10 @@ import { EXIT, exitCodeOf, UsageError } from './exit.js';
 import { abortOnInterrupt } from './interrupt.js';
 import { cacheBudget, flagOf, integer } from './options.js';
 import { OutputError, outputFailure } from './output.js';
+import { endWithLauncher, MOST_PROCESSES, startProcesses } from './processes.js';
 import { progressView } from './progress.js';
 import { type RecipeFlags, resolveRecipe } from './recipe.js';
-import { addRecipeFlags } from './recipe-flags.js';
+import { addRecipeFlags, recipeValuesOf } from './recipe-flags.js';
 import { exitAtOnce } from './thread.js';
 
 /** The flags that decide what is trained and how; those of a recipe's values follow from its schema. */
@@ -32,6 +33,7 @@ interface TrainFlags extends TrainingFlags {
   readonly acceptChangedData?: boolean;
   readonly json?: boolean;
   readonly tensorboard?: boolean;
+  readonly processes?: number;
 }
 
 export function trainCommand(): Command {
@@ -42,6 +44,7 @@ export function trainCommand(): Command {
     .option('--accept-changed-data', 'with --resume: go on where images were replaced in place, as a damaged file is')
     .option('--tensorboard', 'write an event file for TensorBoard into the run directory')
     .option('--json', 'one JSON object a line on standard output')
+    .option('--processes <n>', 'start n processes on this machine that train together', integer(1, MOST_PROCESSES))
     .action(run);
 }
 
@@ -68,6 +71,11 @@ const SILENT_MILLISECONDS = 3_000;
 
 /** Training is in a worker thread: here signals and the terminal are served whatever it is doing. */
 async function run(flags: TrainFlags): Promise<void> {
+  endWithLauncher();
+  if (flags.processes !== undefined && flags.processes > 1) {
+    process.exitCode = await startProcesses(flags.processes, recipeValuesOf(flags).threads !== undefined);
+    return;
+  }
   const view = progressView({ json: flags.json ?? false });
   let isStarted = false;
   let isStepping = false;
@@ -156,7 +164,7 @@ const resumeOptionsOf = ({ dataDir, device, acceptChangedData, ...flags }: Train
 
 const WITH_RESUME: ReadonlySet<string> = new Set([
   ...['resume', 'dataDir', 'device', 'acceptChangedData'],
-  ...['network', 'data', 'trustModule', 'json', 'cache', 'cudaGraph', 'onBadImage', 'tensorboard'],
+  ...['network', 'data', 'trustModule', 'json', 'cache', 'cudaGraph', 'onBadImage', 'tensorboard', 'processes'],
 ]);
 
 export function startFromOf({ startFrom, startLayers, keepHead }: TrainingFlags): StartFrom | undefined {

@@ -96,6 +96,29 @@ export function readLaunch(variables: Variables): Launch | null {
   };
 }
 
+/** torchrun's agent alone sets these. */
+const OF_AGENT = ['TORCHELASTIC_RUN_ID', 'TORCHELASTIC_USE_AGENT_STORE', 'TORCHELASTIC_RESTART_COUNT'];
+
+/**
+ * The variables of a process that is to be one of `worldSize` on this machine, by which `readLaunch` knows it: as torchrun sets them, and
+ * those of the launcher that started this process, as for a job of one task, left out.
+ */
+export function localVariables(
+  variables: Variables,
+  { rank, worldSize, masterPort }: Pick<Launch, 'rank' | 'worldSize' | 'masterPort'>,
+): Variables {
+  const others = new Set([
+    ...LAUNCHERS.flatMap((names) => [names.rank, names.worldSize, names.localRank]),
+    ...OF_AGENT,
+  ]);
+  return {
+    ...Object.fromEntries(Object.entries(variables).filter(([name]) => !others.has(name))),
+    ...{ RANK: String(rank), WORLD_SIZE: String(worldSize) },
+    ...{ LOCAL_RANK: String(rank), LOCAL_WORLD_SIZE: String(worldSize) },
+    ...{ MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(masterPort) },
+  };
+}
+
 function isUsed({ launcher, rank, worldSize }: Names, variables: Variables): boolean {
   // A batch script has a number, and no step.
   const isStep = isSet(variables, 'SLURM_STEP_ID');

@@ -22,6 +22,10 @@ it('an integer is digits, from its minimum, that a number can hold exactly', () 
   for (const text of ['0', '-1', '+1', '2.5', '1e3', '0x10', '', ' 1', '1 ', 'abc', 'NaN', '9007199254740992']) {
     expect(() => integer(1)(text)).toThrow(`Expected an integer of at least 1, got "${text}".`);
   }
+  expect([integer(1, 8)('1'), integer(1, 8)('8')]).toEqual([1, 8]);
+  for (const text of ['0', '9', 'x']) {
+    expect(() => integer(1, 8)(text)).toThrow(`Expected an integer from 1 to 8, got "${text}".`);
+  }
 });
 
 it('an image size is pixels a side, or height x width', () => {
