@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { BAD_IMAGE_POLICIES, type OnBadImage } from '../data/index.js';
+import { type Launch, readLaunch } from '../distributed/launchers.js';
 import type { CacheBudget } from '../features/index.js';
 import { presetNames } from '../recipe/index.js';
 import { type JobOptions, type ResumeJobOptions, TrainingJob } from '../service/index.js';
@@ -10,7 +11,7 @@ import { abortOnInterrupt } from './interrupt.js';
 import { cacheBudget, flagOf, integer } from './options.js';
 import { OutputError, outputFailure } from './output.js';
 import { endWithLauncher, MOST_PROCESSES, startProcesses } from './processes.js';
-import { progressView } from './progress.js';
+import { type ProgressView, progressView } from './progress.js';
 import { type RecipeFlags, resolveRecipe } from './recipe.js';
 import { addRecipeFlags, recipeValuesOf } from './recipe-flags.js';
 import { exitAtOnce } from './thread.js';
@@ -34,6 +35,8 @@ interface TrainFlags extends TrainingFlags {
   readonly json?: boolean;
   readonly tensorboard?: boolean;
   readonly processes?: number;
+  /** Seconds. */
+  readonly timeout?: number;
 }
 
 export function trainCommand(): Command {
@@ -45,6 +48,11 @@ export function trainCommand(): Command {
     .option('--tensorboard', 'write an event file for TensorBoard into the run directory')
     .option('--json', 'one JSON object a line on standard output')
     .option('--processes <n>', 'start n processes on this machine that train together', integer(1, MOST_PROCESSES))
+    .option(
+      '--timeout <seconds>',
+      'with several processes: how long one waits for another (default: 600)',
+      integer(1, 2_000_000),
+    )
     .action(run);
 }
 
@@ -76,7 +84,8 @@ async function run(flags: TrainFlags): Promise<void> {
     process.exitCode = await startProcesses(flags.processes, recipeValuesOf(flags).threads !== undefined);
     return;
   }
-  const view = progressView({ json: flags.json ?? false });
+  const launch = readLaunch(process.env);
+  const view = launch === null || launch.rank === 0 ? progressView({ json: flags.json ?? false }) : SILENT;
   let isStarted = false;
   let isStepping = false;
   let late: NodeJS.Timeout | undefined;
@@ -94,7 +103,7 @@ async function run(flags: TrainFlags): Promise<void> {
     },
   );
   try {
-    const job = await startJob(flags);
+    const job = await startJob(flags, launch);
     job.on('event', (event) => {
       isStarted ||= event.type === 'start';
       // Not so while features are made.
@@ -120,12 +129,17 @@ async function run(flags: TrainFlags): Promise<void> {
 
 const isInterruption = (error: unknown): error is Error => exitCodeOf(error) === EXIT.interrupted;
 
-async function startJob(flags: TrainFlags): Promise<TrainingJob> {
+/** Of a process that is not the first of its group. */
+const SILENT: ProgressView = { show: () => {}, note: () => {}, close: () => {} };
+
+async function startJob(flags: TrainFlags, launch: Launch | null): Promise<TrainingJob> {
+  const group = groupOf(launch, flags);
   if (flags.resume !== undefined) {
     refuseWithResume(flags);
     return TrainingJob.resume({
       runDirectory: flags.resume,
       ...resumeOptionsOf(flags),
+      ...group,
       ...(await codeOf(flags, { runDirectory: flags.resume })),
     });
   }
@@ -138,8 +152,35 @@ async function startJob(flags: TrainFlags): Promise<TrainingJob> {
     ...(flags.out === undefined ? {} : { out: flags.out }),
     ...(startFrom === undefined ? {} : { startFrom }),
     ...jobOptionsOf(flags),
+    ...group,
+    ...restartOf(launch, flags),
     ...(await codeOf(flags)),
   });
+}
+
+const DEFAULT_TIMEOUT_SECONDS = 600;
+
+/** The place of this process among those of its launcher, where it has one. */
+function groupOf(launch: Launch | null, { timeout }: TrainFlags): Pick<JobOptions, 'group'> {
+  if (launch === null || launch.worldSize === 1) {
+    if (timeout === undefined || launch !== null) return {};
+    throw new UsageError('--timeout goes with several processes, of a launcher such as torchrun, or of --processes');
+  }
+  const { rank, worldSize, localRank, masterAddress, masterPort, hostsStore, storePrefix } = launch;
+  const store = { host: masterAddress, port: masterPort, hostsStore, prefix: storePrefix };
+  const timeoutMs = 1000 * (timeout ?? DEFAULT_TIMEOUT_SECONDS);
+  return { group: { rank, worldSize, localRank, store, timeoutMs } };
+}
+
+/** Processes that a launcher starts again go on with the run, which they know by its directory. */
+function restartOf(launch: Launch | null, { out }: TrainFlags): { orResume?: boolean } {
+  if (launch === null || launch.mostRestarts === 0) return {};
+  if (out === undefined) {
+    throw new UsageError(
+      'expected --out DIR under a launcher that starts failed processes again (torchrun --max-restarts), so that they go on with the run',
+    );
+  }
+  return { orResume: launch.restarts > 0 };
 }
 
 /** Options of how a recipe is trained that are no part of it. */
@@ -164,7 +205,8 @@ const resumeOptionsOf = ({ dataDir, device, acceptChangedData, ...flags }: Train
 
 const WITH_RESUME: ReadonlySet<string> = new Set([
   ...['resume', 'dataDir', 'device', 'acceptChangedData'],
-  ...['network', 'data', 'trustModule', 'json', 'cache', 'cudaGraph', 'onBadImage', 'tensorboard', 'processes'],
+  ...['network', 'data', 'trustModule', 'json', 'cache', 'cudaGraph', 'onBadImage', 'tensorboard'],
+  ...['processes', 'timeout'],
 ]);
 
 export function startFromOf({ startFrom, startLayers, keepHead }: TrainingFlags): StartFrom | undefined {

@@ -18,6 +18,9 @@ export interface Launch {
   readonly hostsStore: boolean;
   /** Before the keys of a store that outlives the processes, as torchrun's does when it starts them again; else empty. */
   readonly storePrefix: string;
+  /** How often the launcher has started the processes again, and how often it would at most; 0 where it does not say. */
+  readonly restarts: number;
+  readonly mostRestarts: number;
 }
 
 /** Environment variables, such as `process.env`. */
@@ -87,17 +90,19 @@ export function readLaunch(variables: Variables): Launch | null {
   }
   const isAgents = textOf(variables, 'TORCHELASTIC_USE_AGENT_STORE')?.toLowerCase() === 'true';
   const isOfAgent = place.launcher === 'torchrun' && isAgents;
+  const restarts = place.launcher === 'torchrun' ? countOf(variables, 'TORCHELASTIC_RESTART_COUNT') : 0;
   return {
     ...place,
     masterAddress: addressOf(place, variables),
     masterPort: portOf(place, variables),
     hostsStore: place.rank === 0 && !isOfAgent,
-    storePrefix: isOfAgent ? `attempt-${textOf(variables, 'TORCHELASTIC_RESTART_COUNT') ?? '0'}` : '',
+    storePrefix: isOfAgent ? `attempt-${restarts}` : '',
+    ...{ restarts, mostRestarts: place.launcher === 'torchrun' ? countOf(variables, 'TORCHELASTIC_MAX_RESTARTS') : 0 },
   };
 }
 
 /** torchrun's agent alone sets these. */
-const OF_AGENT = ['TORCHELASTIC_RUN_ID', 'TORCHELASTIC_USE_AGENT_STORE', 'TORCHELASTIC_RESTART_COUNT'];
+const OF_AGENT = ['RUN_ID', 'USE_AGENT_STORE', 'RESTART_COUNT', 'MAX_RESTARTS'].map((name) => `TORCHELASTIC_${name}`);
 
 /**
  * The variables of a process that is to be one of `worldSize` on this machine, by which `readLaunch` knows it: as torchrun sets them, and
@@ -118,6 +123,9 @@ export function localVariables(
     ...{ MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(masterPort) },
   };
 }
+
+const countOf = (variables: Variables, name: string): number =>
+  isSet(variables, name) ? integerOf(variables, name, 0, 1_000_000) : 0;
 
 function isUsed({ launcher, rank, worldSize }: Names, variables: Variables): boolean {
   // A batch script has a number, and no step.

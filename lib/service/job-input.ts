@@ -11,13 +11,13 @@ import type { JobInput, JobOptions, ResumeInput, ResumeJobOptions, TrainInput } 
 import { addressesOf, type SentCode } from './sent-code.js';
 
 /** What `TrainingJob.train` takes. */
-export type TrainJobOptions = { recipe: Recipe; out?: string; startFrom?: StartFrom } & JobOptions;
+export type TrainJobOptions = { recipe: Recipe; out?: string; startFrom?: StartFrom; orResume?: boolean } & JobOptions;
 
 const OF_BOTH: readonly (keyof JobOptions)[] = [
-  ...(['cache', 'checkpointSeconds', 'cudaGraph', 'onBadImage', 'signal', 'tensorboard', 'niceness'] as const),
+  ...(['cache', 'checkpointSeconds', 'cudaGraph', 'group', 'onBadImage', 'signal', 'tensorboard', 'niceness'] as const),
   ...OWN_CODE,
 ];
-const OF_TRAIN: readonly (keyof TrainJobOptions)[] = [...OF_BOTH, 'recipe', 'out', 'startFrom'];
+const OF_TRAIN: readonly (keyof TrainJobOptions)[] = [...OF_BOTH, 'recipe', 'out', 'startFrom', 'orResume'];
 const OF_RESUME: readonly ('runDirectory' | keyof ResumeJobOptions)[] = [
   ...OF_BOTH,
   ...(['runDirectory', 'dataDir', 'device', 'acceptChangedData'] as const),
@@ -35,7 +35,7 @@ export interface JobRequest<Input extends JobInput = JobInput> {
  */
 export function trainRequest(user: string, given: TrainJobOptions): JobRequest<TrainInput> {
   requireObject(user, 'options', given, OF_TRAIN);
-  const { recipe, out, startFrom, signal, ...options } = given;
+  const { recipe, out, startFrom, orResume, signal, ...options } = given;
   requireObject(user, 'recipe', recipe);
   if (startFrom !== undefined) requireObject(user, 'startFrom', startFrom);
   const dataDir = recipe.dataset?.dataDir;
@@ -49,6 +49,7 @@ export function trainRequest(user: string, given: TrainJobOptions): JobRequest<T
     ...(startFrom === undefined
       ? {}
       : { startFrom: { ...startFrom, runDirectory: pathOf(user, 'startFrom.runDirectory', startFrom.runDirectory) } }),
+    ...(orResume === undefined ? {} : { orResume }),
     options: withAddresses(user, options),
   });
 }

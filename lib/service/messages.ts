@@ -11,7 +11,7 @@ export type JobModules = { readonly [Name in keyof OwnCode]?: URL };
 /** Options of a job: those of a run that can be cloned, `signal`, which cancels the job, and the rank of its threads. */
 export type JobOptions = Pick<
   RunOptions,
-  'cache' | 'checkpointSeconds' | 'cudaGraph' | 'onBadImage' | 'signal' | 'tensorboard'
+  'cache' | 'checkpointSeconds' | 'cudaGraph' | 'group' | 'onBadImage' | 'signal' | 'tensorboard'
 > &
   JobModules & {
     /**
@@ -32,6 +32,7 @@ export interface TrainInput {
   readonly recipe: Recipe;
   readonly out?: string;
   readonly startFrom?: StartFrom;
+  readonly orResume?: boolean;
   readonly options: Sent<JobOptions>;
 }
 

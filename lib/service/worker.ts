@@ -34,6 +34,7 @@ try {
           recipe: input.recipe,
           ...(input.out === undefined ? {} : { out: input.out }),
           ...(input.startFrom === undefined ? {} : { startFrom: input.startFrom }),
+          ...(input.orResume === undefined ? {} : { orResume: input.orResume }),
           ...options,
         })
       : await resume(input.runDirectory, options);
