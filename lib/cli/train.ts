@@ -118,6 +118,11 @@ async function run(flags: TrainFlags): Promise<void> {
     interrupt.signal.addEventListener('abort', () => void job.cancel());
     await job.outcome;
   } catch (error) {
+    // Rank 0 tells it for all.
+    if (launch !== null && launch.rank > 0 && isInterruption(error)) {
+      process.exitCode = EXIT.interrupted;
+      return;
+    }
     const failure = outputFailure();
     throw failure !== null && isInterruption(error) ? new OutputError(failure.cause, error.message) : error;
   } finally {

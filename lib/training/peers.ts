@@ -1,5 +1,6 @@
 // The processes that train one run together: which of them does what, and what one tells the others.
 import { hostname } from 'node:os';
+import { usableProcessors } from '#scripts/support/limits.mjs';
 import { DistributedError, type JoinOptions, joinGroup, type ProcessGroup } from '../distributed/index.js';
 import { RecipeError } from '../recipe/index.js';
 import { cat, type Device, isCuda, keep, noGrad, scope, type Tensor, tensor, zeros } from '../tensor/index.js';
@@ -71,8 +72,9 @@ export class Peers {
     return this.rank === 0;
   }
 
-  get backend(): string | null {
-    return this.#group?.backend ?? null;
+  /** Of what this process may use, its part, since others of the run are on this machine; null: it has no need to share. */
+  get processors(): number | null {
+    return this.localSize === 1 ? null : Math.max(1, Math.floor(usableProcessors() / this.localSize));
   }
 
   /** Which of `count` things a process takes, default this one: as many as the others, or one more or fewer. */

@@ -41,7 +41,7 @@ import {
   recordedRecipe,
   TemporaryFolder,
 } from '../run/index.js';
-import type { Device } from '../tensor/index.js';
+import { type Device, setDecodingThreads } from '../tensor/index.js';
 import { TrainingInterrupted } from './errors.js';
 import { holdUnlessAborted, type Interruption, unlessInterrupted } from './interruption.js';
 import { Peers } from './peers.js';
@@ -108,7 +108,7 @@ async function trainNew(
       }),
     );
     const recipe = forProcesses(resolveRecipe(given, dataset, precision), peers.size);
-    return await Turn.during(recipe.threads, async (turn) => {
+    return await Turn.during(threadsOf(recipe.threads, peers), async (turn) => {
       const { classes, normalization } = dataset;
       const { network, modules } = code;
       const prepared = await peers.together(() =>
@@ -249,7 +249,10 @@ async function goOn(
     }),
   );
   if (options.cudaGraph) requireGraphs(recipe, device, precision);
-  return Turn.during(recordedThreads(config), async (turn) => {
+  // What was right for another number of processes need not be so for this one.
+  const before = recorded.processes ?? 1;
+  const threads = before === peers.size ? recordedThreads(config) : threadsOf(recipe.threads, peers);
+  return Turn.during(threads, async (turn) => {
     const prepared = await peers.together(() =>
       prepareRun(
         { recipe, dataset, device, precision },
@@ -264,6 +267,11 @@ async function goOn(
     await requireSameRun(peers, run, config.data);
     return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
   });
+}
+
+/** Threads to compute on; null: LibTorch's default, as many as this process may use, or as the environment says. */
+function threadsOf(asked: number | null, { processors }: Peers): number | null {
+  return asked ?? (process.env.OMP_NUM_THREADS ? null : processors);
 }
 
 /** Batch norm's statistics are those of a process's images, unless they are synchronised: another number is another run. */
@@ -295,6 +303,7 @@ async function withPeers(
 ): Promise<TrainingOutcome> {
   if (group === undefined) return work(Peers.none);
   const peers = await unlessInterrupted(interruption, () => Peers.join(group, device));
+  if (peers.processors !== null) setDecodingThreads(peers.processors);
   try {
     return await work(peers);
   } catch (error) {
