@@ -263,6 +263,10 @@ CollectiveRequest requestOf(Call& call, const GroupRequest& group) {
   if constexpr (kind == Collective::kBarrier) return request;
   request.tensor = tensorOf(call, 1, "tensor", group.backend);
   if constexpr (kind == Collective::kBroadcast) request.root = rankOf(call, 2, "root", group.size);
+  if constexpr (kind == Collective::kSend || kind == Collective::kReceive) {
+    request.root = rankOf(call, 2, kind == Collective::kSend ? "to" : "from", group.size);
+    if (request.root == group.rank) throw CodedError("INVALID_ARGUMENT", "expected another rank, got this one");
+  }
   if constexpr (kind == Collective::kAllReduce) request.reduction = reductionOf(call, 2, request.tensor.scalar_type());
   if constexpr (kind == Collective::kAllGather) request.output = outputOf(call, 2, request.tensor, group);
   if (request.tensor.is_cuda()) {
@@ -409,6 +413,8 @@ void exportDistributed(napi_env env, napi_value exports, Environment* environmen
       {"allReduceInGroup", submit<Collective::kAllReduce>},
       {"allGatherInGroup", submit<Collective::kAllGather>},
       {"barrierOfGroup", submit<Collective::kBarrier>},
+      {"sendInGroup", submit<Collective::kSend>},
+      {"receiveInGroup", submit<Collective::kReceive>},
       {"withSynchronizedBatchNorm", withSynchronizedBatchNorm},
       {"packTensors", copyBlock<true>},
       {"unpackTensors", copyBlock<false>},
@@ -422,6 +428,8 @@ void exportDistributed(napi_env env, napi_value exports, Environment* environmen
       {"allReduceInGroup", tooOld},
       {"allGatherInGroup", tooOld},
       {"barrierOfGroup", tooOld},
+      {"sendInGroup", tooOld},
+      {"receiveInGroup", tooOld},
       {"withSynchronizedBatchNorm", tooOld},
       {"packTensors", tooOld},
       {"unpackTensors", tooOld},

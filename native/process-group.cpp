@@ -31,7 +31,7 @@ int64_t digest(int64_t before, int64_t value) {
 Signature signatureOf(const CollectiveRequest& request) {
   Signature signature{};
   signature[0] = static_cast<int64_t>(request.kind);
-  signature[1] = request.kind == Collective::kBroadcast ? request.root : static_cast<int64_t>(request.reduction);
+  signature[1] = request.kind == Collective::kAllReduce ? static_cast<int64_t>(request.reduction) : request.root;
   if (!request.tensor.defined()) return signature;
   const at::Tensor& tensor = request.tensor;
   signature[2] = static_cast<int64_t>(tensor.scalar_type());
@@ -78,7 +78,8 @@ std::string describe(Collective kind, int64_t detail, at::ScalarType dtype, c10:
   if (kind == Collective::kBarrier) return text;
   text += " of " + nameOf(dtype) + describeShape(sizes) + (isUnusual ? " in another order of memory" : "");
   if (kind == Collective::kAllReduce) text += std::string(" (") + nameOf(static_cast<Reduction>(detail)) + ")";
-  if (kind == Collective::kBroadcast) text += " from rank " + std::to_string(detail);
+  if (kind == Collective::kBroadcast || kind == Collective::kReceive) text += " from rank " + std::to_string(detail);
+  if (kind == Collective::kSend) text += " to rank " + std::to_string(detail);
   return text;
 }
 
@@ -128,6 +129,8 @@ const char* nameOf(Collective kind) {
     case Collective::kAllReduce: return "allReduce";
     case Collective::kAllGather: return "allGather";
     case Collective::kBarrier: return "barrier";
+    case Collective::kSend: return "send";
+    case Collective::kReceive: return "receive";
   }
   return "";
 }
@@ -248,7 +251,8 @@ void ProcessGroup::beginOne(Task task) {
 
 /** The ranks tell each other what they are about to do. All of them find the same, so that after a mismatch the group goes on. */
 std::optional<Failure> ProcessGroup::compare(const CollectiveRequest& request) {
-  if (request_.size == 1) return std::nullopt;
+  const bool isBetweenTwo = request.kind == Collective::kSend || request.kind == Collective::kReceive;
+  if (request_.size == 1 || isBetweenTwo) return std::nullopt;
   const c10::intrusive_ptr<c10d::Backend> by = connections().comparing;
   const Signature signature = signatureOf(request);
   const int64_t length = static_cast<int64_t>(signature.size());
@@ -296,6 +300,14 @@ c10::intrusive_ptr<c10d::Work> ProcessGroup::issue(const CollectiveRequest& requ
       return by->_allgather_base(output, input, c10d::AllgatherOptions());
     }
     case Collective::kBarrier: return by->barrier(c10d::BarrierOptions());
+    case Collective::kSend: {
+      std::vector<at::Tensor> tensors{flat(request.tensor)};
+      return by->send(tensors, request.root, /*tag=*/0);
+    }
+    case Collective::kReceive: {
+      std::vector<at::Tensor> tensors{flat(request.tensor)};
+      return by->recv(tensors, request.root, /*tag=*/0);
+    }
   }
   return nullptr;
 }

@@ -19,18 +19,18 @@
 
 namespace layerwise {
 
-enum class Collective : uint8_t { kBroadcast = 0, kAllReduce = 1, kAllGather = 2, kBarrier = 3 };
+enum class Collective : uint8_t { kBroadcast = 0, kAllReduce = 1, kAllGather = 2, kBarrier = 3, kSend = 4, kReceive = 5 };
 enum class Reduction : uint8_t { kSum = 0, kMean = 1, kMax = 2 };
 
-/** What all ranks do together. The tensors live as long as it does, whoever else lets go of them. */
+/** What all ranks do together, or two of them. The tensors live as long as it does, whoever else lets go of them. */
 struct CollectiveRequest {
   Collective kind;
-  /** Changed in place, but for kAllGather; of one block of memory. Undefined for kBarrier. */
+  /** Changed in place, but for kAllGather and kSend; of one block of memory. Undefined for kBarrier. */
   at::Tensor tensor;
   /** Of kAllGather: [size, ...tensor]. */
   at::Tensor output;
   Reduction reduction = Reduction::kSum;
-  /** Of kBroadcast. */
+  /** Of kBroadcast; of kSend and kReceive the other rank. */
   int root = 0;
   /** Of CUDA tensors: what computes on them. */
   std::optional<c10::Stream> stream;

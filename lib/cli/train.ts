@@ -35,6 +35,8 @@ interface TrainFlags extends TrainingFlags {
   readonly json?: boolean;
   readonly tensorboard?: boolean;
   readonly processes?: number;
+  readonly parallel?: 'data' | 'layers';
+  readonly replay?: number;
   /** Seconds. */
   readonly timeout?: number;
 }
@@ -48,6 +50,17 @@ export function trainCommand(): Command {
     .option('--tensorboard', 'write an event file for TensorBoard into the run directory')
     .option('--json', 'one JSON object a line on standard output')
     .option('--processes <n>', 'start n processes on this machine that train together', integer(1, MOST_PROCESSES))
+    .addOption(
+      new Option(
+        '--parallel <what>',
+        'with several processes, what each has: a share of every batch (default), or with --schedule simultaneous some of the layers',
+      ).choices(['data', 'layers']),
+    )
+    .option(
+      '--replay <n>',
+      'with --parallel layers: batches that a process learns from again while the next has not come (default: 0, it waits)',
+      integer(0, 1024),
+    )
     .option(
       '--timeout <seconds>',
       'with several processes: how long one waits for another (default: 600)',
@@ -166,15 +179,19 @@ async function startJob(flags: TrainFlags, launch: Launch | null): Promise<Train
 const DEFAULT_TIMEOUT_SECONDS = 600;
 
 /** The place of this process among those of its launcher, where it has one. */
-function groupOf(launch: Launch | null, { timeout }: TrainFlags): Pick<JobOptions, 'group'> {
+function groupOf(launch: Launch | null, flags: TrainFlags): Pick<JobOptions, 'group'> {
+  const { timeout, parallel, replay } = flags;
+  if (replay !== undefined && parallel !== 'layers') throw new UsageError('--replay goes with --parallel layers');
   if (launch === null || launch.worldSize === 1) {
-    if (timeout === undefined || launch !== null) return {};
-    throw new UsageError('--timeout goes with several processes, of a launcher such as torchrun, or of --processes');
+    const name = (['timeout', 'parallel'] as const).find((one) => flags[one] !== undefined);
+    if (name === undefined || launch !== null) return {};
+    throw new UsageError(`--${name} goes with several processes, of a launcher such as torchrun, or of --processes`);
   }
   const { rank, worldSize, localRank, masterAddress, masterPort, hostsStore, storePrefix } = launch;
   const store = { host: masterAddress, port: masterPort, hostsStore, prefix: storePrefix };
   const timeoutMs = 1000 * (timeout ?? DEFAULT_TIMEOUT_SECONDS);
-  return { group: { rank, worldSize, localRank, store, timeoutMs } };
+  const how = { ...(parallel === undefined ? {} : { parallel }), ...(replay === undefined ? {} : { replay }) };
+  return { group: { rank, worldSize, localRank, store, timeoutMs, ...how } };
 }
 
 /** Processes that a launcher starts again go on with the run, which they know by its directory. */
@@ -211,7 +228,7 @@ const resumeOptionsOf = ({ dataDir, device, acceptChangedData, ...flags }: Train
 const WITH_RESUME: ReadonlySet<string> = new Set([
   ...['resume', 'dataDir', 'device', 'acceptChangedData'],
   ...['network', 'data', 'trustModule', 'json', 'cache', 'cudaGraph', 'onBadImage', 'tensorboard'],
-  ...['processes', 'timeout'],
+  ...['processes', 'parallel', 'replay', 'timeout'],
 ]);
 
 export function startFromOf({ startFrom, startLayers, keepHead }: TrainingFlags): StartFrom | undefined {

@@ -70,6 +70,22 @@ export class ProcessGroup {
     await this.#call('allGather', () => this.#native.allGather(tensor, output));
   }
 
+  /**
+   * Sends the tensor's values to another rank, which receives them into a tensor of the same shape, dtype and order of memory; what two
+   * ranks send each other arrives in the order of the calls. Nothing is compared: sizes that differ fail or mix values. Resolves when the
+   * values have been taken, which may be when the other rank receives them.
+   */
+  async send(tensor: Tensor, to: number): Promise<void> {
+    this.#require('send', { tensor });
+    await this.#call('send', () => this.#native.send(tensor, to));
+  }
+
+  /** Gives the tensor the values that another rank sends. */
+  async receive(tensor: Tensor, from: number): Promise<void> {
+    this.#require('receive', { tensor });
+    await this.#call('receive', () => this.#native.receive(tensor, from));
+  }
+
   /** Resolves when every rank has called it, and what this rank called before is done. */
   async barrier(): Promise<void> {
     await this.#call('barrier', () => this.#native.barrier());

@@ -9,6 +9,13 @@ export {
 export { FeatureCacheError } from './errors.js';
 export { CachedFeatures } from './feature-cache.js';
 export { rowBytes } from './feature-storage.js';
-export { epochOrder, type FeatureBatch, RecomputedFeatures, type ShareOf, type TrainingFeatures } from './features.js';
+export {
+  type EpochPass,
+  epochOrder,
+  type FeatureBatch,
+  RecomputedFeatures,
+  type ShareOf,
+  type TrainingFeatures,
+} from './features.js';
 export { FrozenPrefix } from './frozen-prefix.js';
 export { TestFeatures } from './test-features.js';

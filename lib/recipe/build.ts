@@ -97,7 +97,11 @@ export function buildStages(recipe: Recipe, network: Network, takenLayers = 0): 
 }
 
 /** Notes that are shown with every result of the network; of auxiliary heads only where they are trained. */
-export function notesOf(recipe: Recipe, network: Network, processes = 1): string[] {
+export function notesOf(
+  recipe: Recipe,
+  network: Network,
+  together: { size: number; parallel: 'data' | 'layers'; replay: number } = { size: 1, parallel: 'data', replay: 0 },
+): string[] {
   const { views } = recipe.augmentation;
   const { batchSize, microBatchSize } = recipe.training;
   const isSplit = microBatchSize !== null && microBatchSize < batchSize;
@@ -109,7 +113,11 @@ export function notesOf(recipe: Recipe, network: Network, processes = 1): string
       : [
           `${views} augmented ${views === 1 ? 'view' : 'views'} of each image, the same for all layers: the paper's recipe shows a new one in every epoch.`,
         ]),
-    ...(processes > 1 ? [sharedNote(recipe, processes, hasBatchNorm(network))] : []),
+    ...(together.size === 1
+      ? []
+      : together.parallel === 'data'
+        ? [sharedNote(recipe, together.size, hasBatchNorm(network))]
+        : [pipelineNote(together)]),
     ...(isSplit && hasBatchNorm(network)
       ? [
           `Batches of ${batchSize} images in parts of ${microBatchSize}: batch norm takes its statistics of each part, not of the batch, so results differ from those of whole batches.`,
@@ -126,6 +134,13 @@ function sharedNote({ training }: Recipe, processes: number, hasNorm: boolean): 
   return syncBatchNorm === 'on'
     ? `${note}; batch norm takes its statistics of the whole batch.`
     : `${note}; batch norm takes its statistics of each process's images, and the running ones are averaged.`;
+}
+
+function pipelineNote({ size, replay }: { size: number; replay: number }): string {
+  const note = `${size} processes trained it together, each some of its layers, on what the layers below give`;
+  return replay === 0
+    ? `${note}.`
+    : `${note}, and while that had not come, again on the last ${replay === 1 ? 'batch' : `${replay} batches`}: another run gives other results.`;
 }
 
 function hasBatchNorm({ blocks, heads }: Network): boolean {

@@ -71,6 +71,14 @@ export class NativeGroup {
     return this.#outcome(native.allGatherInGroup(this.#id, tensor.handle, output.handle));
   }
 
+  send(tensor: Tensor, to: number): CollectiveOutcome {
+    return this.#outcome(native.sendInGroup(this.#id, tensor.handle, to));
+  }
+
+  receive(tensor: Tensor, from: number): CollectiveOutcome {
+    return this.#outcome(native.receiveInGroup(this.#id, tensor.handle, from));
+  }
+
   barrier(): CollectiveOutcome {
     return this.#outcome(native.barrierOfGroup(this.#id));
   }

@@ -190,6 +190,8 @@ export interface NativeAddon extends NativeOperators {
   allReduceInGroup(group: number, tensor: number, reduction: number): number;
   allGatherInGroup(group: number, tensor: number, output: number): number;
   barrierOfGroup(group: number): number;
+  sendInGroup(group: number, tensor: number, to: number): number;
+  receiveInGroup(group: number, tensor: number, from: number): number;
   withSynchronizedBatchNorm(group: number, body: () => void): void;
   packTensors(tensors: Int32Array, block: number): void;
   unpackTensors(tensors: Int32Array, block: number): void;

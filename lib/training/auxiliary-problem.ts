@@ -10,7 +10,7 @@ import {
   type Precision,
   type Recipe,
 } from '../recipe/index.js';
-import { chain, type Device, noGrad, scope, stack, type Tensor } from '../tensor/index.js';
+import { cat, chain, type Device, noGrad, scope, stack, type Tensor } from '../tensor/index.js';
 import { GraphedSteps } from './graphed-steps.js';
 
 /** What all stages of a run share. */
@@ -52,6 +52,16 @@ export interface StepResult {
 interface Functions {
   readonly block: readonly ForwardFunction[];
   readonly head: readonly ForwardFunction[];
+}
+
+/** All of a batch of `count` images, in parts of at most `microBatchSize`. */
+export function wholeBatch(count: number, microBatchSize: number | null): BatchPart[] {
+  const size = Math.min(count, microBatchSize ?? count);
+  return Array.from({ length: Math.ceil(count / size) }, (_, part) => {
+    const start = part * size;
+    const length = Math.min(size, count - start);
+    return { start, length, share: length / count };
+  });
 }
 
 /**
@@ -141,33 +151,33 @@ export class AuxiliaryProblem {
     }
   }
 
-  /** A whole batch of `count` images, in parts where the recipe says so. */
   #partsOf(count: number): BatchPart[] {
-    const size = this.imagesAtOnce(count);
-    return Array.from({ length: Math.ceil(count / size) }, (_, part) => {
-      const start = part * size;
-      const length = Math.min(size, count - start);
-      return { start, length, share: length / count };
-    });
+    return wholeBatch(count, this.#context.recipe.training.microBatchSize);
   }
 
   /**
    * Gradients of the mean loss of a batch, of the parts that are given: the sum over all parts of the batch is that of the batch. The
-   * loss is that of the parts times their shares. Call it in a scope.
+   * loss is that of the parts times their shares. Of several problems some may be solved alone, which then have the features of the
+   * first of them; `output` is what the last gives for what comes after it, where that is asked for. Call it in a scope.
    */
-  accumulate(partsOfBatch: readonly BatchPart[], give: GiveBatch): Pick<StepResult, 'loss' | 'correct'> {
+  accumulate(
+    partsOfBatch: readonly BatchPart[],
+    give: GiveBatch,
+    options: { problems?: { start: number; length: number }; givesOutput?: boolean } = {},
+  ): Pick<StepResult, 'loss' | 'correct'> & { output: Tensor | null } {
+    const { problems: { start: first, length: number } = { start: 0, length: this.#problems.length } } = options;
+    const solved = this.#problems.slice(first, first + number);
+    const { givesOutput = false } = options;
     this.optimizer.zeroGrad();
-    const parts: Pick<StepResult, 'loss' | 'correct'>[][] = this.#problems.map(() => []);
+    const parts: Pick<StepResult, 'loss' | 'correct'>[][] = solved.map(() => []);
+    const outputs: Tensor[] = [];
     for (const { start, length, share } of partsOfBatch) {
       let batch: StepBatch | null = null;
-      for (const [i, functions] of this.#problems.entries()) {
+      for (const [i, functions] of solved.entries()) {
+        const isLast = i + 1 === solved.length && !givesOutput;
         // The tensors of the forward pass are freed before the backward pass, except those that autograd and the next problem need.
         const { loss, correct, next } = scope(() =>
-          this.#forward(functions, {
-            ...(batch ?? give(start, length)),
-            share,
-            isLast: i + 1 === parts.length,
-          }),
+          this.#forward(functions, { ...(batch ?? give(start, length)), share, isLast }),
         );
         if (this.scaler === null) loss.backward();
         else this.scaler.backward(loss);
@@ -175,11 +185,15 @@ export class AuxiliaryProblem {
         batch?.features.dispose();
         batch = next;
       }
+      if (batch !== null) outputs.push(batch.features);
     }
     const sum = (tensors: Tensor[]): Tensor => (tensors.length === 1 ? tensors[0]! : stack(tensors).sum());
     const losses = parts.map((part) => sum(part.map(({ loss }) => loss)));
     const hits = parts.map((part) => sum(part.map(({ correct }) => correct)));
-    return parts.length === 1 ? { loss: losses[0]!, correct: hits[0]! } : { loss: stack(losses), correct: stack(hits) };
+    const output = outputs.length < 2 ? (outputs[0] ?? null) : noGrad(() => cat(outputs));
+    return parts.length === 1
+      ? { loss: losses[0]!, correct: hits[0]!, output }
+      : { loss: stack(losses), correct: stack(hits), output };
   }
 
   /** The loss of a part of a batch, times its share of the batch, and what the next problem learns from. */

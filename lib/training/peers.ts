@@ -9,6 +9,16 @@ import { cat, type Device, isCuda, keep, noGrad, scope, type Tensor, tensor, zer
 export interface RunGroup extends Omit<JoinOptions, 'verify'> {
   /** Of the processes of one machine, from 0: the GPU that it takes where the recipe says no number; default: 0. */
   readonly localRank?: number;
+  /**
+   * What each process has: of `data` a share of every batch, and all layers; of `layers` some of the layers that train at once, with the
+   * schedule `simultaneous`, and all images. Default: data.
+   */
+  readonly parallel?: 'data' | 'layers';
+  /**
+   * With `layers`: how many batches a process keeps to learn from again while the next has not come; default: 0, it waits, and the
+   * run has the bits of one process.
+   */
+  readonly replay?: number;
 }
 
 /** Consecutive images of a batch, or batches of a test. */
@@ -32,20 +42,29 @@ type Told = { readonly value: unknown } | { readonly problem: string };
 /** All processes of a run: this one is one of them. Without a group it is the only one, and nothing is sent. */
 export class Peers {
   /** A run of one process. */
-  static readonly none = new Peers(null, 'cpu', 1);
+  static readonly none = new Peers(null, 'cpu', { localSize: 1, parallel: 'data', replay: 0 });
   readonly #group: ProcessGroup | null;
   readonly #device: Device;
   /** Of this run on this machine. */
   readonly localSize: number;
+  readonly parallel: 'data' | 'layers';
+  readonly replay: number;
 
-  private constructor(group: ProcessGroup | null, device: Device, localSize: number) {
+  private constructor(
+    group: ProcessGroup | null,
+    device: Device,
+    { localSize, parallel, replay }: Pick<Peers, 'localSize' | 'parallel' | 'replay'>,
+  ) {
     this.#group = group;
     this.#device = device;
     this.localSize = localSize;
+    this.parallel = parallel;
+    this.replay = replay;
   }
 
   /** Waits for all of them. Throws DistributedError where not all come, and RecipeError for a backend that does not go with the device. */
-  static async join({ localRank: _, ...options }: RunGroup, device: Device): Promise<Peers> {
+  static async join(asked: RunGroup, device: Device): Promise<Peers> {
+    const { localRank: _, parallel = 'data', replay = 0, ...options } = asked;
     const backend = isCuda(device) ? 'nccl' : 'gloo';
     if (options.backend !== undefined && options.backend !== backend) {
       throw new RecipeError(`group.backend: expected ${backend} for a run on ${device}, got ${options.backend}`);
@@ -56,8 +75,12 @@ export class Peers {
       await group.leave();
       return Peers.none;
     }
-    const hosts = await new Peers(group, device, 1).gather(hostname());
-    return new Peers(group, device, hosts.filter((host) => host === hostname()).length);
+    const how = { parallel, replay };
+    const hosts = await new Peers(group, device, { localSize: 1, ...how }).gather(hostname());
+    const localSize = hosts.filter((host) => host === hostname()).length;
+    const peers = new Peers(group, device, { localSize, ...how });
+    await peers.requireSame({ 'what they have each (parallel)': parallel, replay });
+    return peers;
   }
 
   get rank(): number {
@@ -70,6 +93,11 @@ export class Peers {
 
   get isFirst(): boolean {
     return this.rank === 0;
+  }
+
+  /** How many of them share each batch. */
+  get sharing(): number {
+    return this.parallel === 'data' ? this.size : 1;
   }
 
   /** Of what this process may use, its part, since others of the run are on this machine; null: it has no need to share. */
@@ -211,13 +239,18 @@ export class Peers {
   }
 
   /** Gives the tensors of every process the values of rank 0's. */
-  async takeFromFirst(tensors: Iterable<Tensor>): Promise<void> {
+  takeFromFirst(tensors: Iterable<Tensor>): Promise<void> {
+    return this.takeFrom(0, tensors);
+  }
+
+  /** Gives the tensors of every process the values of those of a rank. */
+  async takeFrom(rank: number, tensors: Iterable<Tensor>): Promise<void> {
     if (this.#group === null) return;
     for (const one of tensors) {
       // Such as an optimiser's count of steps, which stays on the CPU.
       const sent = scope(() => keep(noGrad(() => one.detach().to({ device: this.#device }))));
       try {
-        await this.#group.broadcast(sent);
+        await this.#group.broadcast(sent, rank);
         if (one.device !== this.#device) noGrad(() => one.copy_(sent));
       } finally {
         sent.dispose();
@@ -230,9 +263,46 @@ export class Peers {
     await this.#group?.allReduce(values, 'sum');
   }
 
-  /** Resolves when all processes have come here. */
-  async meet(): Promise<void> {
-    await this.#group?.barrier();
+  /** Of what is sent between processes. */
+  get device(): Device {
+    return this.#device;
+  }
+
+  /** Sends values to a rank, which receives them into a tensor of the same shape, dtype and order of memory. */
+  async send(values: Tensor, to: number): Promise<void> {
+    await this.#group!.send(values, to);
+  }
+
+  async receive(values: Tensor, from: number): Promise<void> {
+    await this.#group!.receive(values, from);
+  }
+
+  async sendText(text: string, to: number): Promise<void> {
+    const bytes = new Uint8Array(Buffer.from(text));
+    const [length, sent] = scope(() => [
+      keep(tensor(Float64Array.of(bytes.length), { device: this.#device })),
+      keep(tensor(bytes, { device: this.#device })),
+    ]);
+    try {
+      await Promise.all([this.send(length!, to), this.send(sent!, to)]);
+    } finally {
+      length!.dispose();
+      sent!.dispose();
+    }
+  }
+
+  async receiveText(from: number): Promise<string> {
+    const length = scope(() => keep(zeros([1], { dtype: 'float64', device: this.#device })));
+    let received: Tensor | null = null;
+    try {
+      await this.receive(length, from);
+      received = scope(() => keep(zeros([length.item()], { dtype: 'uint8', device: this.#device })));
+      await this.receive(received, from);
+      return Buffer.from(received.toTypedArray() as Uint8Array).toString();
+    } finally {
+      length.dispose();
+      received?.dispose();
+    }
   }
 
   /** Computes with batch norm's statistics of the images of all processes. */

@@ -6,6 +6,7 @@ import { buildStages, decoderMirrors, type Precision, type Recipe } from '../rec
 import type { CheckpointLimits } from '../run/index.js';
 import type { Device } from '../tensor/index.js';
 import { type Interruption, unlessInterrupted } from './interruption.js';
+import { requirePipeline } from './layer-pipeline.js';
 import type { Peers } from './peers.js';
 import { planStart, type RunPlan } from './plan.js';
 import type { RunCheckpoints } from './run-checkpoints.js';
@@ -54,7 +55,7 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
   const budget = resolveCacheBudget(options.cache, device, peers.localSize);
   const imagesInMemory = isInMemory(dataset.train);
   const isMirrored = decoderMirrors(recipe, dataset.train);
-  const processes = { processes: peers.size, localProcesses: peers.localSize };
+  const processes = { processes: peers.sharing, localProcesses: peers.localSize };
   const planned = {
     ...{ recipe, classes, device, precision, budget, imagesInMemory, isMirrored },
     ...{ builder: options.network, ...processes },
@@ -72,6 +73,7 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
       : null;
     const takenLayers = taken?.from.layers ?? startFrom?.layers;
     const stages = buildStages(recipe, network, takenLayers);
+    if (peers.parallel === 'layers') requirePipeline(recipe, stages, peers.size);
     const counts = { trainCount: dataset.train.count, testCount: dataset.test.count };
     const cachePlan = planCache({ recipe, network, stages, device, precision, budget, ...counts });
     const { epochs, batchSize } = recipe.training;

@@ -102,6 +102,8 @@ const ofBoth = {
   group: z
     .strictObject({
       ...{ rank: z.int().min(0), worldSize: z.int().min(1), localRank: z.int().min(0).optional() },
+      parallel: z.enum(['data', 'layers']).optional(),
+      replay: z.int().min(0).max(1_024).optional(),
       backend: z.enum(['gloo', 'nccl']).optional(),
       timeoutMs: z.int().min(1).optional(),
       // Checked by `joinGroup`.

@@ -1,9 +1,10 @@
 import { localProblems, type Stage } from '../models/index.js';
-import type { CheckpointState, Position, RunDirectory } from '../run/index.js';
+import type { CheckpointState, MeterState, Position, RunDirectory } from '../run/index.js';
 import type { Generator } from '../tensor/index.js';
 import type { AuxiliaryProblem } from './auxiliary-problem.js';
 import { NonFiniteLossError, TrainingInterrupted } from './errors.js';
 import type { TrainingEvent } from './events.js';
+import type { Wish } from './layer-pipeline.js';
 import type { EpochMeter, StepLoss } from './meter.js';
 import type { RunCheckpoints } from './run-checkpoints.js';
 
@@ -61,38 +62,46 @@ export class RunProgress {
     }
   };
 
+  /** Whether the run was told to stop, or its checkpoint is old. */
+  get wish(): Wish {
+    if (this.#options.signal?.aborted === true) return 'stop';
+    return seconds(this.#lastCheckpoint) < this.#options.checkpointSeconds ? 'none' : 'checkpoint';
+  }
+
   /**
-   * After a step: writes a checkpoint when it is time, and stops there when the run was told to stop; several processes stop at the
-   * same step, which `stops` tells.
+   * After a step: writes a checkpoint when it is time, and stops there when the run was told to stop. Of several processes all do the
+   * same: what `wish` says. Where each has a part of the state, `collect` brings it together, and gives the sums of all meters.
    */
-  async afterStep(problem: AuxiliaryProblem, position: Position, meter: EpochMeter, stops?: boolean): Promise<void> {
+  async afterStep(
+    problem: AuxiliaryProblem,
+    position: Position,
+    meter: EpochMeter,
+    { wish, collect }: { wish?: Wish; collect?: () => Promise<readonly MeterState[]> } = {},
+  ): Promise<void> {
     await this.#options.breathe();
-    const isStopping = stops ?? this.#options.signal?.aborted === true;
-    if (!isStopping && seconds(this.#lastCheckpoint) < this.#options.checkpointSeconds) return;
+    const due = wish ?? this.wish;
+    if (due === 'none') return;
     this.requireFinite(meter.flush(), problem, position.epoch);
+    const states = (await collect?.()) ?? meter.states;
     // Weights that the last step made infinite are no good checkpoint; the next loss tells of them.
     if (!problem.isFinite()) return;
-    await this.checkpoint(problem, position, meter);
-    if (isStopping) throw new TrainingInterrupted(this.#options.directory.path);
+    await this.checkpoint(problem, position, states);
+    if (due === 'stop') throw new TrainingInterrupted(this.#options.directory.path);
   }
 
   /** Between batches of the test images, after an epoch's last step. */
   async whileTesting(problem: AuxiliaryProblem, position: Position, meter: EpochMeter): Promise<void> {
     await this.#options.breathe();
     if (this.#options.signal?.aborted !== true || !problem.isFinite()) return;
-    await this.checkpoint(problem, position, meter);
+    await this.checkpoint(problem, position, meter.states);
     throw new TrainingInterrupted(this.#options.directory.path);
   }
 
-  /** `meter` is null between epochs. */
-  async checkpoint(problem: AuxiliaryProblem, position: Position, meter: EpochMeter | null): Promise<void> {
+  /** `meters` is null between epochs. */
+  async checkpoint(problem: AuxiliaryProblem, position: Position, meters: readonly MeterState[] | null): Promise<void> {
     const { optimizer, scaler, stage } = problem;
     const { checkpoints, generator, onEvent } = this.#options;
-    await checkpoints.save(
-      stage,
-      { optimizer, scaler, generator },
-      { ...this.#times, position, meters: meter?.states ?? null },
-    );
+    await checkpoints.save(stage, { optimizer, scaler, generator }, { ...this.#times, position, meters });
     this.#lastCheckpoint = performance.now();
     onEvent({ type: 'checkpoint', layer: stage.layer, epoch: position.epoch, step: position.step });
   }

@@ -67,7 +67,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   using generator = Generator.create({ seed: recipe.seed, device });
   drawNetworkFrom(network, generator);
 
-  const notes = [...notesOf(recipe, network, peers.size), ...(config.notes ?? [])];
+  const notes = [...notesOf(recipe, network, peers), ...(config.notes ?? [])];
   const { randomResizedCrop } = recipe.augmentation;
   const isMirrored = decoderMirrors(recipe, dataset.train);
   const trainImages = openImages(dataset.train, { device, randomResizedCrop, horizontalFlip: isMirrored });
@@ -99,6 +99,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
       ...{ recipe, device, precision, network, stages, generator, peers },
       ...{ trainImages, testImages, trainFeatures, testFeatures },
       ...{ directory, checkpoints, onEvent },
+      costs: costsOf(run),
       cudaGraph: options.cudaGraph ?? false,
       checkpointSeconds: options.checkpointSeconds ?? 300,
       signal: options.signal,
@@ -124,6 +125,15 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
     trainImages.dispose();
     testImages.dispose();
   }
+}
+
+/** Multiply-adds of an image in each layer and its head; without a plan all cost the same. */
+function costsOf({ plan, stages }: PreparedRun): number[] {
+  const { length } = localProblems(stages[0]!);
+  return Array.from({ length }, (_, i) => {
+    const layer = plan?.layers[i];
+    return layer === undefined ? 1 : layer.multiplyAdds.block + layer.multiplyAdds.head;
+  });
 }
 
 const weightsOf = ({ blocks, heads }: Network): Tensor[] =>

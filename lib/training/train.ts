@@ -61,6 +61,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   requireRunOptions('train', options);
   const asked = checkRecipe(options, options.group?.localRank);
   const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(null) };
+  requireOrdinarySteps(options);
   return withPeers({ ...options, device: asked.device }, interruption, async (peers) => {
     const { out, orResume = false } = options;
     if (orResume && out !== undefined && (await peers.byFirst(async () => RunDirectory.exists(out)))) {
@@ -83,6 +84,12 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
 
 const newDirectory = (recipe: Recipe, out: string | undefined): Promise<RunDirectory> =>
   out === undefined ? RunDirectory.createNumbered(defaultName(recipe)) : RunDirectory.create(out);
+
+/** A step that is made together is no CUDA graph. */
+function requireOrdinarySteps({ group, cudaGraph = false }: Pick<TrainOptions, 'group' | 'cudaGraph'>): void {
+  if (!cudaGraph || group === undefined || group.worldSize === 1) return;
+  throw new RecipeError('cudaGraph (--cuda-graph): cannot be used with several processes');
+}
 
 /** What a run is trained under, beside its options. */
 interface RunConditions {
@@ -107,7 +114,7 @@ async function trainNew(
         return { code, dataset, data: await identifyDataset(dataset, { signal }) };
       }),
     );
-    const recipe = forProcesses(resolveRecipe(given, dataset, precision), peers.size);
+    const recipe = forProcesses(resolveRecipe(given, dataset, precision), peers.sharing);
     return await Turn.during(threadsOf(recipe.threads, peers), async (turn) => {
       const { classes, normalization } = dataset;
       const { network, modules } = code;
@@ -148,6 +155,7 @@ async function trainNew(
 export async function resume(runDirectory: string, options: ResumeOptions = {}): Promise<TrainingOutcome> {
   requireRunOptions('resume', options);
   const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(runDirectory) };
+  requireOrdinarySteps(options);
   const { group } = options;
   const asked = group === undefined ? 'cpu' : resolveDevice(options.device ?? 'auto', { localRank: group.localRank });
   return withPeers({ ...options, device: asked }, interruption, (peers) => resumeRun(runDirectory, options, { peers }));
@@ -244,7 +252,7 @@ async function goOn(
       const counted = { ...anew, processes: peers.size };
       return {
         code,
-        ...(await reopenData(directory, counted, { ...options, badImages, own, decoderChange: change }, peers.size)),
+        ...(await reopenData(directory, counted, { ...options, badImages, own, decoderChange: change }, peers.sharing)),
       };
     }),
   );

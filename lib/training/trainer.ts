@@ -3,11 +3,19 @@
 import { type ImageSource, stoppingWhileWaiting } from '../data/index.js';
 import type { FeatureBatch, TestFeatures, TrainingFeatures } from '../features/index.js';
 import { localProblems, type Network, parametersOf, type Stage } from '../models/index.js';
-import { type CheckpointState, type EpochRecord, type LayerResult, metersOf, type RunResult } from '../run/index.js';
+import {
+  type CheckpointState,
+  type EpochRecord,
+  type LayerResult,
+  type MeterState,
+  metersOf,
+  type RunResult,
+} from '../run/index.js';
 import { isCuda, releaseFreedMemory, scope } from '../tensor/index.js';
 import { AuxiliaryProblem, type ProblemContext, type StepResult } from './auxiliary-problem.js';
 import { EpochProgress } from './epoch-progress.js';
 import type { TestedEpoch } from './events.js';
+import { LayerPipeline, type PipelineBatch, type Wish } from './layer-pipeline.js';
 import { LayerTests } from './layer-tests.js';
 import { EpochMeter } from './meter.js';
 import { explainingMemory, explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
@@ -20,12 +28,20 @@ const CUDA_READ_SECONDS = 10;
 
 export interface TrainerOptions extends ProblemContext, ProgressOptions {
   readonly peers: Peers;
+  /** Of each problem that is solved at once with others, what it costs. */
+  readonly costs: readonly number[];
   readonly network: Network;
   readonly stages: readonly Stage[];
   readonly trainImages: ImageSource;
   readonly testImages: ImageSource;
   readonly trainFeatures: TrainingFeatures;
   readonly testFeatures: TestFeatures;
+}
+
+/** What a step of several processes is made by: none for a run of one. */
+interface Together {
+  readonly shared: SharedSteps | null;
+  readonly pipeline: LayerPipeline | null;
 }
 
 /** An epoch of training, before its test. */
@@ -76,7 +92,7 @@ export class Trainer {
     const before = from === null ? 0 : from.seconds - from.stageSeconds.reduce((sum, s) => sum + s, 0);
     const start = performance.now();
     const problem = new AuxiliaryProblem(stage, this.#options, from?.scaler ?? undefined);
-    const shared = this.#sharedSteps(problem);
+    const together: Together = { shared: this.#sharedSteps(problem), pipeline: this.#pipeline(stage) };
     try {
       if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer, generator);
       await this.#beginFeatures(stage);
@@ -85,7 +101,7 @@ export class Trainer {
         const epochStart = performance.now();
         const trained = await this.#trainEpoch(
           index,
-          { problem, shared },
+          { problem, ...together },
           epoch,
           from?.position.epoch === epoch ? from : null,
         );
@@ -117,7 +133,7 @@ export class Trainer {
       await this.#progress.finishStage(stage, index, before + seconds(start));
       for (const result of this.#finished(index, records)) onEvent({ type: 'layer', ...result });
     } finally {
-      shared?.dispose();
+      together.shared?.dispose();
       problem.dispose();
       releaseFreedMemory();
     }
@@ -126,7 +142,7 @@ export class Trainer {
   /** Of a run of several processes; else null. */
   #sharedSteps(problem: AuxiliaryProblem): SharedSteps | null {
     const { peers, recipe, generator } = this.#options;
-    if (peers.size === 1) return null;
+    if (peers.sharing === 1) return null;
     const { microBatchSize } = recipe.training;
     return new SharedSteps(problem, {
       ...{ peers, generator, seed: recipe.seed, microBatchSize },
@@ -134,20 +150,27 @@ export class Trainer {
     });
   }
 
+  /** Of a run whose processes have a part of the layers each; else null. */
+  #pipeline(stage: Stage): LayerPipeline | null {
+    const { peers, costs, trainImages: images, recipe, device } = this.#options;
+    return peers.parallel === 'layers' ? new LayerPipeline({ peers, stage, costs, images, recipe, device }) : null;
+  }
+
   async #trainEpoch(
     index: number,
-    { problem, shared }: { problem: AuxiliaryProblem; shared: SharedSteps | null },
+    { problem, shared, pipeline }: { problem: AuxiliaryProblem } & Together,
     epoch: number,
     from: CheckpointState | null,
   ): Promise<TrainedEpoch> {
     const { recipe, trainImages, trainFeatures, device, peers, onEvent } = this.#options;
     const { batchSize } = recipe.training;
     const { layer } = problem.stage;
+    const own = pipeline?.own ?? { start: 0, length: localProblems(problem.stage).length };
     const states = from === null ? null : metersOf(from);
     const meter = new EpochMeter({
       everySeconds: isCuda(device) ? CUDA_READ_SECONDS : 0,
-      problems: localProblems(problem.stage).length,
-      ...(states === null ? {} : { states }),
+      problems: own.length,
+      ...(states === null ? {} : { states: states.slice(own.start, own.start + own.length) }),
     });
     const firstStep = from?.position.step ?? 0;
     const progress = new EpochProgress({
@@ -164,29 +187,41 @@ export class Trainer {
           ? this.#progress.stopHere()
           : this.#progress.afterStep(problem, { stage: index, epoch, step }, meter);
       const shareOf = shared === null ? undefined : (count: number) => peers.shareOf(count);
-      const batches = trainFeatures.batches({ epoch, batchSize, firstStep, shareOf });
+      const pass = { epoch, batchSize, firstStep, shareOf };
+      const batches = pipeline?.batches(trainFeatures, pass) ?? trainFeatures.batches(pass);
       // Several processes stop together, after a step.
-      const signal = shared === null ? this.#options.signal : undefined;
-      for await (const batch of stoppingWhileWaiting(batches, signal, stop)) {
+      const signal = peers.size === 1 ? this.#options.signal : undefined;
+      for await (const batch of stoppingWhileWaiting<PipelineBatch>(batches, signal, stop)) {
         const count = Math.min(batchSize, trainImages.count - step * batchSize);
         problem.beginStep(step);
         const take = ({ loss, correct, stepped }: StepResult): void => {
           this.#progress.requireFinite(meter.add(step, count, loss, correct), problem, epoch);
           if (!stepped) onEvent({ type: 'scale', layer, epoch, step, ...problem.scaler!.state });
         };
-        if (shared === null) scope(() => take(this.#step(problem, batch)));
-        else await this.#stepTogether(shared, { problem, batch, count, position: { layer, epoch, step } }, take);
+        if (peers.size === 1) {
+          scope(() => take(this.#step(problem, batch)));
+        } else {
+          const position = { layer, epoch, step };
+          await this.#stepTogether({ shared, pipeline }, { problem, batch, count, position }, take);
+          if (batch.isAgain === true) {
+            await this.#options.breathe();
+            continue;
+          }
+        }
         step++;
         onEvent({ type: 'step', ...progress.after(step, meter) });
-        await this.#progress.afterStep(problem, { stage: index, epoch, step }, meter, shared?.stops);
+        const all = pipeline === null ? this.#wishOf(shared) : this.#wishIn(pipeline, problem, meter);
+        await this.#progress.afterStep(problem, { stage: index, epoch, step }, meter, all);
       }
       this.#progress.requireFinite(meter.flush(), problem, epoch);
     } finally {
       meter.dispose();
     }
+    const sums = (await pipeline?.collect(problem, meter.states)) ?? meter.states;
     problem.endEpoch();
     const steps = progress.stepsPerEpoch;
-    return { meter, steps, imagesPerSecond: progress.imagesPerSecond(steps) };
+    const whole = new EpochMeter({ everySeconds: 0, problems: sums.length, states: sums });
+    return { meter: whole, steps, imagesPerSecond: progress.imagesPerSecond(steps) };
   }
 
   #step(problem: AuxiliaryProblem, batch: FeatureBatch): StepResult {
@@ -197,24 +232,43 @@ export class Trainer {
     }
   }
 
-  /** A step of all processes on a batch of `count` images, of which this one has those of `batch`. */
+  /** A step of all processes on a batch of `count` images, of which this one has those of `batch`, or what its layers read. */
   async #stepTogether(
-    shared: SharedSteps,
-    step: { problem: AuxiliaryProblem; batch: FeatureBatch; count: number; position: StepPosition },
+    { shared, pipeline }: Together,
+    step: { problem: AuxiliaryProblem; batch: PipelineBatch; count: number; position: StepPosition },
     take: (result: StepResult) => void,
   ): Promise<void> {
     const { problem, batch, count, position } = step;
     let result: StepResult;
     try {
-      result = await shared.step(count, batch.tensors, position, this.#options.signal?.aborted === true);
+      result =
+        pipeline === null
+          ? await shared!.step(count, batch.tensors, position, this.#progress.wish === 'stop')
+          : await pipeline.step(problem, batch, this.#progress.wish);
     } catch (error) {
       throw this.#explain(problem, batch, error);
     }
     try {
-      scope(() => take(result));
+      if (batch.isAgain === true) result.correct.dispose();
+      else scope(() => take(result));
     } finally {
       result.loss.dispose();
     }
+  }
+
+  /** What all processes do after a step, where each has a share of every batch. Rank 0 alone writes, whenever it is time. */
+  #wishOf(shared: SharedSteps | null): { wish?: Wish } {
+    if (shared === null) return {};
+    return { wish: shared.stops ? 'stop' : this.#progress.wish === 'checkpoint' ? 'checkpoint' : 'none' };
+  }
+
+  /** The same, where each has some layers. */
+  #wishIn(
+    pipeline: LayerPipeline,
+    problem: AuxiliaryProblem,
+    meter: EpochMeter,
+  ): { wish: Wish; collect: () => Promise<readonly MeterState[]> } {
+    return { wish: pipeline.wish, collect: () => pipeline.collect(problem, meter.states) };
   }
 
   #explain(problem: AuxiliaryProblem, { indices, tensors }: FeatureBatch, error: unknown): unknown {

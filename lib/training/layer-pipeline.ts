@@ -1,0 +1,322 @@
+// Layers that train at once, each group of them in a process of its own (Belilovsky, Eickenberg, Oyallon, "Decoupled Greedy Learning",
+// ICML 2020): what a layer gives is sent on as it is made, and no layer waits for those above it.
+import type { ImageSource } from '../data/index.js';
+import { type EpochPass, epochOrder, type FeatureBatch, type TrainingFeatures } from '../features/index.js';
+import { type LocalProblem, localProblems, type Stage } from '../models/index.js';
+import { type Recipe, RecipeError } from '../recipe/index.js';
+import type { MeterState } from '../run/index.js';
+import { channelsLast, type Device, type DType, empty, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import { type AuxiliaryProblem, type StepResult, wholeBatch } from './auxiliary-problem.js';
+import type { Peers, Share } from './peers.js';
+
+/** Batches that are on their way to the next process, at most: more would fill the memory of a slow one. */
+const ON_THE_WAY = 2;
+
+/** What all processes do together after a batch. */
+export type Wish = 'none' | 'checkpoint' | 'stop';
+const WISHES: readonly Wish[] = ['none', 'checkpoint', 'stop'];
+
+/** What is sent before the first batch: how the values of an image lie. */
+interface Format {
+  readonly dtype: DType;
+  /** Of one image. */
+  readonly shape: readonly number[];
+  readonly isChannelsLast: boolean;
+}
+
+/** A batch of what a process reads. */
+export interface PipelineBatch extends FeatureBatch {
+  /** Whether it was used before, and is learned from again while the next has not come: its step counts for nothing else. */
+  readonly isAgain?: boolean;
+}
+
+interface Received {
+  readonly number: number;
+  readonly features: Tensor;
+  readonly wish: Wish;
+}
+
+export interface LayerPipelineOptions {
+  readonly peers: Peers;
+  readonly stage: Stage;
+  /** Of each problem, what it costs; the processes have consecutive ones, and about the same of it. */
+  readonly costs: readonly number[];
+  readonly images: ImageSource;
+  readonly recipe: Recipe;
+  readonly device: Device;
+}
+
+/** Throws RecipeError for a stage whose layers do not train at once, or has fewer than there are processes. */
+export function requirePipeline({ training }: Recipe, stages: readonly Stage[], processes: number): void {
+  if (training.schedule !== 'simultaneous') {
+    throw new RecipeError(
+      `training.schedule: expected simultaneous for processes that have a layer each (--parallel layers), got ${training.schedule}`,
+    );
+  }
+  const problems = localProblems(stages[0]!).length;
+  if (problems >= processes) return;
+  throw new RecipeError(
+    `--parallel layers: expected at most ${problems} processes, one a layer or block that is trained, got ${processes}`,
+  );
+}
+
+/** This process's part of the layers that train at once. */
+export class LayerPipeline {
+  /** Which of the problems this process solves. */
+  readonly own: Share;
+  readonly #options: LayerPipelineOptions;
+  readonly #shares: readonly Share[];
+  readonly #sending: Promise<void>[] = [];
+  #hasSentFormat = false;
+  #format: Format | null = null;
+  #wish: Wish = 'none';
+
+  constructor(options: LayerPipelineOptions) {
+    this.#options = options;
+    this.#shares = balanced(options.costs, options.peers.size);
+    this.own = this.#shares[options.peers.rank]!;
+  }
+
+  get isFirst(): boolean {
+    return this.#options.peers.isFirst;
+  }
+
+  get #isLast(): boolean {
+    const { rank, size } = this.#options.peers;
+    return rank + 1 === size;
+  }
+
+  /** What comes after the batch that was given out last. Rank 0 decides, and its wish goes the way of the batches. */
+  get wish(): Wish {
+    return this.#wish;
+  }
+
+  /** The batches of an epoch: made of the images by rank 0, and by the others received. */
+  batches(features: TrainingFeatures, pass: EpochPass): AsyncIterable<PipelineBatch> {
+    return this.isFirst ? features.batches(pass) : this.#received(pass);
+  }
+
+  /** A step of this process's problems, whose output goes to the next one. The result belongs to the caller. */
+  async step(
+    problem: AuxiliaryProblem,
+    { indices, tensors, isAgain = false }: PipelineBatch,
+    wish: Wish,
+  ): Promise<StepResult> {
+    if (this.isFirst) this.#wish = wish;
+    while (this.#sending.length >= ON_THE_WAY) await this.#sending.shift();
+    const { microBatchSize } = this.#options.recipe.training;
+    const parts = wholeBatch(indices.length, microBatchSize);
+    const givesOutput = !this.#isLast && !isAgain;
+    const { output, ...result } = scope(() => {
+      const { loss, correct, output } = problem.accumulate(parts, tensors, { problems: this.own, givesOutput });
+      const stepped = problem.update();
+      return { loss: keep(loss), correct: keep(correct), stepped, output: output === null ? null : keep(output) };
+    });
+    if (output !== null) this.#send(output);
+    return result;
+  }
+
+  /** Waits until what was sent has been taken. */
+  async flush(): Promise<void> {
+    await Promise.all(this.#sending.splice(0));
+  }
+
+  #send(output: Tensor): void {
+    const { peers } = this.#options;
+    const next = peers.rank + 1;
+    const isFirstOutput = !this.#hasSentFormat;
+    this.#hasSentFormat = true;
+    const wish = WISHES.indexOf(this.#wish);
+    const send = async (): Promise<void> => {
+      const dense = scope(() => keep(inOneBlock(output)));
+      const flag = scope(() => keep(tensor(Uint8Array.of(wish), { device: peers.device })));
+      try {
+        const sent = [
+          ...(isFirstOutput ? [peers.sendText(JSON.stringify(formatOf(dense)), next)] : []),
+          peers.send(flag, next),
+          peers.send(dense, next),
+        ];
+        await Promise.all(sent);
+      } finally {
+        for (const one of [dense, flag, output]) one.dispose();
+      }
+    };
+    const sending = send();
+    // It is awaited some steps later.
+    sending.catch(() => {});
+    this.#sending.push(sending);
+  }
+
+  async *#received(pass: EpochPass): AsyncGenerator<PipelineBatch> {
+    const { images, recipe, stage, peers } = this.#options;
+    const { layer } = localProblems(stage)[0]!;
+    const order = epochOrder(recipe, layer, pass.epoch, images.count);
+    const { batchSize, firstStep } = pass;
+    const steps = Math.ceil(images.count / batchSize);
+    const indicesOf = (number: number): Int32Array => order.subarray(number * batchSize, (number + 1) * batchSize);
+    const incoming = new Incoming((number) => this.#receive(indicesOf(number).length, number), {
+      ...{ first: firstStep, end: steps, kept: peers.replay },
+    });
+    try {
+      for (let batch = await incoming.next(); batch !== null; batch = await incoming.next()) {
+        const { number, features, isAgain } = batch;
+        this.#wish = batch.wish;
+        const indices = indicesOf(number);
+        yield {
+          ...{ indices, isAgain },
+          tensors: () => ({
+            features: features.detach(),
+            labels: images.labels.indexSelect(0, tensor(indices, { device: this.#options.device })),
+          }),
+        };
+        incoming.release();
+      }
+    } finally {
+      incoming.dispose();
+    }
+  }
+
+  async #receive(count: number, number: number): Promise<Received> {
+    const { peers } = this.#options;
+    const before = peers.rank - 1;
+    // Batches come one after another: the first brings it.
+    this.#format ??= JSON.parse(await peers.receiveText(before)) as Format;
+    const { dtype, shape, isChannelsLast } = this.#format;
+    const [flag, features] = scope(() => {
+      const flag = empty([1], { dtype: 'uint8', device: peers.device });
+      const features = empty([count, ...shape], { dtype, device: peers.device });
+      return [keep(flag), keep(isChannelsLast ? channelsLast(features) : features)];
+    });
+    try {
+      await Promise.all([peers.receive(flag!, before), peers.receive(features!, before)]);
+      return { number, features: features!, wish: WISHES[(flag!.toTypedArray() as Uint8Array)[0]!]! };
+    } catch (error) {
+      features!.dispose();
+      throw error;
+    } finally {
+      flag!.dispose();
+    }
+  }
+
+  /**
+   * Gives every process the weights, statistics and state of the optimiser of all problems, each from the process that solves it, and
+   * the sums of all meters.
+   */
+  async collect(problem: AuxiliaryProblem, meters: readonly MeterState[]): Promise<MeterState[]> {
+    const { peers, stage } = this.#options;
+    await this.flush();
+    const problems = localProblems(stage);
+    const { parameters, state } = problem.optimizer;
+    for (const [rank, { start, length }] of this.#shares.entries()) {
+      const solved = problems.slice(start, start + length);
+      const own = new Set(solved.flatMap(weightsOf));
+      const numbers = new Set([...parameters.keys()].filter((i) => own.has(parameters[i]!)));
+      const states = [...state.tensors].filter(([name]) => numbers.has(Number(/\d+$/.exec(name)?.[0] ?? -1)));
+      await peers.takeFrom(rank, [...own, ...states.map(([, tensor]) => tensor)]);
+    }
+    const all = await peers.gather(JSON.stringify(meters));
+    return all.flatMap((text) => JSON.parse(text) as MeterState[]);
+  }
+}
+
+const weightsOf = ({ trained, head }: LocalProblem): Tensor[] =>
+  [...trained, head].flatMap((module) => [...module.stateDict().values()]);
+
+const isImages = (x: Tensor): boolean => x.dim === 4 && x.isContiguous('channelsLast') && !x.isContiguous();
+
+/** A tensor that is one block of memory in an order that the other side knows. */
+const inOneBlock = (x: Tensor): Tensor => (isImages(x) ? x.detach() : x.contiguous().detach());
+
+const formatOf = (x: Tensor): Format => ({ dtype: x.dtype, shape: x.shape.slice(1), isChannelsLast: isImages(x) });
+
+/** Consecutive problems for each process, so that the largest sum of costs is the least; each has one at least. */
+export function balanced(costs: readonly number[], processes: number): Share[] {
+  const fits = (most: number): Share[] | null => {
+    const shares: Share[] = [];
+    let start = 0;
+    for (let rank = 0; rank < processes; rank++) {
+      const mustLeave = processes - rank - 1;
+      let [end, sum] = [start, 0];
+      while (end < costs.length - mustLeave && (end === start || sum + costs[end]! <= most)) sum += costs[end++]!;
+      if (sum > most) return null;
+      shares.push({ start, length: end - start });
+      start = end;
+    }
+    return start === costs.length ? shares : null;
+  };
+  const sums = costs.flatMap((_, i) =>
+    costs.slice(i).map((__, j) => costs.slice(i, i + j + 1).reduce((a, b) => a + b)),
+  );
+  for (const most of sums.sort((a, b) => a - b)) {
+    const shares = fits(most);
+    if (shares !== null) return shares;
+  }
+  throw new RangeError(`expected at least ${processes} costs, got ${costs.length}`);
+}
+
+/** Batches that are received ahead of their use, in order, and the last used ones, to be given again while none has come. */
+class Incoming {
+  readonly #receive: (number: number) => Promise<Received>;
+  readonly #end: number;
+  readonly #kept: number;
+  readonly #unread: Promise<Received>[] = [];
+  readonly #arrived = new Set<Promise<Received>>();
+  readonly #used: Received[] = [];
+  #next: number;
+  #replays = 0;
+
+  /** Of the numbers from `first` to before `end`; `kept` of those that were used are kept. */
+  constructor(
+    receive: (number: number) => Promise<Received>,
+    { first, end, kept }: { first: number; end: number; kept: number },
+  ) {
+    this.#receive = receive;
+    this.#next = first;
+    this.#end = end;
+    this.#kept = kept;
+  }
+
+  /** The next batch, or while it has not come one that was used; null after the last. */
+  async next(): Promise<(Received & { readonly isAgain: boolean }) | null> {
+    this.#fill();
+    const first = this.#unread[0];
+    if (first === undefined) return null;
+    if (!this.#arrived.has(first) && this.#used.length > 0) {
+      return { ...this.#used[this.#replays++ % this.#used.length]!, isAgain: true };
+    }
+    const received = await first;
+    this.#unread.shift();
+    this.#arrived.delete(first);
+    this.#used.push(received);
+    return { ...received, isAgain: false };
+  }
+
+  /** What was given is used: frees what is not kept. */
+  release(): void {
+    while (this.#used.length > this.#kept) this.#used.shift()!.features.dispose();
+  }
+
+  /** One after another, so that all of a batch comes before the next. */
+  #fill(): void {
+    while (this.#next < this.#end && this.#unread.length < Math.max(ON_THE_WAY, this.#kept)) {
+      const before = this.#unread.at(-1) ?? Promise.resolve();
+      const number = this.#next++;
+      const one = before.then(() => this.#receive(number));
+      one.then(
+        () => this.#arrived.add(one),
+        () => this.#arrived.add(one),
+      );
+      this.#unread.push(one);
+    }
+  }
+
+  dispose(): void {
+    for (const { features } of this.#used.splice(0)) features.dispose();
+    for (const one of this.#unread.splice(0)) {
+      one.then(
+        ({ features }) => features.dispose(),
+        () => {},
+      );
+    }
+  }
+}
