@@ -292,14 +292,14 @@ class GroupSynchronizer : public Synchronizer {
  public:
   explicit GroupSynchronizer(std::shared_ptr<ProcessGroup> group) : group_(std::move(group)) {}
 
-  Moments merge(const Moments& own) const override {
+  Moments merge(const Moments& own, at::Device device) const override {
     const size_t channels = own.mean.size();
     at::Tensor sent = at::empty({static_cast<int64_t>(1 + 2 * channels)}, at::kDouble);
     double* const values = sent.mutable_data_ptr<double>();
     values[0] = own.count;
     std::copy(own.mean.begin(), own.mean.end(), values + 1);
     std::copy(own.squares.begin(), own.squares.end(), values + 1 + channels);
-    const at::Tensor all = gather(sent);
+    const at::Tensor all = gather(sent, device);
     Moments merged{0, std::vector<double>(channels), std::vector<double>(channels)};
     for (int64_t rank = 0; rank < all.size(0); rank++) {
       const double* const theirs = all.const_data_ptr<double>() + rank * all.size(1);
@@ -308,11 +308,11 @@ class GroupSynchronizer : public Synchronizer {
     return merged;
   }
 
-  std::vector<double> sum(std::vector<double> own) const override {
+  std::vector<double> sum(std::vector<double> own, at::Device device) const override {
     at::Tensor sent = at::empty({static_cast<int64_t>(own.size())}, at::kDouble);
     std::copy(own.begin(), own.end(), sent.mutable_data_ptr<double>());
     // Gathered and not reduced, so that the order of the sum is the same for each number of values.
-    const at::Tensor all = gather(sent);
+    const at::Tensor all = gather(sent, device);
     std::fill(own.begin(), own.end(), 0.);
     for (int64_t rank = 0; rank < all.size(0); rank++) {
       const double* const theirs = all.const_data_ptr<double>() + rank * all.size(1);
@@ -323,11 +323,11 @@ class GroupSynchronizer : public Synchronizer {
 
  private:
   /** [values] of each rank on the CPU: [ranks, values]. */
-  at::Tensor gather(const at::Tensor& sent) const {
+  at::Tensor gather(const at::Tensor& sent, at::Device device) const {
     const bool isNccl = group_->request().backend == "nccl";
     CollectiveRequest request;
     request.kind = Collective::kAllGather;
-    request.tensor = isNccl ? sent.to(at::kCUDA) : sent;
+    request.tensor = isNccl ? sent.to(device) : sent;
     request.output = at::empty({group_->request().size, sent.size(0)}, request.tensor.options());
     if (isNccl) request.stream = c10::impl::VirtualGuardImpl(at::kCUDA).getStream(request.tensor.device());
     const at::Tensor output = request.output;

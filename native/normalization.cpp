@@ -216,7 +216,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
         whole.add(static_cast<double>(lengthOf(block)), moments.data() + 2 * block * channels);
       }
       if (synchronizer != nullptr) {
-        whole = synchronizer->merge(whole);
+        whole = synchronizer->merge(whole, input.device());
         requireSeveral(whole);
       }
       context->saved_data["count"] = whole.count;
@@ -279,7 +279,7 @@ struct BatchNormRelu : torch::autograd::Function<BatchNormRelu> {
         ofBias[c] = static_cast<float>(sum[c]);
       }
       if (const std::shared_ptr<Synchronizer> synchronizer = recall(context)) {
-        totals = synchronizer->sum(std::move(totals));
+        totals = synchronizer->sum(std::move(totals), input.device());
         sum = totals.data();
         product = sum + channels;
       }

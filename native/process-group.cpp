@@ -163,6 +163,14 @@ void ProcessGroup::begin(const Done& joined) {
     }
   }
   std::thread([group = shared_from_this()] { group->endTasks(); }).detach();
+  for (const Lane lane : {Lane::kSend, Lane::kReceive}) {
+    std::thread([group = shared_from_this(), lane] {
+      group->endLane(lane);
+      const std::lock_guard<std::mutex> lock(group->mutex_);
+      group->lanesOver_++;
+      group->changed_.notify_all();
+    }).detach();
+  }
   joined(nullptr, "join");
   beginTasks();
 }
@@ -244,15 +252,15 @@ void ProcessGroup::beginOne(Task task) {
   } catch (const std::exception& error) {
     return fail(task, failureOf(error, request_.timeout));
   }
+  const Lane lane = laneOf(task.request);
   const std::lock_guard<std::mutex> lock(mutex_);
-  begun_.push_back({std::move(task), std::move(work)});
+  begun_[static_cast<size_t>(lane)].push_back({std::move(task), std::move(work)});
   changed_.notify_all();
 }
 
 /** The ranks tell each other what they are about to do. All of them find the same, so that after a mismatch the group goes on. */
 std::optional<Failure> ProcessGroup::compare(const CollectiveRequest& request) {
-  const bool isBetweenTwo = request.kind == Collective::kSend || request.kind == Collective::kReceive;
-  if (request_.size == 1 || isBetweenTwo) return std::nullopt;
+  if (request_.size == 1 || laneOf(request) != Lane::kAll) return std::nullopt;
   const c10::intrusive_ptr<c10d::Backend> by = connections().comparing;
   const Signature signature = signatureOf(request);
   const int64_t length = static_cast<int64_t>(signature.size());
@@ -312,18 +320,33 @@ c10::intrusive_ptr<c10d::Work> ProcessGroup::issue(const CollectiveRequest& requ
   return nullptr;
 }
 
-/** The second thread: waits for what was issued, and leaves. */
-void ProcessGroup::endTasks() {
+ProcessGroup::Lane ProcessGroup::laneOf(const CollectiveRequest& request) {
+  if (request.kind == Collective::kSend) return Lane::kSend;
+  return request.kind == Collective::kReceive ? Lane::kReceive : Lane::kAll;
+}
+
+/** A thread of each lane: waits for what was issued. */
+void ProcessGroup::endLane(Lane lane) {
   const SingleThread single;
   const c10::InferenceMode noGradients;
+  std::deque<Begun>& mine = begun_[static_cast<size_t>(lane)];
   for (;;) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return allBegun_ || !begun_.empty(); });
-    if (begun_.empty()) break;
-    Begun begun = std::move(begun_.front());
-    begun_.pop_front();
+    changed_.wait(lock, [&] { return allBegun_ || !mine.empty(); });
+    if (mine.empty()) break;
+    Begun begun = std::move(mine.front());
+    mine.pop_front();
     lock.unlock();
     endOne(std::move(begun));
+  }
+}
+
+/** The second thread: leaves in the end. */
+void ProcessGroup::endTasks() {
+  endLane(Lane::kAll);
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return lanesOver_ + 1 == kLanes; });
   }
   const Done left = std::move(left_);
   bool isOrderly = left != nullptr && rendezvous_ != nullptr;

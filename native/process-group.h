@@ -9,6 +9,7 @@
 #include <c10/core/Stream.h>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
+#include <array>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -80,7 +81,12 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
 
   void begin(const Done& joined);
   void beginTasks();
+  /** Each is waited for by a thread of its own: what waits for one rank must not keep what another has done from being told. */
+  enum class Lane : uint8_t { kAll = 0, kSend = 1, kReceive = 2 };
+  static constexpr size_t kLanes = 3;
+  static Lane laneOf(const CollectiveRequest& request);
   void endTasks();
+  void endLane(Lane lane);
   void beginOne(Task task);
   void endOne(Begun begun);
   std::optional<Failure> compare(const CollectiveRequest& request);
@@ -97,7 +103,8 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Task> waiting_;
-  std::deque<Begun> begun_;
+  std::array<std::deque<Begun>, kLanes> begun_;
+  size_t lanesOver_ = 0;
   bool isLeaving_ = false;
   Done left_;
   bool allBegun_ = false;

@@ -73,7 +73,7 @@ struct SynchronizedBatchNorm : torch::autograd::Function<SynchronizedBatchNorm> 
                             const at::Tensor& bias, const at::Tensor& runningMean, const at::Tensor& runningVar,
                             double momentum, double eps, const std::shared_ptr<Synchronizer>& synchronizer) {
     const at::Tensor values = input.to(at::kFloat);
-    const Moments moments = synchronizer->merge(momentsOf(values));
+    const Moments moments = synchronizer->merge(momentsOf(values), values.device());
     requireSeveral(moments);
     Numbers inverse, unbiased, shift;
     for (size_t c = 0; c < moments.squares.size(); c++) {
@@ -102,7 +102,7 @@ struct SynchronizedBatchNorm : torch::autograd::Function<SynchronizedBatchNorm> 
     const Numbers ofBias = sumsOf(gradient), ofWeight = sumsOf(gradient.mul(normalized));
     Numbers both = ofBias;
     both.insert(both.end(), ofWeight.begin(), ofWeight.end());
-    both = recall(context)->sum(std::move(both));
+    both = recall(context)->sum(std::move(both), gradient.device());
     const double count = context->saved_data["count"].toDouble();
     for (double& sum : both) sum /= count;
     const auto middle = both.begin() + static_cast<std::ptrdiff_t>(ofBias.size());

@@ -33,14 +33,14 @@ struct Moments {
 /** Throws INVALID_ARGUMENT for a single value, which has no variance. */
 void requireSeveral(const Moments& moments);
 
-/** What ranks that compute parts of one batch tell each other. Both calls wait for all ranks; they throw CodedError. */
+/** What ranks that compute parts of one batch, on a device each, tell each other. Both calls wait for all ranks; they throw CodedError. */
 class Synchronizer {
  public:
   virtual ~Synchronizer() = default;
   /** The moments of the values of all ranks, the same bits on each. */
-  virtual Moments merge(const Moments& own) const = 0;
+  virtual Moments merge(const Moments& own, at::Device device) const = 0;
   /** The sums over all ranks of as many numbers, the same bits on each. */
-  virtual std::vector<double> sum(std::vector<double> own) const = 0;
+  virtual std::vector<double> sum(std::vector<double> own, at::Device device) const = 0;
 };
 
 /** What batch norm in this thread takes its statistics from in training; null: its own input alone. */

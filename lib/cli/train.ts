@@ -196,10 +196,10 @@ function groupOf(launch: Launch | null, flags: TrainFlags): Pick<JobOptions, 'gr
 
 /** Processes that a launcher starts again go on with the run, which they know by its directory. */
 function restartOf(launch: Launch | null, { out }: TrainFlags): { orResume?: boolean } {
-  if (launch === null || launch.mostRestarts === 0) return {};
+  if (launch === null || (launch.mostRestarts === 0 && launch.restarts === 0)) return {};
   if (out === undefined) {
     throw new UsageError(
-      'expected --out DIR under a launcher that starts failed processes again (torchrun --max-restarts), so that they go on with the run',
+      'expected --out DIR under a launcher that starts processes again (torchrun --max-restarts, a requeued job of Slurm), so that they go on with the run',
     );
   }
   return { orResume: launch.restarts > 0 };

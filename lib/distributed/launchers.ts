@@ -90,7 +90,14 @@ export function readLaunch(variables: Variables): Launch | null {
   }
   const isAgents = textOf(variables, 'TORCHELASTIC_USE_AGENT_STORE')?.toLowerCase() === 'true';
   const isOfAgent = place.launcher === 'torchrun' && isAgents;
-  const restarts = place.launcher === 'torchrun' ? countOf(variables, 'TORCHELASTIC_RESTART_COUNT') : 0;
+  const counter = {
+    torchrun: 'TORCHELASTIC_RESTART_COUNT',
+    slurm: 'SLURM_RESTART_COUNT',
+    'open-mpi': null,
+    mpich: null,
+  };
+  const name = counter[place.launcher];
+  const restarts = name === null ? 0 : countOf(variables, name);
   return {
     ...place,
     masterAddress: addressOf(place, variables),

@@ -1,5 +1,5 @@
 import type { ImageSource } from '../data/index.js';
-import { cat, inferenceMode, keep, scope, type Tensor, zeros } from '../tensor/index.js';
+import { cat, type Device, inferenceMode, keep, scope, type Tensor, zeros } from '../tensor/index.js';
 import { optionsOf } from './errors.js';
 import { topKCorrect } from './metrics.js';
 
@@ -29,14 +29,20 @@ export function predictAll(
   return collectOutputs(images.batches(batchSize), (batch) => forward(batch.tensors().images), { breathe });
 }
 
+/** The shape of an image's output, and where it is. */
+export interface OutputFormat {
+  readonly rowShape: readonly number[];
+  readonly device: Device;
+}
+
 /**
- * The output of `forward` for each batch in turn, in inference mode and a scope: float32 [images, ...rowShape]. The tensor belongs to the
- * caller. Where there may be no batch, `rowShape` must be given.
+ * The output of `forward` for each batch in turn, in inference mode and a scope: float32 [images, ...]. The tensor belongs to the
+ * caller. Where there may be no batch, `none` says what its outputs would be.
  */
 export async function collectOutputs<Batch>(
   batches: AsyncIterable<Batch>,
   forward: (batch: Batch) => Tensor,
-  { breathe, rowShape }: { breathe?: (() => Promise<void>) | undefined; rowShape?: readonly number[] } = {},
+  { breathe, none }: { breathe?: (() => Promise<void>) | undefined; none?: OutputFormat } = {},
 ): Promise<Tensor> {
   const parts: Tensor[] = [];
   try {
@@ -44,7 +50,9 @@ export async function collectOutputs<Batch>(
       parts.push(scope(() => keep(inferenceMode(() => forward(batch).to({ dtype: 'float32' }).clone()))));
       await breathe?.();
     }
-    if (parts.length === 0 && rowShape !== undefined) return scope(() => keep(zeros([0, ...rowShape])));
+    if (parts.length === 0 && none !== undefined) {
+      return scope(() => keep(zeros([0, ...none.rowShape], { device: none.device })));
+    }
     return scope(() => keep(inferenceMode(() => cat(parts))));
   } finally {
     for (const part of parts) part.dispose();

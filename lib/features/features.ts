@@ -21,7 +21,7 @@ export interface EpochPass {
   readonly batchSize: number;
   /** The batch to begin with, from 0. */
   readonly firstStep: number;
-  /** Which images of a batch of `count` are given; default: all. The same for batches of one size, and fewer of a smaller one. */
+  /** Which images of a batch of `count` are given; default: all. As many of batches of one size, and no more of a smaller one. */
   readonly shareOf?: ShareOf | undefined;
 }
 

@@ -164,9 +164,12 @@ export class LayerPipeline {
         const indices = indicesOf(number);
         yield {
           ...{ indices, isAgain },
-          tensors: () => ({
-            features: features.detach(),
-            labels: images.labels.indexSelect(0, tensor(indices, { device: this.#options.device })),
+          tensors: (start, length) => ({
+            features: features.narrow(0, start, length),
+            labels: images.labels.indexSelect(
+              0,
+              tensor(indices.subarray(start, start + length), { device: this.#options.device }),
+            ),
           }),
         };
         incoming.release();
@@ -254,6 +257,8 @@ export function balanced(costs: readonly number[], processes: number): Share[] {
   throw new RangeError(`expected at least ${processes} costs, got ${costs.length}`);
 }
 
+const NEVER = new Promise<never>(() => {});
+
 /** Batches that are received ahead of their use, in order, and the last used ones, to be given again while none has come. */
 class Incoming {
   readonly #receive: (number: number) => Promise<Received>;
@@ -296,16 +301,14 @@ class Incoming {
     while (this.#used.length > this.#kept) this.#used.shift()!.features.dispose();
   }
 
-  /** One after another, so that all of a batch comes before the next. */
+  /** One after another, and none after the one that the run stops with: it would never come. */
   #fill(): void {
     while (this.#next < this.#end && this.#unread.length < Math.max(ON_THE_WAY, this.#kept)) {
-      const before = this.#unread.at(-1) ?? Promise.resolve();
+      const before = this.#unread.at(-1) ?? Promise.resolve(null);
       const number = this.#next++;
-      const one = before.then(() => this.#receive(number));
-      one.then(
-        () => this.#arrived.add(one),
-        () => this.#arrived.add(one),
-      );
+      const one = before.then((earlier) => (earlier?.wish === 'stop' ? NEVER : this.#receive(number)));
+      const arrive = (): unknown => this.#arrived.add(one);
+      one.then(arrive, arrive);
       this.#unread.push(one);
     }
   }

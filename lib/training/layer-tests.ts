@@ -76,7 +76,7 @@ export class LayerTests {
     const own = await collectOutputs(
       stoppingWhileWaiting(batches, this.#signal, pause),
       (features) => problem.predict(features()),
-      { breathe: pause, rowShape: this.#rowShape(problem) },
+      { breathe: pause, none: { rowShape: this.#rowShape(problem), device: this.#context.device } },
     );
     return this.#peers.gatherRows(own, rows);
   }

@@ -105,10 +105,10 @@ export class Peers {
     return this.localSize === 1 ? null : Math.max(1, Math.floor(usableProcessors() / this.localSize));
   }
 
-  /** Which of `count` things a process takes, default this one: as many as the others, or one more or fewer. */
+  /** Which of `count` things a process takes, default this one: as many as the others, or one more. Of fewer it takes no more. */
   shareOf(count: number, rank = this.rank): Share {
-    const start = Math.floor((count * rank) / this.size);
-    return { start, length: Math.floor((count * (rank + 1)) / this.size) - start };
+    const [least, rest] = [Math.floor(count / this.size), count % this.size];
+    return { start: rank * least + Math.min(rank, rest), length: least + (rank < rest ? 1 : 0) };
   }
 
   /**

@@ -78,7 +78,8 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
     const cachePlan = planCache({ recipe, network, stages, device, precision, budget, ...counts });
     const { epochs, batchSize } = recipe.training;
     const checkpointLimits = { stages, epochs, batchSize, trainCount: dataset.train.count, precision };
-    const state = checkpoints?.exists ? await checkpoints.read(checkpointLimits) : null;
+    // Each prepares by itself: only rank 0 has the file, and a plan of layers that are done does no harm.
+    const state = peers.isFirst && checkpoints?.exists ? await checkpoints.store.read(checkpointLimits) : null;
     const firstStage = state?.position.stage ?? taken?.stageSeconds.length ?? 0;
     const plan = early ?? planStart({ ...planned, takenLayers, firstStage });
     return {

@@ -1,6 +1,6 @@
 import type { Stage } from '../models/index.js';
 import type { Optimizer } from '../optim/index.js';
-import type { CheckpointLimits, CheckpointState, CheckpointStore } from '../run/index.js';
+import type { CheckpointState, CheckpointStore } from '../run/index.js';
 import type { Generator, Tensor } from '../tensor/index.js';
 import type { Peers } from './peers.js';
 
@@ -32,11 +32,6 @@ export class RunCheckpoints implements Saving {
 
   get exists(): boolean {
     return this.#peers.isFirst ? this.store.exists : this.#existed;
-  }
-
-  /** As `CheckpointStore.read`. */
-  read(limits: CheckpointLimits): Promise<CheckpointState> {
-    return this.#peers.byFirst(() => this.store.read(limits));
   }
 
   /** As `CheckpointStore.loadFinished`. */

@@ -6,6 +6,7 @@ import { NonFiniteLossError, TrainingInterrupted } from './errors.js';
 import type { TrainingEvent } from './events.js';
 import type { Wish } from './layer-pipeline.js';
 import type { EpochMeter, StepLoss } from './meter.js';
+import type { Peers } from './peers.js';
 import type { RunCheckpoints } from './run-checkpoints.js';
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;
@@ -18,6 +19,8 @@ export interface ProgressOptions {
   /** A checkpoint is written this often within an epoch, and after each one. */
   readonly checkpointSeconds: number;
   readonly signal: AbortSignal | undefined;
+  /** The processes that train the run. */
+  readonly peers: Peers;
   readonly onEvent: (event: TrainingEvent) => void;
   /** Lets timers, signals and input of the event loop be served, and other runs take their turn. */
   readonly breathe: () => Promise<void>;
@@ -89,9 +92,10 @@ export class RunProgress {
     if (due === 'stop') throw new TrainingInterrupted(this.#options.directory.path);
   }
 
-  /** Between batches of the test images, after an epoch's last step. */
+  /** Between batches of the test images, after an epoch's last step. Several processes stop after the next step, together. */
   async whileTesting(problem: AuxiliaryProblem, position: Position, meter: EpochMeter): Promise<void> {
     await this.#options.breathe();
+    if (this.#options.peers.size > 1) return;
     if (this.#options.signal?.aborted !== true || !problem.isFinite()) return;
     await this.checkpoint(problem, position, meter.states);
     throw new TrainingInterrupted(this.#options.directory.path);

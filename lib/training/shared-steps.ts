@@ -1,6 +1,6 @@
 // A training step that several processes make together: each computes gradients of its share of the batch, and all step by their sum.
 import { stepSeed } from '../data/index.js';
-import { trainedModules } from '../models/index.js';
+import { ModelError, trainedModules } from '../models/index.js';
 import { BatchNorm1d, BatchNorm2d, type Module } from '../nn/index.js';
 import {
   Generator,
@@ -57,13 +57,19 @@ export class SharedSteps {
   readonly #problem: AuxiliaryProblem;
   readonly #options: SharedStepOptions;
   readonly #statistics: readonly Tensor[];
+  readonly #otherBuffers: readonly Tensor[];
+  /** The parameters that the loss depends on, by number, as of the first step. */
+  #learning: string | null = null;
   #buckets: readonly Bucket[] | null = null;
   #stops = false;
 
   constructor(problem: AuxiliaryProblem, options: SharedStepOptions) {
     this.#problem = problem;
     this.#options = options;
-    this.#statistics = options.syncBatchNorm ? [] : runningStatistics(trainedModules(problem.stage));
+    const statistics = runningStatistics(trainedModules(problem.stage));
+    // One layer may be in several places.
+    this.#statistics = options.syncBatchNorm ? [] : [...new Set(statistics)];
+    this.#otherBuffers = otherBuffers(problem, statistics);
   }
 
   /** Whether a process wanted to stop in the last step. */
@@ -128,6 +134,7 @@ export class SharedSteps {
     });
     const gradients = scope(() => this.#gradients().map((gradient) => keep(gradient)));
     try {
+      await this.#requireSameParameters();
       const tensors = [...gradients, ...this.#statistics, sums];
       this.#buckets ??= bucketsOf(tensors);
       const sent = this.#buckets.map(async ({ first, count, values }) => {
@@ -139,6 +146,25 @@ export class SharedSteps {
       await Promise.all(sent);
     } finally {
       for (const gradient of gradients) gradient.dispose();
+    }
+  }
+
+  /** Gives all processes the same buffers of modules of one's own, rank 0's; those of batch norm are the same after each step. */
+  async endEpoch(): Promise<void> {
+    await this.#options.peers.takeFromFirst(this.#otherBuffers);
+  }
+
+  /** Sums are formed of the same gradients in all processes, in every step. Throws DistributedError or ModelError where they are not. */
+  async #requireSameParameters(): Promise<void> {
+    const { parameters } = this.#problem.optimizer;
+    const learning = scope(() => parameters.map((parameter) => (parameter.grad === null ? '0' : '1')).join(''));
+    if (this.#learning === null) {
+      await this.#options.peers.requireSame({ 'which parameters have gradients': learning });
+      this.#learning = learning;
+    } else if (learning !== this.#learning) {
+      throw new ModelError(
+        'own: with several processes the loss of every step depends on the same parameters, but other ones have gradients now than in the first step',
+      );
     }
   }
 
@@ -198,6 +224,13 @@ function partsOf(length: number, parts: number): Omit<BatchPart, 'share'>[] {
     const start = Math.floor((length * part) / parts);
     return { start, length: Math.floor((length * (part + 1)) / parts) - start };
   });
+}
+
+/** Buffers that are not batch norm's. */
+function otherBuffers(problem: AuxiliaryProblem, statistics: readonly Tensor[]): Tensor[] {
+  const known = new Set([...problem.optimizer.parameters, ...statistics]);
+  const all = trainedModules(problem.stage).flatMap((module) => [...module.stateDict().values()]);
+  return [...new Set(all)].filter((tensor) => !known.has(tensor));
 }
 
 /** The running means and variances of all batch norms among modules. */

@@ -41,7 +41,7 @@ import {
   recordedRecipe,
   TemporaryFolder,
 } from '../run/index.js';
-import { type Device, setDecodingThreads } from '../tensor/index.js';
+import { type Device, decodingThreads, setDecodingThreads } from '../tensor/index.js';
 import { TrainingInterrupted } from './errors.js';
 import { holdUnlessAborted, type Interruption, unlessInterrupted } from './interruption.js';
 import { Peers } from './peers.js';
@@ -63,10 +63,11 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(null) };
   requireOrdinarySteps(options);
   return withPeers({ ...options, device: asked.device }, interruption, async (peers) => {
+    requireOwnDevices(asked.recipe, peers);
     const { out, orResume = false } = options;
     if (orResume && out !== undefined && (await peers.byFirst(async () => RunDirectory.exists(out)))) {
       const { recipe: _, startFrom: __, out: ___, orResume: ____, ...others } = options;
-      return resumeRun(out, others, { peers, recipe: asked.recipe });
+      return resumeRun(out, { ...others, device: asked.recipe.device }, { peers, recipe: asked.recipe });
     }
     return withDirectory(
       peers,
@@ -74,7 +75,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
       (directory) =>
         // Whatever cannot be trained leaves no run directory behind.
         directory.beginWith(() =>
-          holdUnlessAborted(directory, interruption, () =>
+          holdTogether(directory, { interruption, peers }, () =>
             trainNew(directory, asked, options, { interruption, peers }),
           ),
         ),
@@ -89,6 +90,14 @@ const newDirectory = (recipe: Recipe, out: string | undefined): Promise<RunDirec
 function requireOrdinarySteps({ group, cudaGraph = false }: Pick<TrainOptions, 'group' | 'cudaGraph'>): void {
   if (!cudaGraph || group === undefined || group.worldSize === 1) return;
   throw new RecipeError('cudaGraph (--cuda-graph): cannot be used with several processes');
+}
+
+/** Processes of one machine have a GPU each. */
+function requireOwnDevices({ device }: Recipe, { localSize }: Peers): void {
+  if (localSize === 1 || !/^cuda:/.test(device)) return;
+  throw new RecipeError(
+    `device: expected cuda, of which each of ${localSize} processes on a machine takes its own, got ${device}`,
+  );
 }
 
 /** What a run is trained under, beside its options. */
@@ -157,8 +166,8 @@ export async function resume(runDirectory: string, options: ResumeOptions = {}):
   const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(runDirectory) };
   requireOrdinarySteps(options);
   const { group } = options;
-  const asked = group === undefined ? 'cpu' : resolveDevice(options.device ?? 'auto', { localRank: group.localRank });
-  return withPeers({ ...options, device: asked }, interruption, (peers) => resumeRun(runDirectory, options, { peers }));
+  const device = group === undefined ? 'cpu' : resolveDevice(options.device ?? 'auto', { localRank: group.localRank });
+  return withPeers({ ...options, device }, interruption, (peers) => resumeRun(runDirectory, options, { peers }));
 }
 
 /** With a `recipe`, goes on with a run of this recipe alone. */
@@ -176,7 +185,7 @@ async function resumeRun(
         signal: options.signal,
         error: () => new TrainingInterrupted(runDirectory, { hasCheckpoint: peers.isFirst && store.exists }),
       };
-      return holdUnlessAborted(directory, interruption, async () => {
+      return holdTogether(directory, { interruption, peers }, async () => {
         const { config, result } = await peers.byFirst(() => directory.readRecord());
         if (recipe !== undefined) requireRecipe(directory, config, recipe);
         if (result === undefined) {
@@ -230,7 +239,8 @@ async function goOn(
   options: ResumeOptions,
   { interruption, peers }: RunConditions,
 ): Promise<TrainingOutcome> {
-  const device = resolveDevice(options.device ?? recorded.device, { localRank: options.group?.localRank });
+  const device =
+    peers.size === 1 ? resolveDevice(options.device ?? recorded.device) : ofSameKind(peers.device, recorded);
   const precision = resolvePrecision(recorded.precision, device);
   const badImages = new BadImageLog();
   if (peers.isFirst) badImages.open(directory.badImages);
@@ -282,6 +292,15 @@ function threadsOf(asked: number | null, { processors }: Peers): number | null {
   return asked ?? (process.env.OMP_NUM_THREADS ? null : processors);
 }
 
+/** Each of several processes has a device of its own, found before they met. Throws RunDirectoryError for one of another kind. */
+function ofSameKind(device: Device, { device: recorded }: RunConfig): Device {
+  const [kind, before] = [device, recorded].map((one) => one.replace(/:\d+$/, ''));
+  if (kind === before) return device;
+  throw new RunDirectoryError(
+    `the run was trained on ${before}, and its processes are to go on on ${kind}; take --device ${before}, or go on in one process`,
+  );
+}
+
 /** Batch norm's statistics are those of a process's images, unless they are synchronised: another number is another run. */
 function processesChanged({ processes = 1 }: RunConfig, now: number): string[] {
   if (processes === now) return [];
@@ -310,7 +329,13 @@ async function withPeers(
   work: (peers: Peers) => Promise<TrainingOutcome>,
 ): Promise<TrainingOutcome> {
   if (group === undefined) return work(Peers.none);
-  const peers = await unlessInterrupted(interruption, () => Peers.join(group, device));
+  const joining = Peers.join(group, device);
+  const peers = await unlessInterrupted(interruption, () => joining).catch((error: unknown) => {
+    // The others are not to wait for one that has given up.
+    void joining.then((late) => late.leave()).catch(() => {});
+    throw error;
+  });
+  const threads = decodingThreads();
   if (peers.processors !== null) setDecodingThreads(peers.processors);
   try {
     return await work(peers);
@@ -319,8 +344,32 @@ async function withPeers(
     // Who was told to stop, while others were, too, may only see that they are gone.
     throw signal?.aborted === true && failure instanceof DistributedError ? interruption.error() : failure;
   } finally {
+    if (peers.processors !== null) setDecodingThreads(threads);
     await peers.leave();
   }
+}
+
+/** Does the work while rank 0 holds the directory; where it cannot, all are told. */
+async function holdTogether<T>(
+  directory: RunDirectory,
+  { interruption, peers }: RunConditions,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (!peers.isFirst) {
+    await peers.byFirst(async () => {});
+    return work();
+  }
+  let isHeld = false;
+  const hold = (): Promise<T> =>
+    holdUnlessAborted(directory, interruption, async () => {
+      isHeld = true;
+      await peers.byFirst(async () => {});
+      return work();
+    });
+  return hold().catch((error: unknown) => {
+    if (isHeld) throw error;
+    return peers.byFirst(() => Promise.reject(error));
+  });
 }
 
 /** The directory of rank 0, or what stands for it where another process writes it. */

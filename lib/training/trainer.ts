@@ -19,15 +19,15 @@ import { LayerPipeline, type PipelineBatch, type Wish } from './layer-pipeline.j
 import { LayerTests } from './layer-tests.js';
 import { EpochMeter } from './meter.js';
 import { explainingMemory, explainOutOfMemory, isOutOfMemory } from './out-of-memory.js';
-import type { Peers } from './peers.js';
 import { type ProgressOptions, RunProgress } from './run-progress.js';
 import { SharedSteps, type StepPosition } from './shared-steps.js';
 
 /** A read of the losses waits for the device: on CUDA it is done only so often, and at the end of an epoch. */
 const CUDA_READ_SECONDS = 10;
+/** Of several processes, once in so many steps. */
+const STEPS_UNREAD = 64;
 
 export interface TrainerOptions extends ProblemContext, ProgressOptions {
-  readonly peers: Peers;
   /** Of each problem that is solved at once with others, what it costs. */
   readonly costs: readonly number[];
   readonly network: Network;
@@ -64,7 +64,16 @@ export class Trainer {
     this.#options = options;
     this.#progress = new RunProgress(options);
     const { testImages: images, testFeatures: features, network, peers, signal } = options;
-    this.#tests = new LayerTests({ images, features, context: options, classes: network.classes, peers, signal });
+    // Where the others wait for a process's outputs it does not stop in the middle of them.
+    const stopping = peers.size === 1 ? signal : undefined;
+    this.#tests = new LayerTests({
+      images,
+      features,
+      context: options,
+      classes: network.classes,
+      peers,
+      signal: stopping,
+    });
   }
 
   /** Runs to the end. `from` is a checkpoint to go on from, with the epochs recorded before it. */
@@ -168,7 +177,7 @@ export class Trainer {
     const own = pipeline?.own ?? { start: 0, length: localProblems(problem.stage).length };
     const states = from === null ? null : metersOf(from);
     const meter = new EpochMeter({
-      everySeconds: isCuda(device) ? CUDA_READ_SECONDS : 0,
+      everySeconds: !isCuda(device) ? 0 : peers.size > 1 ? Number.POSITIVE_INFINITY : CUDA_READ_SECONDS,
       problems: own.length,
       ...(states === null ? {} : { states: states.slice(own.start, own.start + own.length) }),
     });
@@ -209,6 +218,9 @@ export class Trainer {
           }
         }
         step++;
+        // By the number of steps, so that all processes find a loss that is not finite at the same one.
+        const isRead = peers.size > 1 && step % STEPS_UNREAD === 0;
+        if (isRead) this.#progress.requireFinite(meter.flush(), problem, epoch);
         onEvent({ type: 'step', ...progress.after(step, meter) });
         const all = pipeline === null ? this.#wishOf(shared) : this.#wishIn(pipeline, problem, meter);
         await this.#progress.afterStep(problem, { stage: index, epoch, step }, meter, all);
@@ -217,6 +229,7 @@ export class Trainer {
     } finally {
       meter.dispose();
     }
+    await shared?.endEpoch();
     const sums = (await pipeline?.collect(problem, meter.states)) ?? meter.states;
     problem.endEpoch();
     const steps = progress.stepsPerEpoch;

@@ -1,97 +1,10 @@
-// Runs of several processes, against the same runs of one.
-import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+// Runs of several processes, each with a share of every batch, against the same runs of one.
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readSafetensors } from '../../lib/nn/index.js';
-import { buildInfo, scope, type Tensor } from '../../lib/tensor/index.js';
-import { type Ended, inFolder, type RunningRanks, startRanks } from './ranks.js';
-
-const SMALL = {
-  dataset: { trainLimit: 160, testLimit: 50 },
-  training: { epochs: 2, batchSize: 16, milestones: [], learningRate: 0.01, syncBatchNorm: 'on' },
-  evaluation: { batchSize: 20 },
-  ...{ device: 'cpu', precision: 'fp32', threads: 1 },
-};
-const SIMCNN = { ...SMALL, model: { width: 8, auxWidth: 8, layers: 1, downsampleAt: [] } };
-const TWO_LAYERS = { ...SMALL, model: { width: 8, auxWidth: 8, layers: 2, downsampleAt: [1] } };
-
-interface Asked {
-  readonly preset?: string;
-  readonly changes?: object;
-  readonly out?: string;
-  readonly resume?: string;
-  readonly abortAfter?: number;
-  readonly abortRank?: number;
-  readonly orResume?: boolean;
-  readonly changesOf?: Readonly<Record<number, object>>;
-}
-
-let store = 0;
-
-/** Processes that make runs, one after another. */
-function start(folder: string, world: number, asked: readonly Asked[], timeoutMs = 60_000): RunningRanks {
-  const file = join(folder, `store-${++store}`);
-  const options = Array.from({ length: world }, (_, rank) => ({ rank, worldSize: world, timeoutMs, store: { file } }));
-  const TRAIN = JSON.stringify(asked.map((one) => ({ preset: 'simcnn-k3', changes: SIMCNN, ...one })));
-  return startRanks('train.mjs', options, { TRAIN });
-}
-
-interface Told {
-  readonly losses: readonly number[];
-  readonly notes: readonly string[];
-  readonly failed?: { code: string; message: string; missing?: readonly number[] };
-  readonly done?: readonly { testLoss: number; testTop1: number; ensembleTop1: number }[];
-}
-
-/** What a process told of its runs. */
-function toldBy({ code, lines, stderr }: Ended): Told[] {
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  const runs: Record<string, unknown>[] = [];
-  for (const line of lines as Record<string, unknown>[]) {
-    if ('run' in line) runs.push({ losses: [], notes: [] });
-    else if ('loss' in line) (runs.at(-1)!.losses as unknown[]).push(line.loss);
-    else Object.assign(runs.at(-1)!, line);
-  }
-  return runs as unknown as Told[];
-}
-
-/** By run, what each process told. */
-async function runAll(folder: string, world: number, asked: readonly Asked[]): Promise<Told[][]> {
-  const byRank = (await start(folder, world, asked).ended).map(toldBy);
-  return asked.map((_, i) => byRank.map((runs) => runs[i]!));
-}
-
-const run = async (folder: string, world: number, asked: Asked): Promise<Told[]> =>
-  (await runAll(folder, world, [asked]))[0]!;
-
-/** The largest difference of two lists. */
-function distance(a: readonly number[], b: readonly number[]): number {
-  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
-  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
-}
-
-const FILES = ['model.safetensors', 'auxiliary-heads.safetensors'];
-const filesOf = (directory: string): string[] =>
-  FILES.map((file) => join(directory, file)).filter((file) => existsSync(file));
-
-const listed = (x: Tensor): number[] => scope(() => [...(x.to({ dtype: 'float64' }).toTypedArray() as Float64Array)]);
-
-/** The largest difference of the weights and statistics of two runs. */
-async function weightDistance(a: string, b: string): Promise<number> {
-  let most = 0;
-  for (const [i, file] of filesOf(a).entries()) {
-    const [ours, theirs] = [await readSafetensors(file), await readSafetensors(filesOf(b)[i]!)];
-    for (const [name, tensor] of ours.tensors) {
-      most = Math.max(most, distance(listed(tensor), listed(theirs.tensors.get(name)!)));
-    }
-    for (const tensor of [...ours.tensors.values(), ...theirs.tensors.values()]) tensor.dispose();
-  }
-  return most;
-}
-
-const bitsOf = (directory: string): string[] =>
-  filesOf(directory).map((file) => createHash('sha256').update(readFileSync(file)).digest('hex'));
+import { buildInfo } from '../../lib/tensor/index.js';
+import { inFolder } from './ranks.js';
+import { bitsOf, distance, run, runAll, SIMCNN, SMALL, start, TWO_LAYERS, toldBy, weightDistance } from './runs.js';
 
 const EQUAL: readonly { name: string; preset: string; changes: object }[] = [
   { name: 'SimCNN k = 1, without batch norm', preset: 'simcnn-k1', changes: SIMCNN },

@@ -12,6 +12,7 @@ import { options, print, told } from './rank.mjs';
  * @property {number} [abortRank]
  * @property {boolean} [orResume]
  * @property {Record<string, object>} [changesOf] by rank
+ * @property {object} [group] more of it
  */
 
 const { rank = 0, worldSize = 1, store } = options;
@@ -28,7 +29,7 @@ async function run({ preset, changes, out, abortAfter, abortRank, changesOf = {}
     if (++steps === abortAfter && (abortRank ?? rank) === rank) controller.abort();
   };
   const own = /** @type {NonNullable<typeof store>} */ ({ ...store, prefix: `run-${number}` });
-  const group = worldSize === 1 ? {} : { group: { ...options, store: own } };
+  const group = worldSize === 1 ? {} : { group: { ...options, store: own, ...asked.group } };
   const watched = { onEvent, signal: controller.signal, checkpointSeconds: 0, ...group };
   try {
     const whole = presetRecipe(preset, { dataset: 'shapes', onCuda: false });
