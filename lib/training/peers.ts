@@ -36,6 +36,12 @@ const MOST_SHOWN = 120;
 
 const shortened = (text: string): string => (text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}...` : text);
 
+/** Which of `count` things the process `rank` of `size` takes: the first ones take one more where they cannot be divided. */
+export function shareOf(count: number, rank: number, size: number): Share {
+  const [least, rest] = [Math.floor(count / size), count % size];
+  return { start: rank * least + Math.min(rank, rest), length: least + (rank < rest ? 1 : 0) };
+}
+
 /** What rank 0 tells: a value of JSON, or in words why there is none. */
 type Told = { readonly value: unknown } | { readonly problem: string };
 
@@ -107,8 +113,7 @@ export class Peers {
 
   /** Which of `count` things a process takes, default this one: as many as the others, or one more. Of fewer it takes no more. */
   shareOf(count: number, rank = this.rank): Share {
-    const [least, rest] = [Math.floor(count / this.size), count % this.size];
-    return { start: rank * least + Math.min(rank, rest), length: least + (rank < rest ? 1 : 0) };
+    return shareOf(count, rank, this.size);
   }
 
   /**

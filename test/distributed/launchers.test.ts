@@ -44,7 +44,7 @@ describe('a launcher is known by its variables', () => {
       torchrun,
       {
         ...{ launcher: 'torchrun', rank: 1, worldSize: 4, localRank: 1, masterAddress: 'node01', masterPort: 29_400 },
-        ...{ hostsStore: false, storePrefix: 'attempt-2' },
+        ...{ hostsStore: false, storePrefix: 'attempt-2', restarts: 2, mostRestarts: 0 },
       },
     ],
     [
@@ -52,7 +52,7 @@ describe('a launcher is known by its variables', () => {
       { ...torchrun, RANK: '0', LOCAL_RANK: '0' },
       {
         ...{ launcher: 'torchrun', rank: 0, worldSize: 4, localRank: 0, masterAddress: 'node01', masterPort: 29_400 },
-        ...{ hostsStore: false, storePrefix: 'attempt-2' },
+        ...{ hostsStore: false, storePrefix: 'attempt-2', restarts: 2, mostRestarts: 0 },
       },
     ],
     [
@@ -60,7 +60,7 @@ describe('a launcher is known by its variables', () => {
       { RANK: '0', WORLD_SIZE: '2', LOCAL_RANK: '0', MASTER_ADDR: '10.0.0.1' },
       {
         ...{ launcher: 'torchrun', rank: 0, worldSize: 2, localRank: 0, masterAddress: '10.0.0.1', masterPort: 29_500 },
-        ...{ hostsStore: true, storePrefix: '' },
+        ...{ hostsStore: true, storePrefix: '', restarts: 0, mostRestarts: 0 },
       },
     ],
     [
@@ -68,7 +68,7 @@ describe('a launcher is known by its variables', () => {
       { ...slurm, MASTER_PORT: '12345' },
       {
         ...{ launcher: 'slurm', rank: 2, worldSize: 4, localRank: 0, masterAddress: 'node05', masterPort: 12_345 },
-        ...{ hostsStore: false, storePrefix: '' },
+        ...{ hostsStore: false, storePrefix: '', restarts: 0, mostRestarts: 0 },
       },
     ],
     [
@@ -83,7 +83,7 @@ describe('a launcher is known by its variables', () => {
           masterAddress: '127.0.0.1',
           masterPort: 12_345,
         },
-        ...{ hostsStore: true, storePrefix: '' },
+        ...{ hostsStore: true, storePrefix: '', restarts: 0, mostRestarts: 0 },
       },
     ],
     [
@@ -91,7 +91,7 @@ describe('a launcher is known by its variables', () => {
       mpich,
       {
         ...{ launcher: 'mpich', rank: 1, worldSize: 2, localRank: 1, masterAddress: '127.0.0.1', masterPort: 29_500 },
-        ...{ hostsStore: false, storePrefix: '' },
+        ...{ hostsStore: false, storePrefix: '', restarts: 0, mostRestarts: 0 },
       },
     ],
   ])('%s', (_, variables, expected) => {
