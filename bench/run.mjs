@@ -1,4 +1,4 @@
-// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,shards,input] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
+// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,shards,input,distributed] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
 //                  [--rounds N] [--minutes N] [--photographs DIR] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
 //
 // Each case measures this project and a PyTorch reference (reference/, the same LibTorch release) alternately, in one call,
@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { resolvePrecision } from '../dist/recipe/precision.js';
 import { buildInfo, getThreads, setThreads } from '../dist/tensor/index.js';
 import { benchClients } from './clients.mjs';
+import { benchDistributed } from './distributed.mjs';
 import { whileSampling } from './gpu-busy.mjs';
 import { benchImages } from './images.mjs';
 import { benchInput } from './input.mjs';
@@ -41,6 +42,7 @@ const CASES = [
   'images',
   'shards',
   'input',
+  'distributed',
 ];
 
 const { values: flags } = parseArgs({
@@ -106,7 +108,7 @@ if (unknownNetwork !== undefined) {
 }
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
-const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'shards', 'input'];
+const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'shards', 'input', 'distributed'];
 const started = cases.every((name) => WITHOUT_REFERENCE.includes(name))
   ? null
   : await Reference.start(python, threads).catch((error) => {
@@ -422,6 +424,7 @@ if (flags.photographs !== undefined) {
   console.log('images, shards, input: left out, since there is no --photographs DIR');
 }
 if (cases.includes('share')) await benchShare();
+if (cases.includes('distributed')) await benchDistributed({ rounds, bar, results });
 if (cases.includes('predictor')) {
   const chosen = Object.fromEntries(networks.map((name) => [name, NETWORKS[name]]));
   await benchPredictor({ reference, networks: chosen, rounds, threads, results });

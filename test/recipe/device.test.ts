@@ -13,7 +13,7 @@ describe('the device of a run', () => {
     ['cuda', two, 'cuda:0'],
     ['cuda:1', two, 'cuda:1'],
   ])('%s, of %o, is %s', (requested, gpus, device) => {
-    expect(resolveDevice(requested, gpus)).toBe(device);
+    expect(resolveDevice(requested, { gpus })).toBe(device);
   });
 
   it.each([
@@ -21,7 +21,7 @@ describe('the device of a run', () => {
     ['cuda:0', none, 'device: cuda:0 was asked for, but there is no NVIDIA driver; npm run doctor says more'],
     ['cuda:2', two, 'device: cuda:2 was asked for, but there are 2 CUDA devices'],
   ])('%s, of %o, is refused: nothing takes its place', (requested, gpus, message) => {
-    expect(() => resolveDevice(requested, gpus)).toThrow(message);
+    expect(() => resolveDevice(requested, { gpus })).toThrow(message);
   });
 
   it('is found on this machine', () => {

@@ -15,6 +15,8 @@ import { RunDirectory } from '../../lib/run/run-directory.js';
 import { Generator, isGradEnabled, memoryStats, noGrad, scope, type Tensor } from '../../lib/tensor/index.js';
 import { AuxiliaryProblem } from '../../lib/training/auxiliary-problem.js';
 import { resume, type TrainingEvent, train } from '../../lib/training/index.js';
+import { Peers } from '../../lib/training/peers.js';
+import { RunCheckpoints } from '../../lib/training/run-checkpoints.js';
 import { Trainer } from '../../lib/training/trainer.js';
 import { libtorchAtLeast } from '../support/fixtures.js';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
@@ -331,10 +333,11 @@ describe('a run', () => {
       const trainFeatures = new RecomputedFeatures({ ...context, images: trainImages, transforms });
       const testFeatures = new TestFeatures({ ...context, images: testImages, transforms: testTransforms }, 0);
       using generator = Generator.create({ seed: recipe.seed });
+      const checkpoints = await RunCheckpoints.open(new CheckpointStore(directory.checkpoint), Peers.none);
       await new Trainer({
         ...{ ...context, device: 'cpu', network, stages: buildStages(recipe, network) },
         ...{ trainImages, testImages, trainFeatures, testFeatures },
-        ...{ directory, checkpoints: new CheckpointStore(directory.checkpoint), generator },
+        ...{ directory, checkpoints, generator, peers: Peers.none, costs: [] },
         ...{ checkpointSeconds: 300, signal: undefined, onEvent: () => {}, breathe: async () => {} },
       }).run(null);
       await trainFeatures.dispose();
