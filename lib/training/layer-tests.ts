@@ -71,7 +71,8 @@ export class LayerTests {
     const sharesOf = (batches: number) =>
       Array.from({ length: this.#peers.size }, (_, rank) => this.#peers.shareOf(batches, rank));
     const shares = sharesOf(Math.ceil(count / batchSize));
-    const rows = shares.map(({ start, length }) => Math.min(count, (start + length) * batchSize) - start * batchSize);
+    const before = (batches: number): number => Math.min(count, batches * batchSize);
+    const rows = shares.map(({ start, length }) => before(start + length) - before(start));
     const batches = this.#features.batches(batchSize, shares[this.#peers.rank]);
     const own = await collectOutputs(
       stoppingWhileWaiting(batches, this.#signal, pause),

@@ -124,33 +124,37 @@ async function trainNew(
       }),
     );
     const recipe = forProcesses(resolveRecipe(given, dataset, precision), peers.sharing);
-    return await Turn.during(threadsOf(recipe.threads, peers), async (turn) => {
-      const { classes, normalization } = dataset;
-      const { network, modules } = code;
-      const prepared = await peers.together(() =>
-        prepareRun(
-          { recipe, dataset, device, precision },
-          {
-            network,
-            build: () => buildNetwork(recipe, classes.length, device, network),
-            ...{ cache, startFrom, interruption, peers },
-          },
-        ),
-      );
-      using run = prepared;
-      await requireSameRun(peers, run, data);
-      const startedFrom = run.taken?.from;
-      const decoder = await decoderOfRun(dataset);
-      const config = describeRun({
-        ...{ recipe, classes, normalization, modules, data, device, precision, decoder, startedFrom },
-        processes: peers.size,
-      });
-      await directory.writeConfig(config);
-      if (peers.isFirst) badImages.open(directory.badImages);
-      const store = new CheckpointStore(directory.checkpoint, directory.requireHeld);
-      const checkpoints = await RunCheckpoints.open(store, peers);
-      return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
-    });
+    return await Turn.during(
+      threadsOf(recipe.threads, peers),
+      async (turn) => {
+        const { classes, normalization } = dataset;
+        const { network, modules } = code;
+        const prepared = await peers.together(() =>
+          prepareRun(
+            { recipe, dataset, device, precision },
+            {
+              network,
+              build: () => buildNetwork(recipe, classes.length, device, network),
+              ...{ cache, startFrom, interruption, peers },
+            },
+          ),
+        );
+        using run = prepared;
+        await requireSameRun(peers, run, data);
+        const startedFrom = run.taken?.from;
+        const decoder = await decoderOfRun(dataset);
+        const config = describeRun({
+          ...{ recipe, classes, normalization, modules, data, device, precision, decoder, startedFrom },
+          processes: peers.size,
+        });
+        await directory.writeConfig(config);
+        if (peers.isFirst) badImages.open(directory.badImages);
+        const store = new CheckpointStore(directory.checkpoint, directory.requireHeld);
+        const checkpoints = await RunCheckpoints.open(store, peers);
+        return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
+      },
+      { waitsForOthers: peers.size > 1 },
+    );
   } catch (error) {
     if (!directory.hasConfig) await rm(directory.images, { recursive: true, force: true });
     throw error;
@@ -270,21 +274,25 @@ async function goOn(
   // What was right for another number of processes need not be so for this one.
   const before = recorded.processes ?? 1;
   const threads = before === peers.size ? recordedThreads(config) : threadsOf(recipe.threads, peers);
-  return Turn.during(threads, async (turn) => {
-    const prepared = await peers.together(() =>
-      prepareRun(
-        { recipe, dataset, device, precision },
-        {
-          network: code.network,
-          build: () => recordedNetwork(directory.config, recipe, dataset.classes.length, device, code.network),
-          ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption, peers },
-        },
-      ),
-    );
-    using run = prepared;
-    await requireSameRun(peers, run, config.data);
-    return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
-  });
+  return Turn.during(
+    threads,
+    async (turn) => {
+      const prepared = await peers.together(() =>
+        prepareRun(
+          { recipe, dataset, device, precision },
+          {
+            network: code.network,
+            build: () => recordedNetwork(directory.config, recipe, dataset.classes.length, device, code.network),
+            ...{ cache: options.cache, startFrom: config.startedFrom, checkpoints, interruption, peers },
+          },
+        ),
+      );
+      using run = prepared;
+      await requireSameRun(peers, run, config.data);
+      return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
+    },
+    { waitsForOthers: peers.size > 1 },
+  );
 }
 
 /** Threads to compute on; null: LibTorch's default, as many as this process may use, or as the environment says. */

@@ -9,7 +9,11 @@ import { bitsOf, distance, run, runAll, SIMCNN, SMALL, start, TWO_LAYERS, toldBy
 const EQUAL: readonly { name: string; preset: string; changes: object }[] = [
   { name: 'SimCNN k = 1, without batch norm', preset: 'simcnn-k1', changes: SIMCNN },
   { name: 'SimCNN k = 3', preset: 'simcnn-k3', changes: SIMCNN },
-  { name: 'VGG-11', preset: 'vgg11-layerwise', changes: { ...SMALL, model: { width: 4, layers: 2 } } },
+  {
+    name: 'VGG-11',
+    preset: 'vgg11-layerwise',
+    changes: { ...SMALL, model: { width: 4, layers: 2 }, evaluation: { batchSize: 100 } },
+  },
   {
     ...{ name: 'all layers at once', preset: 'simcnn-k3' },
     changes: { ...TWO_LAYERS, training: { ...SMALL.training, schedule: 'simultaneous', learningRate: 1e-4 } },
@@ -28,10 +32,11 @@ describe.runIf(buildInfo().glooReason === '')('a run of several processes', { ti
   // Of three, two have 5 images of a batch of 16, and one has 6.
   it.each([2, 3])('has the losses, weights and statistics of one: %i processes', (world) =>
     inFolder(async (folder) => {
-      const named = (count: number) => EQUAL.map((one, i) => ({ ...one, out: join(folder, `${count}-${i}`) }));
+      const runs = world === 2 ? EQUAL : EQUAL.slice(1, 3);
+      const named = (count: number) => runs.map((one, i) => ({ ...one, out: join(folder, `${count}-${i}`) }));
       const alone = await runAll(folder, 1, named(1));
       const together = await runAll(folder, world, named(world));
-      for (const [i, { name }] of EQUAL.entries()) {
+      for (const [i, { name }] of runs.entries()) {
         const one = alone[i]![0]!;
         expect(one.losses.length, name).toBeGreaterThanOrEqual(20);
         for (const { losses, done } of together[i]!) {
