@@ -118,7 +118,7 @@ it.each([
   expect(readLaunch(variables)).toMatchObject({ worldSize: 1 });
   expect(readLaunch(localVariables(variables, { rank: 1, worldSize: 4, masterPort: 4711 }))).toEqual({
     ...{ launcher: 'torchrun', rank: 1, worldSize: 4, localRank: 1, masterAddress: '127.0.0.1', masterPort: 4711 },
-    ...{ hostsStore: false, storePrefix: '' },
+    ...{ hostsStore: false, storePrefix: '', restarts: 0, mostRestarts: 0 },
   });
   expect(readLaunch(localVariables(variables, { rank: 0, worldSize: 4, masterPort: 4711 }))).toMatchObject({
     hostsStore: true,

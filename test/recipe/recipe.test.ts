@@ -270,8 +270,18 @@ describe('another optimiser or schedule of the rate than that of the preset', ()
 });
 
 it('a recipe of a version without optimiser and schedule is one of SGD with milestones', () => {
-  const { blocks, optimizer, rateSchedule, warmupEpochs, nesterov, betas, eps, labelSmoothing, ...training } =
-    base.training;
+  const {
+    blocks,
+    syncBatchNorm,
+    optimizer,
+    rateSchedule,
+    warmupEpochs,
+    nesterov,
+    betas,
+    eps,
+    labelSmoothing,
+    ...training
+  } = base.training;
   expect(Object.keys(training)).toHaveLength(10);
   expect(parseRecipe({ ...base, training })).toEqual(base);
 });
