@@ -84,17 +84,17 @@ export async function benchDistributed(options) {
 }
 
 /**
- * The first 20 steps of a layer, in fp32 at a rate of 0.01: at larger ones a difference of 1e-7 in the rate alone grows beyond 1e-5 in
+ * The first 20 steps of a layer, in fp32 at a rate of 0.001: at 0.01 a difference of 1e-7 in the rate alone grows beyond 1e-5 in
  * one process, too.
  * @param {string} folder
  * @param {{ results: object[] }} options
  */
 async function benchEquality(folder, { results }) {
-  console.log('distributed: two processes beside one, over 20 steps of the first layer (fp32, rate 0.01)\n');
+  console.log('distributed: two processes beside one, over 20 steps of the first layer (fp32, rate 0.001)\n');
   console.log('| network | batch norm | largest difference of a loss | of weights and statistics |\n|---|---|---|---|');
   for (const { name, preset, model } of NETWORKS) {
     const layers = preset.startsWith('vgg') ? { layers: 1 } : { layers: 1, downsampleAt: [] };
-    const training = { learningRate: 0.01, syncBatchNorm: 'on' };
+    const training = { learningRate: 0.001, syncBatchNorm: 'on' };
     const changes = { ...changesOf(training, 1), precision: 'fp32', model: { ...model, ...layers } };
     const [one, two] = ['one', 'two'].map((count) => join(folder, `${preset}-${count}`));
     const alone = await run({ preset, changes, out: one ?? '' }, 1);
