@@ -1,5 +1,5 @@
-// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,shards,input,distributed] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
-//                  [--rounds N] [--minutes N] [--photographs DIR] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
+// npm run bench [-- --cases dispatch,load,service,soak,clients,step,epoch,memory,share,predictor,images,shards,input,distributed,scale] [--networks simcnn-k3@32,vgg11@32,vgg11@224] [--layers 1,2]
+//                  [--rounds N] [--minutes N] [--photographs DIR] [--measured FILE] [--device cpu|cuda] [--cuda-graph] [--threads N] [--json FILE]
 //
 // Each case measures this project and a PyTorch reference (reference/, the same LibTorch release) alternately, in one call,
 // and prints the medians, the range of the middle half, and the median of the ratios of neighbouring measurements. Beside the
@@ -19,6 +19,7 @@ import { benchLoad } from './load.mjs';
 import { measures } from './ours.mjs';
 import { benchPredictor } from './predictor.mjs';
 import { Reference } from './python.mjs';
+import { benchScale } from './scale.mjs';
 import { benchService } from './service.mjs';
 import { benchShards } from './shards.mjs';
 import { benchSoak } from './soak.mjs';
@@ -43,6 +44,7 @@ const CASES = [
   'shards',
   'input',
   'distributed',
+  'scale',
 ];
 
 const { values: flags } = parseArgs({
@@ -55,6 +57,8 @@ const { values: flags } = parseArgs({
     minutes: { type: 'string', default: '2' },
     // Of images, shards and input: a folder of JPEG files for each class.
     photographs: { type: 'string' },
+    // Of scale: what bench/scale-run.mjs has written.
+    measured: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
     'cuda-graph': { type: 'boolean', default: false },
     threads: { type: 'string' },
@@ -108,7 +112,7 @@ if (unknownNetwork !== undefined) {
 }
 
 const python = process.env.LAYERWISE_BENCH_PYTHON || 'python3';
-const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'shards', 'input', 'distributed'];
+const WITHOUT_REFERENCE = ['service', 'soak', 'clients', 'share', 'images', 'shards', 'input', 'distributed', 'scale'];
 const started = cases.every((name) => WITHOUT_REFERENCE.includes(name))
   ? null
   : await Reference.start(python, threads).catch((error) => {
@@ -423,6 +427,7 @@ if (flags.photographs !== undefined) {
 } else if (['images', 'shards', 'input'].some((name) => cases.includes(name))) {
   console.log('images, shards, input: left out, since there is no --photographs DIR');
 }
+if (cases.includes('scale')) benchScale({ measured: flags.measured, results });
 if (cases.includes('share')) await benchShare();
 if (cases.includes('distributed')) await benchDistributed({ rounds, bar, results });
 if (cases.includes('predictor')) {
