@@ -375,6 +375,7 @@ export {
   type PlanRecipeOptions,
   planRecipe,
   type ResumeOptions,
+  type RunGroup,
   type RunOptions,
   type RunPlan,
   resume,

@@ -20,7 +20,13 @@ function rounded(value: number, bits: number): number {
 }
 const BITS: Record<string, number> = { float16: 10, bfloat16: 7, float32: 23, float64: 52 };
 
-type Results = Record<string, number[]> & { scalar: number; bits: string; ticks: number };
+type Results = Record<string, number[]> & {
+  scalar: number;
+  bits: string;
+  ticks: number;
+  received: number[][];
+  refused: string;
+};
 let results: readonly Results[];
 
 beforeAll(async () => {
@@ -78,6 +84,17 @@ describe('three processes', () => {
     for (const { many, settled } of results) {
       expect(many).toEqual(order.map((i) => i + 1));
       expect(settled).toEqual(order);
+    }
+  });
+
+  it('send and receive in the order of the calls, beside collectives', () => {
+    for (const [rank, { late, received, taken, refused }] of results.entries()) {
+      const before = (rank + WORLD - 1) % WORLD;
+      expect(late).toEqual([before, 0 - before]);
+      const sizes = [1, 10, 100, 1000, 1, 10];
+      expect(received).toEqual(sizes.map((size) => all[before]!.slice(0, size)));
+      expect(taken).toEqual(all[before]!.slice(0, 24));
+      expect(refused).toContain('expected another rank, got this one');
     }
   });
 

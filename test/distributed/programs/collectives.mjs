@@ -73,6 +73,31 @@ await Promise.all(
 results.many = many.map((x) => x.mean().item());
 results.settled = settled;
 
+// From each rank to the next, some on their way at once: of several dtypes and lengths, in the order of the calls. A collective behind a
+// receive that nothing has come for is not kept from its end.
+const [before, after] = [(rank + worldSize - 1) % worldSize, (rank + 1) % worldSize];
+const late = tensor(new Float32Array(2));
+const receiving = group.receive(late, before);
+await group.barrier();
+const parcels = numbers.map((dtype, i) => tensor(values(rank).slice(0, 10 ** (i % 4))).to({ dtype }));
+const received = numbers.map((dtype, i) => empty([10 ** (i % 4)], { dtype }));
+await Promise.all([
+  group.send(tensor([rank, -rank]), after),
+  ...parcels.map((x) => group.send(x, after)),
+  receiving,
+  ...received.map((x) => group.receive(x, before)),
+]);
+results.late = listed(late);
+results.received = received.map(listed);
+const image = tensor(values(rank).slice(0, 24)).reshape([2, 3, 2, 2]).contiguous({ memoryFormat: 'channelsLast' });
+const taken = empty([2, 3, 2, 2]).contiguous({ memoryFormat: 'channelsLast' });
+await Promise.all([group.send(image, after), group.receive(taken, before)]);
+results.taken = listed(taken.contiguous());
+results.refused = await group.send(image, rank).then(
+  () => 'sent',
+  (error) => String(error),
+);
+
 // The event loop goes on while this rank waits for the last.
 let ticks = 0;
 const ticking = setInterval(() => ticks++, 5);
