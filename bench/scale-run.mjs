@@ -1,4 +1,4 @@
-// Measures on this machine what docs/scale.md is checked with: `node bench/scale-run.mjs FILE`, some two minutes. All-reduces of local
+// Measures on this machine what docs/scale.md is checked with: `node bench/scale-run.mjs FILE`, some minutes. All-reduces of local
 // processes; `layerwise train`, one thread a process: of two and four processes together, of one with the share of each, alone and beside
 // others that do the same by themselves; and steps with hardly anything to compute. `npm run bench -- --cases scale --measured FILE` prints it beside what is predicted.
 import { execFile, fork } from 'node:child_process';
@@ -41,7 +41,7 @@ const NETWORKS = [
   { name: 'VGG-11', preset: 'vgg11-layerwise', width: 32 },
 ];
 /** Of an epoch. The fastest epoch of a layer counts, but for its first: what other programs take of the machine is not what is asked. */
-const STEPS = 6;
+const STEPS = 4;
 const EPOCHS = 3;
 const TEST_IMAGES = 64;
 
