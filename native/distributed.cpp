@@ -376,6 +376,14 @@ napi_value withSynchronizedBatchNorm(napi_env env, napi_callback_info info) {
   });
 }
 
+/** What was submitted fails, and the others are told why: (group, reason). `leaveGroup` follows. */
+napi_value giveUpGroup(napi_env env, napi_callback_info info) {
+  return guarded<2>(env, info, "giveUpGroup", [](Call& call) {
+    memberOf(call, 0)->group->giveUp(call.string(1, "reason"));
+    return call.nothing();
+  });
+}
+
 /** Leaves a group after what was submitted. Gives the operation's number; it is the last. */
 napi_value leaveGroup(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, "leaveGroup", [](Call& call) {
@@ -418,6 +426,7 @@ void exportDistributed(napi_env env, napi_value exports, Environment* environmen
       {"withSynchronizedBatchNorm", withSynchronizedBatchNorm},
       {"packTensors", copyBlock<true>},
       {"unpackTensors", copyBlock<false>},
+      {"giveUpGroup", giveUpGroup},
       {"leaveGroup", leaveGroup},
       {"forgetGroup", forgetGroup},
   };
@@ -433,6 +442,7 @@ void exportDistributed(napi_env env, napi_value exports, Environment* environmen
       {"withSynchronizedBatchNorm", tooOld},
       {"packTensors", tooOld},
       {"unpackTensors", tooOld},
+      {"giveUpGroup", tooOld},
       {"leaveGroup", tooOld},
       {"forgetGroup", tooOld},
   };

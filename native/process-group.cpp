@@ -111,9 +111,15 @@ class OnStreamOf {
   std::optional<c10::StreamGuard> guard_;
 };
 
-/** Gloo returns when the work is done, or failed; NCCL as soon as the stream waits for it. */
-void waitFor(const c10::intrusive_ptr<c10d::Work>& work, std::chrono::milliseconds timeout) {
+/**
+ * Gloo returns when the work is done, or failed; NCCL as soon as the stream waits for it. What comes from one rank alone may be long in
+ * coming: the stream, which others' work is on, is not to wait for it before it is there.
+ */
+void waitFor(const c10::intrusive_ptr<c10d::Work>& work, std::chrono::milliseconds timeout, bool isLongInComing = false) {
   const auto end = std::chrono::steady_clock::now() + timeout;
+  while (isLongInComing && !work->isCompleted() && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   work->wait();
   while (!work->isCompleted()) {
     if (std::chrono::steady_clock::now() > end) throw std::runtime_error("timed out");
@@ -189,6 +195,23 @@ void ProcessGroup::perform(CollectiveRequest request) {
   });
   const std::optional<std::string> failure = ended.get_future().get();
   if (failure.has_value()) throw CodedError("COLLECTIVE_FAILED", *failure);
+}
+
+void ProcessGroup::giveUp(const std::string& reason) {
+  const std::lock_guard<std::mutex> lock(failing_);
+  if (failure_.has_value()) return;
+  failure_ = Failure{"GROUP_LEFT", "this rank has given up: " + reason, {}};
+  std::promise<void> told;
+  givenUp_ = told.get_future().share();
+  std::thread([group = shared_from_this(), rendezvous = rendezvous_, reason, told = std::move(told)]() mutable {
+    const auto closeConnections = [&] { std::thread([connections = group->takeConnections()] {}).detach(); };
+    if (rendezvous == nullptr) {
+      closeConnections();
+    } else {
+      rendezvous->explain({"GROUP_LEFT", reason, {}}, "training", closeConnections);
+    }
+    told.set_value();
+  }).detach();
 }
 
 void ProcessGroup::leave(Done done) {
@@ -348,6 +371,12 @@ void ProcessGroup::endTasks() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return lanesOver_ + 1 == kLanes; });
   }
+  std::shared_future<void> givenUp;
+  {
+    const std::lock_guard<std::mutex> lock(failing_);
+    givenUp = givenUp_;
+  }
+  if (givenUp.valid()) givenUp.wait();
   const Done left = std::move(left_);
   bool isOrderly = left != nullptr && rendezvous_ != nullptr;
   {
@@ -365,7 +394,8 @@ void ProcessGroup::endOne(Begun begun) {
   const CollectiveRequest& request = begun.task.request;
   try {
     const OnStreamOf stream(request);
-    if (begun.work != nullptr) waitFor(begun.work, request_.timeout);
+    const bool isOnDevice = request.stream.has_value();
+    if (begun.work != nullptr) waitFor(begun.work, request_.timeout, isOnDevice && laneOf(request) != Lane::kAll);
     // Gloo has no mean.
     if (request.kind == Collective::kAllReduce && request.reduction == Reduction::kMean && request_.size > 1) {
       flat(request.tensor).div_(request_.size);

@@ -13,6 +13,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -55,6 +56,8 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
   void submit(CollectiveRequest request, Done done);
   /** Submits, and waits in this thread until it is done. Throws CodedError, COLLECTIVE_FAILED. */
   void perform(CollectiveRequest request);
+  /** What was submitted and is not over fails, and the others hear why: "gave up in training: ...". To be followed by `leave`. */
+  void giveUp(const std::string& reason);
   /** After what was submitted: leaves. Nothing may be submitted any more. */
   void leave(Done done);
   /** The same, and nobody waits for it: returns at once. */
@@ -113,6 +116,8 @@ class ProcessGroup : public std::enable_shared_from_this<ProcessGroup> {
 
   std::mutex failing_;
   std::optional<Failure> failure_;
+  /** Over when the others were told that this rank has given up. */
+  std::shared_future<void> givenUp_;
 };
 
 }  // namespace layerwise

@@ -122,6 +122,15 @@ export class ProcessGroup {
   }
 
   /**
+   * Leaves the group at once, since this rank cannot go on: calls that are not over reject, and those of the other ranks do, with the
+   * reason, one line. Never rejects.
+   */
+  giveUp(reason: string): Promise<void> {
+    if (this.#left === null) this.#native.giveUp(reason);
+    return this.leave();
+  }
+
+  /**
    * Leaves the group after what was called before; waits up to 5 seconds for the others to leave too, so that none loses the store that
    * another serves. Never rejects. A process may also end without it.
    */

@@ -88,6 +88,11 @@ export class NativeGroup {
     return under('synchronizedBatchNorm', (run) => native.withSynchronizedBatchNorm(this.#id, run), body);
   }
 
+  /** What was called and is not over fails, and the other ranks hear the reason. To be followed by `leave`. */
+  giveUp(reason: string): void {
+    native.giveUpGroup(this.#id, reason);
+  }
+
   /** The last call. */
   async leave(): Promise<void> {
     await this.#outcome(native.leaveGroup(this.#id));

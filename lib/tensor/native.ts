@@ -195,6 +195,7 @@ export interface NativeAddon extends NativeOperators {
   withSynchronizedBatchNorm(group: number, body: () => void): void;
   packTensors(tensors: Int32Array, block: number): void;
   unpackTensors(tensors: Int32Array, block: number): void;
+  giveUpGroup(group: number, reason: string): void;
   leaveGroup(group: number): number;
   forgetGroup(group: number): void;
 

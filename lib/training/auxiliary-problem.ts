@@ -74,6 +74,7 @@ export class AuxiliaryProblem {
   readonly scaler: GradScaler | null;
   readonly #context: ProblemContext;
   readonly #problems: readonly Functions[];
+  #solved: readonly Functions[];
   readonly #graphed: GraphedSteps | null;
   /** Of each problem, in the form in which it is evaluated: weights do not change between epochs. */
   #evaluated: readonly { readonly block: FrozenBlocks; readonly head: FrozenBlocks }[] = [];
@@ -89,6 +90,7 @@ export class AuxiliaryProblem {
       block: forwardFunctions(trained),
       head: forwardFunctions([head]),
     })) ?? [{ block: [], head: forwardFunctions(trainedModules(stage)) }];
+    this.#solved = this.#problems;
     this.learningRates = buildLearningRates(context.recipe);
     this.optimizer = buildOptimizer(context.recipe, trainedParameters(stage));
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
@@ -134,6 +136,11 @@ export class AuxiliaryProblem {
     return true;
   }
 
+  /** From now on some of several problems are learned alone, on the features of the first of them. All are evaluated. */
+  solveOnly({ start, length }: { readonly start: number; readonly length: number }): void {
+    this.#solved = this.#problems.slice(start, start + length);
+  }
+
   /** How many of a batch's images go through the network at once. */
   imagesAtOnce(count: number): number {
     return Math.min(count, this.#context.recipe.training.microBatchSize ?? count);
@@ -157,17 +164,15 @@ export class AuxiliaryProblem {
 
   /**
    * Gradients of the mean loss of a batch, of the parts that are given: the sum over all parts of the batch is that of the batch. The
-   * loss is that of the parts times their shares. Of several problems some may be solved alone, which then have the features of the
-   * first of them; `output` is what the last gives for what comes after it, where that is asked for. Call it in a scope.
+   * loss is that of the parts times their shares. `output` is what the last problem gives for what comes after it, where that is asked
+   * for. Call it in a scope.
    */
   accumulate(
     partsOfBatch: readonly BatchPart[],
     give: GiveBatch,
-    options: { problems?: { start: number; length: number }; givesOutput?: boolean } = {},
+    { givesOutput = false }: { givesOutput?: boolean } = {},
   ): Pick<StepResult, 'loss' | 'correct'> & { output: Tensor | null } {
-    const { problems: { start: first, length: number } = { start: 0, length: this.#problems.length } } = options;
-    const solved = this.#problems.slice(first, first + number);
-    const { givesOutput = false } = options;
+    const solved = this.#solved;
     this.optimizer.zeroGrad();
     const parts: Pick<StepResult, 'loss' | 'correct'>[][] = solved.map(() => []);
     const outputs: Tensor[] = [];

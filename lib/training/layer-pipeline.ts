@@ -3,9 +3,20 @@
 import type { ImageSource } from '../data/index.js';
 import { type EpochPass, epochOrder, type FeatureBatch, type TrainingFeatures } from '../features/index.js';
 import { type LocalProblem, localProblems, type Stage } from '../models/index.js';
-import { type Recipe, RecipeError } from '../recipe/index.js';
+import { Dropout, Dropout2d, type Module } from '../nn/index.js';
+import { type Precision, type Recipe, RecipeError } from '../recipe/index.js';
 import type { MeterState } from '../run/index.js';
-import { channelsLast, type Device, type DType, empty, keep, scope, type Tensor, tensor } from '../tensor/index.js';
+import {
+  channelsLast,
+  type Device,
+  type DType,
+  empty,
+  keep,
+  noGrad,
+  scope,
+  type Tensor,
+  tensor,
+} from '../tensor/index.js';
 import { type AuxiliaryProblem, type StepResult, wholeBatch } from './auxiliary-problem.js';
 import type { Peers, Share } from './peers.js';
 
@@ -38,7 +49,7 @@ interface Received {
 
 export interface LayerPipelineOptions {
   readonly peers: Peers;
-  readonly stage: Stage;
+  readonly problem: AuxiliaryProblem;
   /** Of each problem, what it costs; the processes have consecutive ones, and about the same of it. */
   readonly costs: readonly number[];
   readonly images: ImageSource;
@@ -46,11 +57,24 @@ export interface LayerPipelineOptions {
   readonly device: Device;
 }
 
-/** Throws RecipeError for a stage whose layers do not train at once, or has fewer than there are processes. */
-export function requirePipeline({ training }: Recipe, stages: readonly Stage[], processes: number): void {
+/** Throws RecipeError for a stage whose layers do not train at once, or share what processes do not, or has fewer than there are processes. */
+export function requirePipeline(
+  { training }: Recipe,
+  { stages, precision, processes }: { stages: readonly Stage[]; precision: Precision; processes: number },
+): void {
   if (training.schedule !== 'simultaneous') {
     throw new RecipeError(
       `training.schedule: expected simultaneous for processes that have a layer each (--parallel layers), got ${training.schedule}`,
+    );
+  }
+  if (precision === 'fp16') {
+    throw new RecipeError(
+      'precision: fp16 has one loss scale for all layers, which processes with a layer each do not share; use bf16',
+    );
+  }
+  if (drawsDropout([...stages[0]!.trained, ...localProblems(stages[0]!).map(({ head }) => head)])) {
+    throw new RecipeError(
+      '--parallel layers: expected a network without dropout, whose draws processes with a layer each do not share',
     );
   }
   const problems = localProblems(stages[0]!).length;
@@ -60,6 +84,11 @@ export function requirePipeline({ training }: Recipe, stages: readonly Stage[], 
   );
 }
 
+const drawsDropout = (modules: readonly Module[]): boolean =>
+  modules.some(
+    (module) => module instanceof Dropout || module instanceof Dropout2d || drawsDropout([...module.children.values()]),
+  );
+
 /** This process's part of the layers that train at once. */
 export class LayerPipeline {
   /** Which of the problems this process solves. */
@@ -67,7 +96,7 @@ export class LayerPipeline {
   readonly #options: LayerPipelineOptions;
   readonly #shares: readonly Share[];
   readonly #sending: Promise<void>[] = [];
-  #hasSentFormat = false;
+  #sentFormat: Format | null = null;
   #format: Format | null = null;
   #wish: Wish = 'none';
 
@@ -75,6 +104,7 @@ export class LayerPipeline {
     this.#options = options;
     this.#shares = balanced(options.costs, options.peers.size);
     this.own = this.#shares[options.peers.rank]!;
+    options.problem.solveOnly(this.own);
   }
 
   get isFirst(): boolean {
@@ -97,18 +127,14 @@ export class LayerPipeline {
   }
 
   /** A step of this process's problems, whose output goes to the next one. The result belongs to the caller. */
-  async step(
-    problem: AuxiliaryProblem,
-    { indices, tensors, isAgain = false }: PipelineBatch,
-    wish: Wish,
-  ): Promise<StepResult> {
+  async step({ indices, tensors, isAgain = false }: PipelineBatch, wish: Wish): Promise<StepResult> {
+    const { problem, recipe } = this.#options;
     if (this.isFirst) this.#wish = wish;
     while (this.#sending.length >= ON_THE_WAY) await this.#sending.shift();
-    const { microBatchSize } = this.#options.recipe.training;
-    const parts = wholeBatch(indices.length, microBatchSize);
+    const parts = wholeBatch(indices.length, recipe.training.microBatchSize);
     const givesOutput = !this.#isLast && !isAgain;
     const { output, ...result } = scope(() => {
-      const { loss, correct, output } = problem.accumulate(parts, tensors, { problems: this.own, givesOutput });
+      const { loss, correct, output } = problem.accumulate(parts, tensors, { givesOutput });
       const stepped = problem.update();
       return { loss: keep(loss), correct: keep(correct), stepped, output: output === null ? null : keep(output) };
     });
@@ -124,15 +150,16 @@ export class LayerPipeline {
   #send(output: Tensor): void {
     const { peers } = this.#options;
     const next = peers.rank + 1;
-    const isFirstOutput = !this.#hasSentFormat;
-    this.#hasSentFormat = true;
+    const isFirstOutput = this.#sentFormat === null;
+    this.#sentFormat ??= formatOf(output);
+    const format = this.#sentFormat;
     const wish = WISHES.indexOf(this.#wish);
     const send = async (): Promise<void> => {
-      const dense = scope(() => keep(inOneBlock(output)));
+      const dense = scope(() => keep(inFormat(output, format)));
       const flag = scope(() => keep(tensor(Uint8Array.of(wish), { device: peers.device })));
       try {
         const sent = [
-          ...(isFirstOutput ? [peers.sendText(JSON.stringify(formatOf(dense)), next)] : []),
+          ...(isFirstOutput ? [peers.sendText(JSON.stringify(format), next)] : []),
           peers.send(flag, next),
           peers.send(dense, next),
         ];
@@ -148,8 +175,8 @@ export class LayerPipeline {
   }
 
   async *#received(pass: EpochPass): AsyncGenerator<PipelineBatch> {
-    const { images, recipe, stage, peers } = this.#options;
-    const { layer } = localProblems(stage)[0]!;
+    const { images, recipe, problem, peers } = this.#options;
+    const { layer } = localProblems(problem.stage)[0]!;
     const order = epochOrder(recipe, layer, pass.epoch, images.count);
     const { batchSize, firstStep } = pass;
     const steps = Math.ceil(images.count / batchSize);
@@ -205,20 +232,47 @@ export class LayerPipeline {
    * Gives every process the weights, statistics and state of the optimiser of all problems, each from the process that solves it, and
    * the sums of all meters.
    */
-  async collect(problem: AuxiliaryProblem, meters: readonly MeterState[]): Promise<MeterState[]> {
-    const { peers, stage } = this.#options;
+  async collect(meters: readonly MeterState[]): Promise<MeterState[]> {
+    const { peers, problem } = this.#options;
     await this.flush();
-    const problems = localProblems(stage);
     const { parameters, state } = problem.optimizer;
+    const owners = this.#ownersOf(parameters);
+    const isNumbered = (name: string): boolean => /\.\d+$/.test(name);
     for (const [rank, { start, length }] of this.#shares.entries()) {
-      const solved = problems.slice(start, start + length);
-      const own = new Set(solved.flatMap(weightsOf));
-      const numbers = new Set([...parameters.keys()].filter((i) => own.has(parameters[i]!)));
-      const states = [...state.tensors].filter(([name]) => numbers.has(Number(/\d+$/.exec(name)?.[0] ?? -1)));
-      await peers.takeFrom(rank, [...own, ...states.map(([, tensor]) => tensor)]);
+      const solved = localProblems(problem.stage).slice(start, start + length);
+      const states = [...state.tensors].filter(
+        ([name]) => isNumbered(name) && owners[Number(/\d+$/.exec(name)![0])] === rank,
+      );
+      await peers.takeFrom(rank, new Set([...solved.flatMap(weightsOf), ...states.map(([, tensor]) => tensor)]));
     }
+    // AdamW's counts of steps: a row a parameter.
+    for (const [name, tensor] of state.tensors) if (!isNumbered(name)) await this.#collectRows(tensor, owners);
     const all = await peers.gather(JSON.stringify(meters));
     return all.flatMap((text) => JSON.parse(text) as MeterState[]);
+  }
+
+  /** The rank that learns each parameter: the first, where several problems have it. */
+  #ownersOf(parameters: readonly Tensor[]): number[] {
+    const problems = localProblems(this.#options.problem.stage);
+    const weights = this.#shares.map(
+      ({ start, length }) => new Set(problems.slice(start, start + length).flatMap(weightsOf)),
+    );
+    return parameters.map((parameter) => weights.findIndex((own) => own.has(parameter)));
+  }
+
+  /** Gives every process rows [parameters] of the ranks that own them. */
+  async #collectRows(rows: Tensor, owners: readonly number[]): Promise<void> {
+    const { peers } = this.#options;
+    const isOwn = Float32Array.from(owners, (owner) => (owner === peers.rank ? 1 : 0));
+    const own = scope(() =>
+      keep(noGrad(() => rows.to({ device: peers.device }).mul(tensor(isOwn, { device: peers.device })))),
+    );
+    try {
+      await peers.sum(own);
+      noGrad(() => rows.copy_(own));
+    } finally {
+      own.dispose();
+    }
   }
 }
 
@@ -227,8 +281,12 @@ const weightsOf = ({ trained, head }: LocalProblem): Tensor[] =>
 
 const isImages = (x: Tensor): boolean => x.dim === 4 && x.isContiguous('channelsLast') && !x.isContiguous();
 
-/** A tensor that is one block of memory in an order that the other side knows. */
-const inOneBlock = (x: Tensor): Tensor => (isImages(x) ? x.detach() : x.contiguous().detach());
+/** A tensor that is one block of memory in the order that the other side knows, and of the dtype. */
+const inFormat = (x: Tensor, { dtype, isChannelsLast }: Format): Tensor =>
+  noGrad(() => {
+    const typed = x.to({ dtype });
+    return (isChannelsLast ? channelsLast(typed) : typed.contiguous()).detach();
+  });
 
 const formatOf = (x: Tensor): Format => ({ dtype: x.dtype, shape: x.shape.slice(1), isChannelsLast: isImages(x) });
 
@@ -303,7 +361,7 @@ class Incoming {
 
   /** One after another, and none after the one that the run stops with: it would never come. */
   #fill(): void {
-    while (this.#next < this.#end && this.#unread.length < Math.max(ON_THE_WAY, this.#kept)) {
+    while (this.#next < this.#end && this.#unread.length < ON_THE_WAY) {
       const before = this.#unread.at(-1) ?? Promise.resolve(null);
       const number = this.#next++;
       const one = before.then((earlier) => (earlier?.wish === 'stop' ? NEVER : this.#receive(number)));

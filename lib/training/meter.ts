@@ -18,17 +18,20 @@ export class EpochMeter {
   #lastRead: number;
   readonly #pending: { step: number; images: number; loss: Tensor; correct: Tensor }[] = [];
   readonly #states: readonly MeterState[];
+  readonly #first: number;
 
-  /** `now` tells the time in seconds. */
+  /** `first` is the number of the first problem, where there are others before it. `now` tells the time in seconds. */
   constructor(options: {
     everySeconds: number;
     problems?: number;
+    first?: number;
     states?: readonly MeterState[];
     now?: () => number;
   }) {
     this.#everySeconds = options.everySeconds;
     this.#now = options.now ?? (() => performance.now() / 1000);
     this.#lastRead = this.#now();
+    this.#first = options.first ?? 0;
     this.#states = Array.from({ length: options.problems ?? 1 }, (_, problem) => ({
       ...(options.states?.[problem] ?? { lossSum: 0, correct: 0, images: 0 }),
     }));
@@ -59,7 +62,7 @@ export class EpochMeter {
           state.lossSum += losses[at]! * images;
           state.correct += Number(hits[at]);
           state.images += images;
-          return { step, problem, loss: losses[at]! };
+          return { step, problem: this.#first + problem, loss: losses[at]! };
         });
       });
     });

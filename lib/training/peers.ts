@@ -82,11 +82,16 @@ export class Peers {
       return Peers.none;
     }
     const how = { parallel, replay };
-    const hosts = await new Peers(group, device, { localSize: 1, ...how }).gather(hostname());
-    const localSize = hosts.filter((host) => host === hostname()).length;
-    const peers = new Peers(group, device, { localSize, ...how });
-    await peers.requireSame({ 'what they have each (parallel)': parallel, replay });
-    return peers;
+    try {
+      const hosts = await new Peers(group, device, { localSize: 1, ...how }).gather(hostname());
+      const localSize = hosts.filter((host) => host === hostname()).length;
+      const peers = new Peers(group, device, { localSize, ...how });
+      await peers.requireSame({ 'what they have each (parallel)': parallel, replay });
+      return peers;
+    } catch (error) {
+      await group.leave();
+      throw error;
+    }
   }
 
   get rank(): number {
@@ -323,6 +328,11 @@ export class Peers {
   /** Never rejects. */
   async leave(): Promise<void> {
     await this.#group?.leave();
+  }
+
+  /** Leaves since this process has failed: the others hear why. Never rejects. */
+  async giveUp(error: unknown): Promise<void> {
+    await this.#group?.giveUp(messageOf(error).split('\n')[0]!);
   }
 
   async #send(told: Told): Promise<void> {

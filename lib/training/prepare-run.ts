@@ -73,7 +73,7 @@ export async function prepareRun(setting: RunSetting, options: PrepareOptions): 
       : null;
     const takenLayers = taken?.from.layers ?? startFrom?.layers;
     const stages = buildStages(recipe, network, takenLayers);
-    if (peers.parallel === 'layers') requirePipeline(recipe, stages, peers.size);
+    if (peers.parallel === 'layers') requirePipeline(recipe, { stages, precision, processes: peers.size });
     const counts = { trainCount: dataset.train.count, testCount: dataset.test.count };
     const cachePlan = planCache({ recipe, network, stages, device, precision, budget, ...counts });
     const { epochs, batchSize } = recipe.training;

@@ -59,11 +59,14 @@ export class RunProgress {
   /** For work between checkpoints: the last one still holds. */
   readonly stopHere = async (): Promise<void> => {
     await this.#options.breathe();
-    const { signal, directory, checkpoints } = this.#options;
-    if (signal?.aborted === true) {
-      throw new TrainingInterrupted(directory.path, { hasCheckpoint: checkpoints.exists });
-    }
+    const { signal } = this.#options;
+    if (signal?.aborted === true) throw this.#interrupted();
   };
+
+  #interrupted(): TrainingInterrupted {
+    const { directory, checkpoints } = this.#options;
+    return new TrainingInterrupted(directory.path, { hasCheckpoint: checkpoints.exists });
+  }
 
   /** Whether the run was told to stop, or its checkpoint is old. */
   get wish(): Wish {
@@ -86,8 +89,11 @@ export class RunProgress {
     if (due === 'none') return;
     this.requireFinite(meter.flush(), problem, position.epoch);
     const states = (await collect?.()) ?? meter.states;
-    // Weights that the last step made infinite are no good checkpoint; the next loss tells of them.
-    if (!problem.isFinite()) return;
+    // Weights that the last step made infinite are no good checkpoint; the next loss tells of them, where there is one.
+    if (!problem.isFinite()) {
+      if (due === 'stop' && this.#options.peers.size > 1) throw this.#interrupted();
+      return;
+    }
     await this.checkpoint(problem, position, states);
     if (due === 'stop') throw new TrainingInterrupted(this.#options.directory.path);
   }

@@ -66,10 +66,10 @@ export class SharedSteps {
   constructor(problem: AuxiliaryProblem, options: SharedStepOptions) {
     this.#problem = problem;
     this.#options = options;
-    const statistics = runningStatistics(trainedModules(problem.stage));
-    // One layer may be in several places.
-    this.#statistics = options.syncBatchNorm ? [] : [...new Set(statistics)];
-    this.#otherBuffers = otherBuffers(problem, statistics);
+    const norms = batchNorms(trainedModules(problem.stage));
+    const statistics = norms.flatMap(({ runningMean, runningVar }) => [runningMean, runningVar]);
+    this.#statistics = options.syncBatchNorm ? [] : statistics;
+    this.#otherBuffers = otherBuffers(problem, [...statistics, ...norms.map((norm) => norm.numBatchesTracked)]);
   }
 
   /** Whether a process wanted to stop in the last step. */
@@ -94,6 +94,8 @@ export class SharedSteps {
     const sums = scope(() => this.#compute(count, length, give, wantsToStop));
     try {
       await this.#sum(length / count, sums);
+      // Buffers of modules of one's own are rank 0's.
+      await peers.takeFromFirst(this.#otherBuffers);
       return scope(() => {
         const { loss, correct } = this.#take(sums, position.step);
         return { loss: keep(loss), correct: keep(correct), stepped: this.#problem.update() };
@@ -147,11 +149,6 @@ export class SharedSteps {
     } finally {
       for (const gradient of gradients) gradient.dispose();
     }
-  }
-
-  /** Gives all processes the same buffers of modules of one's own, rank 0's; those of batch norm are the same after each step. */
-  async endEpoch(): Promise<void> {
-    await this.#options.peers.takeFromFirst(this.#otherBuffers);
   }
 
   /** Sums are formed of the same gradients in all processes, in every step. Throws DistributedError or ModelError where they are not. */
@@ -226,17 +223,18 @@ function partsOf(length: number, parts: number): Omit<BatchPart, 'share'>[] {
   });
 }
 
-/** Buffers that are not batch norm's. */
-function otherBuffers(problem: AuxiliaryProblem, statistics: readonly Tensor[]): Tensor[] {
-  const known = new Set([...problem.optimizer.parameters, ...statistics]);
+/** Buffers that are not batch norm's, which are the same in all processes by themselves. */
+function otherBuffers(problem: AuxiliaryProblem, ofBatchNorm: readonly Tensor[]): Tensor[] {
+  const known = new Set([...problem.optimizer.parameters, ...ofBatchNorm]);
   const all = trainedModules(problem.stage).flatMap((module) => [...module.stateDict().values()]);
   return [...new Set(all)].filter((tensor) => !known.has(tensor));
 }
 
-/** The running means and variances of all batch norms among modules. */
-function runningStatistics(modules: readonly Module[]): Tensor[] {
-  return modules.flatMap((module) => [
-    ...(module instanceof BatchNorm1d || module instanceof BatchNorm2d ? [module.runningMean, module.runningVar] : []),
-    ...runningStatistics([...module.children.values()]),
+/** All batch norms among modules, each once: a layer may be in several places. */
+function batchNorms(modules: readonly Module[]): (BatchNorm1d | BatchNorm2d)[] {
+  const found = modules.flatMap((module) => [
+    ...(module instanceof BatchNorm1d || module instanceof BatchNorm2d ? [module] : []),
+    ...batchNorms([...module.children.values()]),
   ]);
+  return [...new Set(found)];
 }

@@ -63,7 +63,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const interruption: Interruption = { signal: options.signal, error: () => new TrainingInterrupted(null) };
   requireOrdinarySteps(options);
   return withPeers({ ...options, device: asked.device }, interruption, async (peers) => {
-    requireOwnDevices(asked.recipe, peers);
+    requireOwnDevices(asked.recipe.device, peers);
     const { out, orResume = false } = options;
     if (orResume && out !== undefined && (await peers.byFirst(async () => RunDirectory.exists(out)))) {
       const { recipe: _, startFrom: __, out: ___, orResume: ____, ...others } = options;
@@ -93,7 +93,7 @@ function requireOrdinarySteps({ group, cudaGraph = false }: Pick<TrainOptions, '
 }
 
 /** Processes of one machine have a GPU each. */
-function requireOwnDevices({ device }: Recipe, { localSize }: Peers): void {
+function requireOwnDevices(device: Recipe['device'], { localSize }: Peers): void {
   if (localSize === 1 || !/^cuda:/.test(device)) return;
   throw new RecipeError(
     `device: expected cuda, of which each of ${localSize} processes on a machine takes its own, got ${device}`,
@@ -171,7 +171,10 @@ export async function resume(runDirectory: string, options: ResumeOptions = {}):
   requireOrdinarySteps(options);
   const { group } = options;
   const device = group === undefined ? 'cpu' : resolveDevice(options.device ?? 'auto', { localRank: group.localRank });
-  return withPeers({ ...options, device }, interruption, (peers) => resumeRun(runDirectory, options, { peers }));
+  return withPeers({ ...options, device }, interruption, (peers) => {
+    requireOwnDevices(options.device ?? 'auto', peers);
+    return resumeRun(runDirectory, options, { peers });
+  });
 }
 
 /** With a `recipe`, goes on with a run of this recipe alone. */
@@ -349,6 +352,8 @@ async function withPeers(
     return await work(peers);
   } catch (error) {
     const failure = await peers.failureBehind(error);
+    // All of them stop, or hear of it.
+    if (!(failure instanceof TrainingInterrupted)) await peers.giveUp(failure);
     // Who was told to stop, while others were, too, may only see that they are gone.
     throw signal?.aborted === true && failure instanceof DistributedError ? interruption.error() : failure;
   } finally {

@@ -101,7 +101,7 @@ export class Trainer {
     const before = from === null ? 0 : from.seconds - from.stageSeconds.reduce((sum, s) => sum + s, 0);
     const start = performance.now();
     const problem = new AuxiliaryProblem(stage, this.#options, from?.scaler ?? undefined);
-    const together: Together = { shared: this.#sharedSteps(problem), pipeline: this.#pipeline(stage) };
+    const together: Together = { shared: this.#sharedSteps(problem), pipeline: this.#pipeline(problem) };
     try {
       if (from !== null) await checkpoints.loadCurrent(from, stage, problem.optimizer, generator);
       await this.#beginFeatures(stage);
@@ -160,9 +160,9 @@ export class Trainer {
   }
 
   /** Of a run whose processes have a part of the layers each; else null. */
-  #pipeline(stage: Stage): LayerPipeline | null {
+  #pipeline(problem: AuxiliaryProblem): LayerPipeline | null {
     const { peers, costs, trainImages: images, recipe, device } = this.#options;
-    return peers.parallel === 'layers' ? new LayerPipeline({ peers, stage, costs, images, recipe, device }) : null;
+    return peers.parallel === 'layers' ? new LayerPipeline({ peers, problem, costs, images, recipe, device }) : null;
   }
 
   async #trainEpoch(
@@ -178,7 +178,7 @@ export class Trainer {
     const states = from === null ? null : metersOf(from);
     const meter = new EpochMeter({
       everySeconds: !isCuda(device) ? 0 : peers.size > 1 ? Number.POSITIVE_INFINITY : CUDA_READ_SECONDS,
-      problems: own.length,
+      ...{ problems: own.length, first: own.start },
       ...(states === null ? {} : { states: states.slice(own.start, own.start + own.length) }),
     });
     const firstStep = from?.position.step ?? 0;
@@ -222,15 +222,14 @@ export class Trainer {
         const isRead = peers.size > 1 && step % STEPS_UNREAD === 0;
         if (isRead) this.#progress.requireFinite(meter.flush(), problem, epoch);
         onEvent({ type: 'step', ...progress.after(step, meter) });
-        const all = pipeline === null ? this.#wishOf(shared) : this.#wishIn(pipeline, problem, meter);
+        const all = pipeline === null ? this.#wishOf(shared) : this.#wishIn(pipeline, meter);
         await this.#progress.afterStep(problem, { stage: index, epoch, step }, meter, all);
       }
       this.#progress.requireFinite(meter.flush(), problem, epoch);
     } finally {
       meter.dispose();
     }
-    await shared?.endEpoch();
-    const sums = (await pipeline?.collect(problem, meter.states)) ?? meter.states;
+    const sums = (await pipeline?.collect(meter.states)) ?? meter.states;
     problem.endEpoch();
     const steps = progress.stepsPerEpoch;
     const whole = new EpochMeter({ everySeconds: 0, problems: sums.length, states: sums });
@@ -257,7 +256,7 @@ export class Trainer {
       result =
         pipeline === null
           ? await shared!.step(count, batch.tensors, position, this.#progress.wish === 'stop')
-          : await pipeline.step(problem, batch, this.#progress.wish);
+          : await pipeline.step(batch, this.#progress.wish);
     } catch (error) {
       throw this.#explain(problem, batch, error);
     }
@@ -272,16 +271,13 @@ export class Trainer {
   /** What all processes do after a step, where each has a share of every batch. Rank 0 alone writes, whenever it is time. */
   #wishOf(shared: SharedSteps | null): { wish?: Wish } {
     if (shared === null) return {};
-    return { wish: shared.stops ? 'stop' : this.#progress.wish === 'checkpoint' ? 'checkpoint' : 'none' };
+    const isDue = this.#options.peers.isFirst && this.#progress.wish === 'checkpoint';
+    return { wish: shared.stops ? 'stop' : isDue ? 'checkpoint' : 'none' };
   }
 
   /** The same, where each has some layers. */
-  #wishIn(
-    pipeline: LayerPipeline,
-    problem: AuxiliaryProblem,
-    meter: EpochMeter,
-  ): { wish: Wish; collect: () => Promise<readonly MeterState[]> } {
-    return { wish: pipeline.wish, collect: () => pipeline.collect(problem, meter.states) };
+  #wishIn(pipeline: LayerPipeline, meter: EpochMeter): { wish: Wish; collect: () => Promise<readonly MeterState[]> } {
+    return { wish: pipeline.wish, collect: () => pipeline.collect(meter.states) };
   }
 
   #explain(problem: AuxiliaryProblem, { indices, tensors }: FeatureBatch, error: unknown): unknown {

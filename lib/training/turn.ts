@@ -36,13 +36,16 @@ export class Turn {
         'group: a run of several processes cannot be beside another run in one thread; take a TrainingJob, which has its own',
       );
     }
-    const turn = await Turn.#begin(threads);
     isTaken = waitsForOthers;
     try {
-      return await work(turn);
+      const turn = await Turn.#begin(threads);
+      try {
+        return await work(turn);
+      } finally {
+        turn.#end();
+      }
     } finally {
       if (waitsForOthers) isTaken = false;
-      turn.#end();
     }
   }
 

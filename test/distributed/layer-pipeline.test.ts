@@ -49,11 +49,11 @@ describe.runIf(buildInfo().glooReason === '')('layers in processes of their own'
     }),
   );
 
-  it('stop after the same batch, and go on to the same bits, in one process too', () =>
+  it.each([NETWORKS[0]!, NETWORKS[2]!])('stop after the same batch, and go on to the same bits: $name', (network) =>
     inFolder(async (folder) => {
       const out = (name: string | number): string => join(folder, `${name}`);
-      const stopping = [1, 2].map((world) => ({ ...SIMCNN!, out: out(world), abortAfter: 7, abortRank: 0, group }));
-      const [whole, ...stopped] = await runAll(folder, 2, [{ ...SIMCNN!, out: out('whole'), group }, ...stopping]);
+      const stopping = [1, 2].map((world) => ({ ...network, out: out(world), abortAfter: 7, abortRank: 0, group }));
+      const [whole, ...stopped] = await runAll(folder, 2, [{ ...network, out: out('whole'), group }, ...stopping]);
       expect(whole![0]!.failed).toBeUndefined();
       for (const [i, ranks] of stopped.entries()) {
         for (const { failed, losses } of ranks) {
@@ -61,9 +61,24 @@ describe.runIf(buildInfo().glooReason === '')('layers in processes of their own'
           expect(losses.length).toBe(ranks[0]!.losses.length);
         }
         expect(ranks[0]!.losses.length).toBeLessThan(20);
+        // In one process, too.
         const [rest] = await run(folder, i + 1, { resume: out(i + 1), ...(i === 0 ? {} : { group }) });
         expect(rest!.failed).toBeUndefined();
         expect(bitsOf(out(i + 1))).toEqual(bitsOf(out('whole')));
+      }
+    }),
+  );
+
+  it('end together where one finds a loss that is not finite, and all hear of it', () =>
+    inFolder(async (folder) => {
+      const { preset, changes } = NETWORKS[0]!;
+      const tooFast = { ...changes, training: { ...atOnce, learningRate: 1e30 } };
+      const ranks = await run(folder, 2, { preset, changes: tooFast, out: join(folder, 'run'), group });
+      const codes = ranks.map(({ failed }) => failed?.code);
+      expect(codes).toContain('LOSS_NOT_FINITE');
+      for (const { failed } of ranks) {
+        if (failed?.code === 'LOSS_NOT_FINITE') continue;
+        expect(failed?.message).toMatch(/rank \d gave up in training: .*loss/);
       }
     }));
 
@@ -84,14 +99,21 @@ describe.runIf(buildInfo().glooReason === '')('layers in processes of their own'
   it('are refused where they cannot be', () =>
     inFolder(async (folder) => {
       const out = join(folder, 'run');
-      const [layerwise, few, graph] = await runAll(folder, 2, [
+      const [layerwise, few, graph, fp16, dropout] = await runAll(folder, 2, [
         { out, group },
         {
           ...{ preset: 'simcnn-k3', out, group },
           changes: { ...SMALL, model: { width: 8, auxWidth: 8, layers: 1, downsampleAt: [] }, training: atOnce },
         },
         { ...SIMCNN!, out, group: { ...group, replay: -1 } },
+        { ...SIMCNN!, changes: { ...SIMCNN!.changes, precision: 'fp16' }, out, group },
+        {
+          ...{ preset: 'vgg11-layerwise', out, group },
+          changes: { ...SMALL, model: { width: 4, dropout: 0.5 }, training: atOnce },
+        },
       ]);
+      expect(fp16![0]!.failed?.message).toContain('fp16 has one loss scale for all layers');
+      expect(dropout![0]!.failed?.message).toContain('expected a network without dropout');
       expect(layerwise![0]!.failed?.message).toContain('training.schedule: expected simultaneous');
       expect(few![1]!.failed?.message).toContain('expected at most 1 processes, one a layer or block');
       expect(graph![0]!.failed?.code).toBe('INVALID_RECIPE');
