@@ -27,14 +27,14 @@ struct Remembered : torch::CustomClassHolder {
 
 Numbers numbersOf(const at::Tensor& values) {
   const at::Tensor onCpu = values.to(at::device(at::kCPU).dtype(at::kDouble)).contiguous();
-  const double* const data = onCpu.const_data_ptr<double>();
+  const double* const data = onCpu.data_ptr<double>();
   return {data, data + onCpu.numel()};
 }
 
 /** float32 [1, channels, 1, ...], to be combined with `values`. */
 at::Tensor alongChannels(const Numbers& numbers, const at::Tensor& values) {
   at::Tensor onCpu = at::empty({static_cast<int64_t>(numbers.size())}, at::kDouble);
-  std::copy(numbers.begin(), numbers.end(), onCpu.mutable_data_ptr<double>());
+  std::copy(numbers.begin(), numbers.end(), onCpu.data_ptr<double>());
   IntegerList shape(static_cast<size_t>(values.dim()), 1);
   shape[1] = onCpu.numel();
   return onCpu.to(values.options().dtype(at::kFloat)).view(shape);
@@ -63,7 +63,7 @@ Moments momentsOf(const at::Tensor& values) {
 void move(at::Tensor running, const Numbers& values, double momentum) {
   if (!running.defined()) return;
   at::Tensor onCpu = at::empty({static_cast<int64_t>(values.size())}, at::kDouble);
-  std::copy(values.begin(), values.end(), onCpu.mutable_data_ptr<double>());
+  std::copy(values.begin(), values.end(), onCpu.data_ptr<double>());
   running.mul_(1 - momentum).add_(onCpu.to(running.options()), momentum);
 }
 
