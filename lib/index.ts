@@ -8,6 +8,7 @@ export {
   type BadImage,
   type BadImageOptions,
   type BatchDraws,
+  type BatchRange,
   batchDraws,
   DataError,
   type DataErrorCode,
