@@ -8,6 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as lw from 'layerwise';
+import { makeIdentity, Scale, sequence } from './network.mjs';
 
 const SIDE = 32;
 const RECORD = 1 + 3 * SIDE * SIDE;
@@ -30,34 +31,11 @@ class Whitening extends lw.Module {
   }
 }
 
-/** Multiplies by a constant. */
-class Scale extends lw.Module {
-  /** @param {number} factor */
-  constructor(factor) {
-    super();
-    this.factor = factor;
-  }
-
-  /** @param {lw.Tensor} input */
-  forward(input) {
-    return input.mul(this.factor);
-  }
-}
-
 /** The identity for as many filters as there are inputs, PyTorch's default for the others. @param {lw.Generator} generator @returns {lw.Initializer} */
 const identityInit = (generator) => (layer) => {
   lw.defaultInit(generator)(layer);
-  const [outs = 0, ins = 0] = layer.weight.shape;
-  const count = Math.min(outs, ins);
-  const identities = new Float32Array(count * ins * 9);
-  for (let o = 0; o < count; o++) identities[(o * ins + o) * 9 + 4] = 1;
-  lw.noGrad(() =>
-    lw.scope(() => layer.weight.narrow(0, 0, count).copy_(lw.tensor(identities, { shape: [count, ins, 3, 3] }))),
-  );
+  makeIdentity(layer.weight);
 };
-
-/** @param {lw.Module[]} modules */
-const sequence = (modules) => new lw.Sequential(modules.map((module, i) => [String(i), module]));
 
 /** @typedef {{ widths: number[], stages: number[], headConvolutions: number, headWidths: number[], headPool: number, scale: number }} Options */
 

@@ -1,7 +1,7 @@
 // The training images of CIFAR-10, the last 5,000 of them held out; and their batches, cropped and mirrored.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import * as lw from '../../dist/index.js';
+import * as lw from 'layerwise';
 
 /**
  * Pixels [count, 32, 32, 3] and labels.

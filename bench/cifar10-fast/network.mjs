@@ -1,5 +1,5 @@
 // Networks of stages, each a list of convolutions with a head of its own: what is tried for the preset.
-import * as lw from '../../dist/index.js';
+import * as lw from 'layerwise';
 import { whiteningFilters } from './whitening.mjs';
 
 /** @import { Images } from './images.mjs' */
@@ -13,7 +13,7 @@ import { whiteningFilters } from './whitening.mjs';
  */
 
 /** Multiplies by a constant. */
-class Scale extends lw.Module {
+export class Scale extends lw.Module {
   /** @param {number} factor */
   constructor(factor) {
     super();
@@ -132,7 +132,7 @@ class Layers {
 }
 
 /** @param {lw.Module[]} modules */
-const sequence = (modules) => new lw.Sequential(modules.map((module, i) => [String(i), module]));
+export const sequence = (modules) => new lw.Sequential(modules.map((module, i) => [String(i), module]));
 
 /** @typedef {{ channels: number, side: number }} Shape of what a layer reads; each of the following moves it on */
 /** @typedef {{ modules: lw.Module[], ops: number }} Part */
@@ -188,7 +188,7 @@ function lastHead(_, { channels, side }, layers) {
 }
 
 /** Of as many filters as there are inputs; the others stay. @param {lw.Tensor} weight */
-function makeIdentity(weight) {
+export function makeIdentity(weight) {
   const [outs = 0, ins = 0] = weight.shape;
   const count = Math.min(outs, ins);
   const identities = new Float32Array(count * ins * 9);

@@ -5,7 +5,7 @@
 // The JSON replaces values of TRAINING (training.mjs) and of NETWORK (network.mjs). Prints a line of JSON an epoch, and one at the end.
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import * as lw from '../../dist/index.js';
+import * as lw from 'layerwise';
 import { trainingImages } from './images.mjs';
 import { buildNetwork, NETWORK, operationsOf } from './network.mjs';
 import { TRAINING, Training } from './training.mjs';

@@ -1,5 +1,5 @@
 // Trains stages by their own losses: all at once, each on what the one before gives, or one after the other.
-import * as lw from '../../dist/index.js';
+import * as lw from 'layerwise';
 import { Batches, normalized } from './images.mjs';
 
 /** @import { Batch, Images } from './images.mjs' */

@@ -1,5 +1,5 @@
 // Filters that whiten patches of the training images: the eigenvectors of the patches' covariance, each over the root of its value.
-import * as lw from '../../dist/index.js';
+import * as lw from 'layerwise';
 import { MEAN, STD } from './images.mjs';
 
 /** @import { Part } from './images.mjs' */

@@ -176,8 +176,6 @@ async function startJob(flags: TrainFlags, launch: Launch | null): Promise<Train
   });
 }
 
-const DEFAULT_TIMEOUT_SECONDS = 600;
-
 /** The place of this process among those of its launcher, where it has one. */
 function groupOf(launch: Launch | null, flags: TrainFlags): Pick<JobOptions, 'group'> {
   const { timeout, parallel, replay } = flags;
@@ -189,9 +187,12 @@ function groupOf(launch: Launch | null, flags: TrainFlags): Pick<JobOptions, 'gr
   }
   const { rank, worldSize, localRank, masterAddress, masterPort, hostsStore, storePrefix } = launch;
   const store = { host: masterAddress, port: masterPort, hostsStore, prefix: storePrefix };
-  const timeoutMs = 1000 * (timeout ?? DEFAULT_TIMEOUT_SECONDS);
-  const how = { ...(parallel === undefined ? {} : { parallel }), ...(replay === undefined ? {} : { replay }) };
-  return { group: { rank, worldSize, localRank, store, timeoutMs, ...how } };
+  const how = {
+    ...(parallel === undefined ? {} : { parallel }),
+    ...(replay === undefined ? {} : { replay }),
+    ...(timeout === undefined ? {} : { timeoutMs: 1000 * timeout }),
+  };
+  return { group: { rank, worldSize, localRank, store, ...how } };
 }
 
 /** Processes that a launcher starts again go on with the run, which they know by its directory. */

@@ -25,8 +25,14 @@ export interface EpochPass {
   readonly shareOf?: ShareOf | undefined;
 }
 
-/** Consecutive ones of `count`: `length` from `start` on. */
-export type ShareOf = (count: number) => { readonly start: number; readonly length: number };
+/** Consecutive ones of several: `length` from `start` on. */
+export interface Share {
+  readonly start: number;
+  readonly length: number;
+}
+
+/** The share of `count`. */
+export type ShareOf = (count: number) => Share;
 
 /** An order of images and the size of its batches: where a share of each batch is given, the order of those, and their number. */
 export function givenOf(

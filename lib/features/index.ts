@@ -14,6 +14,7 @@ export {
   epochOrder,
   type FeatureBatch,
   RecomputedFeatures,
+  type Share,
   type ShareOf,
   type TrainingFeatures,
 } from './features.js';

@@ -4,13 +4,13 @@ import type { BadImage } from '../data/index.js';
 /** The files that other images stood in for, one a line in the run directory; a run that goes on adds to it. */
 export class BadImageLog {
   readonly #paths = new Set<string>();
-  /** Until the run directory is there. */
-  readonly #pending: BadImage[] = [];
+  /** By path, until there is a file. */
+  readonly #pending = new Map<string, BadImage>();
   #file: string | null = null;
 
   /** Records a file, once. */
   readonly add = (bad: BadImage): void => {
-    if (this.#file === null) this.#pending.push(bad);
+    if (this.#file === null) this.#pending.set(bad.path, bad);
     else if (!this.#paths.has(bad.path)) this.#append(this.#file, bad);
   };
 
@@ -22,12 +22,13 @@ export class BadImageLog {
       }
     }
     this.#file = file;
-    for (const bad of this.#pending.splice(0)) this.add(bad);
+    for (const bad of this.#pending.values()) this.add(bad);
+    this.#pending.clear();
   }
 
-  /** Those that were met and are not in a file yet, each once. */
+  /** Those that were met and are not in a file yet. */
   get unrecorded(): readonly BadImage[] {
-    return this.#pending.filter(({ path }, i) => this.#pending.findIndex((one) => one.path === path) === i);
+    return [...this.#pending.values()];
   }
 
   /** For people, where there are any. */

@@ -1,3 +1,4 @@
+import type { Share } from '../features/index.js';
 import { type Stage, trainedModules, trainedParameters } from '../models/index.js';
 import { type ForwardFunction, FrozenBlocks, forwardFunctions, type Module } from '../nn/index.js';
 import { GradScaler, type Optimizer } from '../optim/index.js';
@@ -137,7 +138,7 @@ export class AuxiliaryProblem {
   }
 
   /** From now on some of several problems are learned alone, on the features of the first of them. All are evaluated. */
-  solveOnly({ start, length }: { readonly start: number; readonly length: number }): void {
+  solveOnly({ start, length }: Share): void {
     this.#solved = this.#problems.slice(start, start + length);
   }
 

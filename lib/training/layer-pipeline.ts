@@ -1,7 +1,7 @@
 // Layers that train at once, each group of them in a process of its own (Belilovsky, Eickenberg, Oyallon, "Decoupled Greedy Learning",
 // ICML 2020): what a layer gives is sent on as it is made, and no layer waits for those above it.
 import type { ImageSource } from '../data/index.js';
-import { type EpochPass, epochOrder, type FeatureBatch, type TrainingFeatures } from '../features/index.js';
+import { type EpochPass, epochOrder, type FeatureBatch, type Share, type TrainingFeatures } from '../features/index.js';
 import { type LocalProblem, localProblems, type Stage } from '../models/index.js';
 import { Dropout, Dropout2d, type Module } from '../nn/index.js';
 import { type Precision, type Recipe, RecipeError } from '../recipe/index.js';
@@ -18,7 +18,7 @@ import {
   tensor,
 } from '../tensor/index.js';
 import { type AuxiliaryProblem, type StepResult, wholeBatch } from './auxiliary-problem.js';
-import type { Peers, Share } from './peers.js';
+import type { Peers } from './peers.js';
 
 /** Batches that are on their way to the next process, at most: more would fill the memory of a slow one. */
 const ON_THE_WAY = 2;
@@ -107,10 +107,6 @@ export class LayerPipeline {
     options.problem.solveOnly(this.own);
   }
 
-  get isFirst(): boolean {
-    return this.#options.peers.isFirst;
-  }
-
   get #isLast(): boolean {
     const { rank, size } = this.#options.peers;
     return rank + 1 === size;
@@ -123,13 +119,13 @@ export class LayerPipeline {
 
   /** The batches of an epoch: made of the images by rank 0, and by the others received. */
   batches(features: TrainingFeatures, pass: EpochPass): AsyncIterable<PipelineBatch> {
-    return this.isFirst ? features.batches(pass) : this.#received(pass);
+    return this.#options.peers.isFirst ? features.batches(pass) : this.#received(pass);
   }
 
   /** A step of this process's problems, whose output goes to the next one. The result belongs to the caller. */
   async step({ indices, tensors, isAgain = false }: PipelineBatch, wish: Wish): Promise<StepResult> {
-    const { problem, recipe } = this.#options;
-    if (this.isFirst) this.#wish = wish;
+    const { peers, problem, recipe } = this.#options;
+    if (peers.isFirst) this.#wish = wish;
     while (this.#sending.length >= ON_THE_WAY) await this.#sending.shift();
     const parts = wholeBatch(indices.length, recipe.training.microBatchSize);
     const givesOutput = !this.#isLast && !isAgain;

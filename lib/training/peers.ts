@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { usableProcessors } from '#scripts/support/limits.mjs';
 import { DistributedError, type JoinOptions, joinGroup, type ProcessGroup } from '../distributed/index.js';
+import type { Share } from '../features/index.js';
 import { RecipeError } from '../recipe/index.js';
 import { cat, type Device, isCuda, keep, noGrad, scope, type Tensor, tensor, zeros } from '../tensor/index.js';
 
@@ -19,12 +20,6 @@ export interface RunGroup extends Omit<JoinOptions, 'verify'> {
    * run has the bits of one process.
    */
   readonly replay?: number;
-}
-
-/** Consecutive images of a batch, or batches of a test. */
-export interface Share {
-  readonly start: number;
-  readonly length: number;
 }
 
 /** Seconds that a process waits for the others; PyTorch's, for NCCL. */
@@ -193,34 +188,23 @@ export class Peers {
   async gather(text: string): Promise<string[]> {
     if (this.#group === null) return [text];
     const bytes = Buffer.from(text);
-    const lengths = await this.#gatherNumbers(bytes.length);
+    const lengths = [...(await this.#gatherAll(Float64Array.of(bytes.length)))];
     const longest = Math.max(1, ...lengths);
-    const own = Buffer.alloc(longest);
-    bytes.copy(own);
-    const device = this.#device;
-    const [sent, all] = scope(() => [
-      keep(tensor(new Uint8Array(own), { device })),
-      keep(zeros([this.size, longest], { dtype: 'uint8', device })),
-    ]);
-    try {
-      await this.#group.allGather(sent!, all!);
-      const values = Buffer.from(all!.toTypedArray() as Uint8Array);
-      return lengths.map((length, rank) => values.subarray(rank * longest, rank * longest + length).toString());
-    } finally {
-      sent!.dispose();
-      all!.dispose();
-    }
+    const own = new Uint8Array(longest);
+    own.set(bytes);
+    const all = Buffer.from(await this.#gatherAll(own));
+    return lengths.map((length, rank) => all.subarray(rank * longest, rank * longest + length).toString());
   }
 
-  async #gatherNumbers(number: number): Promise<number[]> {
-    const device = this.#device;
-    const [sent, all] = scope(() => [
-      keep(tensor(Float64Array.of(number), { device })),
-      keep(zeros([this.size, 1], { dtype: 'float64', device })),
-    ]);
+  /** As many numbers of each rank, one rank after the other. */
+  async #gatherAll<T extends Float64Array | Uint8Array>(values: T): Promise<T> {
+    const [sent, all] = scope(() => {
+      const own = tensor(values, { device: this.#device });
+      return [keep(own), keep(zeros([this.size, values.length], { dtype: own.dtype, device: this.#device }))];
+    });
     try {
       await this.#group!.allGather(sent!, all!);
-      return [...(all!.toTypedArray() as Float64Array)];
+      return all!.toTypedArray() as T;
     } finally {
       sent!.dispose();
       all!.dispose();

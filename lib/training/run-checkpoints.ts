@@ -4,13 +4,11 @@ import type { CheckpointState, CheckpointStore } from '../run/index.js';
 import type { Generator, Tensor } from '../tensor/index.js';
 import type { Peers } from './peers.js';
 
-type Saving = Pick<CheckpointStore, 'save' | 'saveFinished'>;
-
 /**
  * The checkpoints of a run, for each of the processes that train it: rank 0 has the files, and all load what it reads. All processes
  * load in the same order; saving is no business of the others, whose state is the same.
  */
-export class RunCheckpoints implements Saving {
+export class RunCheckpoints {
   /** Of rank 0. */
   readonly store: CheckpointStore;
   readonly #peers: Peers;

@@ -77,13 +77,6 @@ export class SharedSteps {
     return this.#stops;
   }
 
-  /** Bytes that each process gives to be summed in a step; 0 before the first. */
-  get bytes(): { readonly gradients: number; readonly others: number } {
-    const all = (this.#buckets ?? []).reduce((sum, { values }) => sum + values.byteLength, 0);
-    const gradients = this.#problem.optimizer.parameters.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    return all === 0 ? { gradients: 0, others: 0 } : { gradients, others: all - gradients };
-  }
-
   /**
    * One step on a batch of `count` images, of which `give` makes this process's. The tensors of the result belong to the caller.
    */
@@ -134,9 +127,10 @@ export class SharedSteps {
     noGrad(() => {
       for (const statistic of this.#statistics) statistic.mul_(share);
     });
-    const gradients = scope(() => this.#gradients().map((gradient) => keep(gradient)));
+    const all = scope(() => this.#problem.optimizer.parameters.map(({ grad }) => grad && keep(grad)));
+    const gradients = all.filter((gradient) => gradient !== null);
     try {
-      await this.#requireSameParameters();
+      await this.#requireSame(all.map((gradient) => (gradient === null ? '0' : '1')).join(''));
       const tensors = [...gradients, ...this.#statistics, sums];
       this.#buckets ??= bucketsOf(tensors);
       const sent = this.#buckets.map(async ({ first, count, values }) => {
@@ -151,10 +145,11 @@ export class SharedSteps {
     }
   }
 
-  /** Sums are formed of the same gradients in all processes, in every step. Throws DistributedError or ModelError where they are not. */
-  async #requireSameParameters(): Promise<void> {
-    const { parameters } = this.#problem.optimizer;
-    const learning = scope(() => parameters.map((parameter) => (parameter.grad === null ? '0' : '1')).join(''));
+  /**
+   * Sums are formed of the same gradients in all processes, in every step: `learning` says which parameters have one. Throws
+   * DistributedError or ModelError where they are not the same.
+   */
+  async #requireSame(learning: string): Promise<void> {
     if (this.#learning === null) {
       await this.#options.peers.requireSame({ 'which parameters have gradients': learning });
       this.#learning = learning;
@@ -163,11 +158,6 @@ export class SharedSteps {
         'own: with several processes the loss of every step depends on the same parameters, but other ones have gradients now than in the first step',
       );
     }
-  }
-
-  /** Of the parameters that the loss depends on: in all processes the same. */
-  #gradients(): Tensor[] {
-    return this.#problem.optimizer.parameters.flatMap((parameter) => parameter.grad ?? []);
   }
 
   #take(sums: Tensor, step: number): Pick<StepResult, 'loss' | 'correct'> {

@@ -4,7 +4,6 @@ import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { packageVersion } from '#scripts/support/paths.mjs';
 import { type Dataset, datasetOf, identifyDataset, wholeLocation } from '../data/index.js';
-import { DistributedError } from '../distributed/index.js';
 import { completeRun } from '../finished/index.js';
 import {
   buildNetwork,
@@ -39,12 +38,12 @@ import {
   type RunResult,
   recordedNetwork,
   recordedRecipe,
-  TemporaryFolder,
 } from '../run/index.js';
-import { type Device, decodingThreads, setDecodingThreads } from '../tensor/index.js';
+import type { Device } from '../tensor/index.js';
 import { TrainingInterrupted } from './errors.js';
-import { holdUnlessAborted, type Interruption, unlessInterrupted } from './interruption.js';
-import { Peers } from './peers.js';
+import { type Interruption, unlessInterrupted } from './interruption.js';
+import { holdTogether, type RunConditions, withDirectory, withPeers } from './joined-run.js';
+import type { Peers } from './peers.js';
 import { type PreparedRun, prepareRun } from './prepare-run.js';
 import { RunCheckpoints } from './run-checkpoints.js';
 import { type ResumeOptions, requireRunOptions, type TrainingOutcome, type TrainOptions } from './run-options.js';
@@ -98,12 +97,6 @@ function requireOwnDevices(device: Recipe['device'], { localSize }: Peers): void
   throw new RecipeError(
     `device: expected cuda, of which each of ${localSize} processes on a machine takes its own, got ${device}`,
   );
-}
-
-/** What a run is trained under, beside its options. */
-interface RunConditions {
-  readonly interruption: Interruption;
-  readonly peers: Peers;
 }
 
 async function trainNew(
@@ -266,7 +259,7 @@ async function goOn(
           ? []
           : [`While the run was interrupted, the decoder has changed: ${change}. Pixels may differ.`]),
       ]);
-      const counted = { ...anew, processes: peers.size };
+      const counted = { ...anew, ...processesOf(recorded, peers.size) };
       return {
         code,
         ...(await reopenData(directory, counted, { ...options, badImages, own, decoderChange: change }, peers.sharing)),
@@ -318,6 +311,10 @@ function processesChanged({ processes = 1 }: RunConfig, now: number): string[] {
   return [`While the run was interrupted, the number of its processes has changed, from ${processes} to ${now}.`];
 }
 
+/** Left out where it always was one. */
+const processesOf = ({ processes = 1 }: RunConfig, now: number): Pick<RunConfig, 'processes'> =>
+  processes === 1 && now === 1 ? {} : { processes: now };
+
 /** The processes of a run train the same: what each found by itself. */
 function requireSameRun(peers: Peers, { recipe, dataset, precision }: PreparedRun, data: unknown): Promise<void> {
   // Each machine has its own paths, and rank 0 may take fewer threads.
@@ -331,74 +328,6 @@ function requireSameRun(peers: Peers, { recipe, dataset, precision }: PreparedRu
     'the data': data,
     normalization: dataset.normalization,
   });
-}
-
-/** Joins the run's group, where there is one, and leaves it in the end. */
-async function withPeers(
-  { group, device, signal }: Pick<TrainOptions, 'group' | 'signal'> & { device: Device },
-  interruption: Interruption,
-  work: (peers: Peers) => Promise<TrainingOutcome>,
-): Promise<TrainingOutcome> {
-  if (group === undefined) return work(Peers.none);
-  const joining = Peers.join(group, device);
-  const peers = await unlessInterrupted(interruption, () => joining).catch((error: unknown) => {
-    // The others are not to wait for one that has given up.
-    void joining.then((late) => late.leave()).catch(() => {});
-    throw error;
-  });
-  const threads = decodingThreads();
-  if (peers.processors !== null) setDecodingThreads(peers.processors);
-  try {
-    return await work(peers);
-  } catch (error) {
-    const failure = await peers.failureBehind(error);
-    // All of them stop, or hear of it.
-    if (!(failure instanceof TrainingInterrupted)) await peers.giveUp(failure);
-    // Who was told to stop, while others were, too, may only see that they are gone.
-    throw signal?.aborted === true && failure instanceof DistributedError ? interruption.error() : failure;
-  } finally {
-    if (peers.processors !== null) setDecodingThreads(threads);
-    await peers.leave();
-  }
-}
-
-/** Does the work while rank 0 holds the directory; where it cannot, all are told. */
-async function holdTogether<T>(
-  directory: RunDirectory,
-  { interruption, peers }: RunConditions,
-  work: () => Promise<T>,
-): Promise<T> {
-  if (!peers.isFirst) {
-    await peers.byFirst(async () => {});
-    return work();
-  }
-  let isHeld = false;
-  const hold = (): Promise<T> =>
-    holdUnlessAborted(directory, interruption, async () => {
-      isHeld = true;
-      await peers.byFirst(async () => {});
-      return work();
-    });
-  return hold().catch((error: unknown) => {
-    if (isHeld) throw error;
-    return peers.byFirst(() => Promise.reject(error));
-  });
-}
-
-/** The directory of rank 0, or what stands for it where another process writes it. */
-async function withDirectory<T>(
-  peers: Peers,
-  open: () => Promise<RunDirectory>,
-  work: (directory: RunDirectory) => Promise<T>,
-): Promise<T> {
-  let own: RunDirectory | null = null;
-  const path = await peers.byFirst(async () => {
-    own = await open();
-    return own.path;
-  });
-  if (own !== null) return work(own);
-  using folder = new TemporaryFolder();
-  return await work(RunDirectory.besideWriter(path, folder.path));
 }
 
 /** The modules that the run goes on with. */

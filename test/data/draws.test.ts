@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Draws } from '../../lib/data/draws.js';
+import { Draws, stepSeed } from '../../lib/data/draws.js';
 import { DataError } from '../../lib/data/errors.js';
 import { philox4x32 } from '../../lib/data/philox.js';
 
@@ -120,4 +120,13 @@ describe('a permutation', () => {
     expect(counts.size).toBe(24);
     expect(chiSquare([...counts.values()])).toBeLessThan(49.73); // 23 degrees of freedom
   });
+});
+
+it('the seed of a step depends on each of its parts, and is one that generators take', () => {
+  const at = { seed: 7, layer: 1, epoch: 2, step: 3, rank: 1 };
+  const others = (['seed', 'layer', 'epoch', 'step', 'rank'] as const).map((name) => ({ ...at, [name]: at[name] + 1 }));
+  const seeds = [at, ...others, { ...at, epoch: 3, step: 2 }, { ...at, seed: 2 ** 40 + 7 }].map(stepSeed);
+  expect(new Set(seeds).size).toBe(seeds.length);
+  expect(stepSeed({ ...at })).toBe(seeds[0]);
+  for (const seed of seeds) expect(Number.isSafeInteger(seed) && seed >= 0).toBe(true);
 });

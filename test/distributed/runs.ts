@@ -1,7 +1,7 @@
 // Runs of several processes, and what they leave.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { expect } from 'vitest';
 import { readSafetensors } from '../../lib/nn/index.js';
 import { scope, type Tensor } from '../../lib/tensor/index.js';
@@ -25,6 +25,8 @@ export interface Asked {
   readonly abortRank?: number;
   readonly orResume?: boolean;
   readonly changesOf?: Readonly<Record<number, object>>;
+  /** The file of a module in programs/. */
+  readonly network?: string;
   /** Of the group, such as `parallel`. */
   readonly group?: object;
 }
@@ -79,17 +81,24 @@ const filesOf = (directory: string): string[] =>
 
 const listed = (x: Tensor): number[] => scope(() => [...(x.to({ dtype: 'float64' }).toTypedArray() as Float64Array)]);
 
+/** The weights and statistics that a run has left, by file and name. */
+export async function valuesIn(directory: string): Promise<Map<string, number[]>> {
+  const values = new Map<string, number[]>();
+  for (const file of filesOf(directory)) {
+    const { tensors } = await readSafetensors(file);
+    for (const [name, tensor] of tensors) {
+      values.set(`${basename(file)} ${name}`, listed(tensor));
+      tensor.dispose();
+    }
+  }
+  return values;
+}
+
 /** The largest difference of the weights and statistics of two runs. */
 export async function weightDistance(a: string, b: string): Promise<number> {
-  let most = 0;
-  for (const [i, file] of filesOf(a).entries()) {
-    const [ours, theirs] = [await readSafetensors(file), await readSafetensors(filesOf(b)[i]!)];
-    for (const [name, tensor] of ours.tensors) {
-      most = Math.max(most, distance(listed(tensor), listed(theirs.tensors.get(name)!)));
-    }
-    for (const tensor of [...ours.tensors.values(), ...theirs.tensors.values()]) tensor.dispose();
-  }
-  return most;
+  const [ours, theirs] = [await valuesIn(a), await valuesIn(b)];
+  expect([...ours.keys()]).toEqual([...theirs.keys()]);
+  return Math.max(...[...ours].map(([name, values]) => distance(values, theirs.get(name)!)));
 }
 
 export const bitsOf = (directory: string): string[] =>

@@ -3,8 +3,21 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildInfo } from '../../lib/tensor/index.js';
+import { layerwise } from '../cli/cli.js';
 import { inFolder } from './ranks.js';
-import { bitsOf, distance, run, runAll, SIMCNN, SMALL, start, TWO_LAYERS, toldBy, weightDistance } from './runs.js';
+import {
+  bitsOf,
+  distance,
+  run,
+  runAll,
+  SIMCNN,
+  SMALL,
+  start,
+  TWO_LAYERS,
+  toldBy,
+  valuesIn,
+  weightDistance,
+} from './runs.js';
 
 const EQUAL: readonly { name: string; preset: string; changes: object }[] = [
   { name: 'SimCNN k = 1, without batch norm', preset: 'simcnn-k1', changes: SIMCNN },
@@ -62,6 +75,27 @@ describe.runIf(buildInfo().glooReason === '')('a run of several processes', { ti
       // The running statistics, which tests use, move once a step and not twice.
       expect(distance(together[0]!.losses, alone!.losses)).toBeLessThan(1e-5);
       expect(together[0]!.notes[0]).toMatch(/^2 processes .* 8 images of every batch of 16; .* each process's images/);
+    }));
+
+  it('averages statistics of a layer that is in two places once, and has one set of other buffers', () =>
+    inFolder(async (folder) => {
+      // Weights that stay: then running means of two halves have the mean of those of the whole.
+      const training = { ...SMALL.training, syncBatchNorm: 'off', learningRate: 1e-12, weightDecay: 0 };
+      const own = { preset: 'own', network: 'tied-network.mjs', changes: { ...SMALL, training } };
+      const out = (name: string): string => join(folder, name);
+      const [alone] = await run(folder, 1, { ...own, out: out('one') });
+      const together = await run(folder, 2, { ...own, out: out('two') });
+      expect([alone!.failed, together[0]!.failed]).toEqual([undefined, undefined]);
+      const [one, two] = [await valuesIn(out('one')), await valuesIn(out('two'))];
+      const means = [...one.keys()].filter((name) => name.endsWith('running_mean'));
+      expect(means.length).toBeGreaterThan(0);
+      for (const name of means) expect(distance(one.get(name)!, two.get(name)!), name).toBeLessThan(1e-5);
+      // Each process has tested some of the batches, by its own buffers: those of the file.
+      const network = join(import.meta.dirname, 'programs', own.network);
+      const evaluated = await layerwise(['evaluate', '--run', out('two'), '--network', network, '--json']);
+      expect(evaluated.code, evaluated.stderr).toBe(0);
+      const { loss } = JSON.parse(evaluated.stdout) as { loss: number };
+      expect(Math.abs(loss - together[0]!.done![0]!.testLoss)).toBeLessThan(1e-5);
     }));
 
   it('goes on to the same bits, and with other processes to the same losses', () =>

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { RunDirectory } from '../../lib/run/index.js';
 import { buildInfo, getThreads, setThreads } from '../../lib/tensor/index.js';
 import { resume, train } from '../../lib/training/index.js';
+import { Turn } from '../../lib/training/turn.js';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
 const at = temporaryFolder();
@@ -62,5 +63,21 @@ it('the threads come back after a run that fails, is refused or is stopped, and 
   await startAndStop({ recipe: recipeOn(other), out: at('stopped') });
   expect(getThreads()).toBe(before);
   await resume(at('stopped'));
+  expect(getThreads()).toBe(before);
+});
+
+it('a run that waits for other processes is alone in its thread, whichever is first', async () => {
+  const together = { waitsForOthers: true };
+  const never = (): Promise<void> => Promise.reject(new Error('it was begun'));
+  for (const options of [{}, together]) {
+    await Turn.during(
+      null,
+      () => expect(Turn.during(null, never, options)).rejects.toThrow('beside another run'),
+      together,
+    );
+  }
+  await Turn.during(null, () => expect(Turn.during(null, never, together)).rejects.toThrow('beside another run'));
+  // And afterwards there may be one.
+  await Turn.during(null, async () => {}, together);
   expect(getThreads()).toBe(before);
 });

@@ -13,6 +13,7 @@ import { options, print, told } from './rank.mjs';
  * @property {boolean} [orResume]
  * @property {Record<string, object>} [changesOf] by rank
  * @property {object} [group] more of it
+ * @property {string} [network] the file of a module beside this one, whose network is trained
  */
 
 const { rank = 0, worldSize = 1, store } = options;
@@ -30,7 +31,8 @@ async function run({ preset, changes, out, abortAfter, abortRank, changesOf = {}
   };
   const own = /** @type {NonNullable<typeof store>} */ ({ ...store, prefix: `run-${number}` });
   const group = worldSize === 1 ? {} : { group: { ...options, store: own, ...asked.group } };
-  const watched = { onEvent, signal: controller.signal, checkpointSeconds: 0, ...group };
+  const module = asked.network === undefined ? {} : { network: new URL(asked.network, import.meta.url) };
+  const watched = { ...module, onEvent, signal: controller.signal, checkpointSeconds: 0, ...group };
   try {
     const whole = presetRecipe(preset, { dataset: 'shapes', onCuda: false });
     const recipe = overrideRecipe(whole, changes, changesOf[rank] ?? {});
