@@ -17,8 +17,9 @@ const load = `
 /** Work for two threads, with a turn of the event loop after each half second. */
 const compute = `
   setThreads(2);
-  // An operator that LibTorch divides by OpenMP in every build.
-  const x = ones([1 << 20]);
+  // An operator that LibTorch divides by OpenMP in every build, small beside a wait for work: half a megabyte is given
+  // out again and again, where larger tensors are fresh pages each time, which cost more than the waiting.
+  const x = ones([1 << 17]);
   const compute = async (seconds = 0.5) => {
     for (const end = performance.now() + 1000 * seconds; performance.now() < end; ) scope(() => { x.exp(); });
     await pause(0);
