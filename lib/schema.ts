@@ -19,7 +19,10 @@ export function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
     return `unknown key ${unknown}: expected one of ${known.join(', ')}`;
   }
   const expected = issue.message
-    .replace(/^Too (?:big|small): expected \w+ to be (<=|<|>=|>)/, (_, sign: string) => `expected ${BOUNDS[sign]} `)
+    .replace(
+      /^Too (?:big|small): expected \w+ to (?:be|have) (<=|<|>=|>)/,
+      (_, sign: string) => `expected ${BOUNDS[sign]} `,
+    )
     .replace(/^Invalid (input|option): /, '')
     .replace(/^Invalid discriminator value. Expected /, 'expected one of ')
     .replace(/, received .*$/, '');

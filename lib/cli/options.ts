@@ -17,6 +17,22 @@ export function integer(minimum: number, maximum?: number): (text: string) => nu
   };
 }
 
+/** An integer, as 4, or a list of them, as 2,1; a list of one has a comma at its end, as 2,. */
+export function integerOrList(minimum: number): (text: string) => number | number[] {
+  return (text) => {
+    const parts = text.replace(/,$/, '').split(',');
+    const values = parts.map(Number);
+    const isOne = (part: string, i: number): boolean =>
+      /^\d+$/.test(part) && values[i]! >= minimum && Number.isSafeInteger(values[i]);
+    if (!parts.every(isOne)) {
+      throw new InvalidArgumentError(
+        `Expected an integer of at least ${minimum} such as 4, or a list of them such as 2,1, got "${text}".`,
+      );
+    }
+    return text.includes(',') ? values : values[0]!;
+  };
+}
+
 /** Pixels a side, as 32, or height x width, as 32x48. */
 export function imageSize(minimum: number): (text: string) => number | [height: number, width: number] {
   return (text) => {

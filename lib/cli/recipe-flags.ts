@@ -2,7 +2,16 @@
 import { type Command, Option } from 'commander';
 import { z } from 'zod';
 import { recipeSchema } from '../recipe/index.js';
-import { imageSize, integer, jsonObject, notNegativeNumber, numberOf, positiveNumber, textOf } from './options.js';
+import {
+  imageSize,
+  integer,
+  integerOrList,
+  jsonObject,
+  notNegativeNumber,
+  numberOf,
+  positiveNumber,
+  textOf,
+} from './options.js';
 
 interface RecipeFlag {
   /** Where a recipe has the value, such as ['training', 'epochs']. */
@@ -46,8 +55,9 @@ function optionOf(flag: string, description: string, schema: z.core.$ZodType): O
       : option('x').argParser(takesZero(schema) ? notNegativeNumber : positiveNumber);
   }
   if (schema instanceof z.ZodLiteral) return option('n').argParser(numberOf([...schema.values].map(Number)));
-  // The one value of several types.
+  // The two values of several types.
   if (flag === 'image-size') return option('n|hxw').argParser(imageSize(1));
+  if (flag === 'blocks') return option('n|n,n').argParser(integerOrList(1));
   if (schema instanceof z.ZodRecord) return option('json').argParser(jsonObject);
   if (schema instanceof z.ZodString) return option(flag.endsWith('-dir') ? 'dir' : 'name').argParser(textOf(schema));
   throw new Error(

@@ -50,7 +50,9 @@ export async function compressRun(options: CompressOptions): Promise<Compression
   const { network, recipe } = source;
   const { model, training } = recipe;
   if (training.blocks !== null) {
-    throw new RecipeError(`training.blocks: expected none for a run that is compressed, got ${training.blocks}`);
+    throw new RecipeError(
+      `training.blocks: expected none for a run that is compressed, got ${String(training.blocks)}`,
+    );
   }
   if (!(network instanceof SimCnn) || model.name !== 'simcnn') {
     throw new RecipeError(`model.name: expected simcnn for a run that is compressed, got ${model.name}`);

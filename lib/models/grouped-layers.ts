@@ -3,18 +3,20 @@ import type { Tensor } from '../tensor/index.js';
 import { ModelError } from './errors.js';
 import type { Network } from './network.js';
 
+/** So many blocks of about as many layers each, or the number of layers of each block. */
+export type Blocks = number | readonly number[];
+
+export const blockCount = (blocks: Blocks): number => (typeof blocks === 'number' ? blocks : blocks.length);
+
 /**
- * The network with its consecutive layers grouped into so many blocks, each of which has the head of its last layer; the other heads
+ * The network with its consecutive layers grouped into blocks, each of which has the head of its last layer; the other heads
  * are disposed. Of L layers in K blocks, block i has those from floor(i L / K) on. The names in the state dicts stay those of the
- * layers. It takes over the network. Throws ModelError for more blocks than layers.
+ * layers. It takes over the network. Throws ModelError for more blocks than layers, and for a list that has not all layers.
  */
-export function groupLayers(network: Network, count: number): Network {
+export function groupLayers(network: Network, grouping: Blocks): Network {
   const layers = network.blocks.length;
-  if (count > layers) {
-    throw new ModelError(`training.blocks: expected at most the ${layers} layers of ${network.name}, got ${count}`);
-  }
-  if (count === layers) return network;
-  const ends = Array.from({ length: count }, (_, i) => Math.floor(((i + 1) * layers) / count));
+  const ends = endsOf(network, grouping);
+  if (ends.length === layers) return network;
   const blocks = ends.map((end, i) => {
     const start = ends[i - 1] ?? 0;
     const grouped = network.blocks.slice(start, end).map((block, j) => [String(start + j), block] as const);
@@ -33,6 +35,22 @@ export function groupLayers(network: Network, count: number): Network {
       return new Map([...network.auxiliaryStateDict()].filter(([, tensor]) => kept.has(tensor)));
     },
   };
+}
+
+/** The number of the last layer of each block, from 1. */
+function endsOf({ name, blocks: { length: layers } }: Network, grouping: Blocks): number[] {
+  const refuse = (expected: string, got: string): never => {
+    throw new ModelError(`training.blocks: expected ${expected} of ${name}, got ${got}`);
+  };
+  if (typeof grouping === 'number') {
+    if (grouping > layers) refuse(`at most the ${layers} layers`, String(grouping));
+    return Array.from({ length: grouping }, (_, i) => Math.floor(((i + 1) * layers) / grouping));
+  }
+  let end = 0;
+  const ends = grouping.map((size) => (end += size));
+  if (end !== layers)
+    refuse(`numbers whose sum is the ${layers} layers`, `${grouping.join(', ')}, whose sum is ${end}`);
+  return ends;
 }
 
 function noteOf(ends: readonly number[]): string {

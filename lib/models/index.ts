@@ -16,7 +16,7 @@ export {
   trainsAllHeads,
 } from './declaration.js';
 export { ModelError } from './errors.js';
-export { groupLayers } from './grouped-layers.js';
+export { type Blocks, blockCount, groupLayers } from './grouped-layers.js';
 export { type LayerMultiplyAdds, multiplyAddsOf, rehearseModules } from './multiply-adds.js';
 export { disposeNetwork, drawNetworkFrom, joinStateDicts, type Network, placeNetwork } from './network.js';
 export {

@@ -19,6 +19,10 @@ const batch = upTo(65_536);
 /** Pixels a side; image files are read at no more. */
 const side = upTo(4_096);
 const imageSize = z.union([side, z.tuple([side, side])], 'expected pixels a side, or [height, width]');
+const blocks = z.union(
+  [upTo(1_024), z.array(upTo(512)).min(1).max(512)],
+  'expected a number of blocks from 1 to 1024, or a list with the number of layers, from 1 to 512, of each',
+);
 const vectorLength = upTo(1_000_000);
 
 const beta = z.number().min(0).lt(1);
@@ -110,10 +114,11 @@ export const recipeSchema = z
         description:
           'layer by layer (Algorithm 1); all layers at once, each by its own head without a gradient from above; or all layers as one network',
       }),
-      blocks: upTo(1_024).nullable().default(null).meta({
+      blocks: blocks.nullable().default(null).meta({
         flag: 'blocks',
+        values: '1 to 1,024, a list of 1 to 512, null',
         description:
-          'consecutive layers are grouped into so many blocks, each trained as one with the head of its last layer (default: each layer by itself)',
+          'consecutive layers are grouped into so many blocks, or into blocks of so many layers each (as a flag: 2,1), each trained as one with the head of its last layer (default: each layer by itself)',
       }),
       epochs: epochs.meta({ flag: 'epochs', description: 'epochs of each layer, or block' }),
       batchSize: batch.meta({ flag: 'batch-size', description: 'images in a step' }),

@@ -8,7 +8,7 @@ export const RATE_SCHEDULES = ['multi-step', 'cosine', 'one-cycle'] as const;
 
 interface Training {
   readonly schedule: string;
-  readonly blocks: number | null;
+  readonly blocks: number | readonly number[] | null;
   readonly optimizer: string;
   readonly rateSchedule: string;
   readonly epochs: number;

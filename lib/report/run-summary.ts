@@ -33,10 +33,7 @@ export function summariseRun(run: RunRecord): RunSummary {
   const schedule = textAt(recipe, 'training', 'schedule');
   const atOnce = schedule === 'simultaneous';
   const planned = {
-    layers:
-      numberAt(recipe, 'training', 'blocks') ??
-      numberAt(recipe, 'model', 'layers') ??
-      numberAt(recipe, 'training', 'layers'),
+    layers: blockCountAt(recipe) ?? numberAt(recipe, 'model', 'layers') ?? numberAt(recipe, 'training', 'layers'),
     epochs: numberAt(recipe, 'training', 'epochs'),
   };
   return {
@@ -103,6 +100,12 @@ function titleOf(recipe: RecordedRecipe, group: 'model' | 'dataset'): string | u
 export function numberAt(recipe: RecordedRecipe, group: string, name: string): number | undefined {
   const value = groupOf(recipe, group)[name];
   return typeof value === 'number' ? value : undefined;
+}
+
+/** How many blocks the layers are grouped into, where they are. */
+function blockCountAt(recipe: RecordedRecipe): number | undefined {
+  const value = groupOf(recipe, 'training').blocks;
+  return Array.isArray(value) ? value.length : numberAt(recipe, 'training', 'blocks');
 }
 
 export function textAt(recipe: RecordedRecipe, group: string, name: string): string | undefined {

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
+import { type Blocks, blockCount } from '../models/index.js';
 import { describeIssue, isAtLeastSum } from '../schema.js';
 import { parseJson, readTextFile, TextFileError } from '../text-file.js';
 import { currentConfig, currentMetrics } from './earlier-names.js';
@@ -55,8 +56,8 @@ function misfitOf({ config, result, earlyExit }: Omit<RunRecord, 'epochs'>): { f
   const { seed, preset } = recipe;
   const precision = recipe.precision === 'auto' ? undefined : recipe.precision;
   const { layers } = (recipe.model ?? {}) as { layers?: number };
-  const { blocks } = (recipe.training ?? {}) as { blocks?: number | null };
-  const stages = blocks ?? layers;
+  const { blocks } = (recipe.training ?? {}) as { blocks?: Blocks | null };
+  const stages = blocks == null ? layers : blockCount(blocks);
   const stagesAt = blocks == null ? 'of recipe.model.layers' : 'of recipe.training.blocks';
   const tested = result?.confusion?.flat().reduce((sum, count) => sum + count, 0);
   const dataset = recipe.dataset as { trainCount?: number; testCount?: number } | undefined;

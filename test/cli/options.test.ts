@@ -5,6 +5,7 @@ import {
   device,
   imageSize,
   integer,
+  integerOrList,
   notNegativeNumber,
   numberOf,
   positiveNumber,
@@ -25,6 +26,17 @@ it('an integer is digits, from its minimum, that a number can hold exactly', () 
   expect([integer(1, 8)('1'), integer(1, 8)('8')]).toEqual([1, 8]);
   for (const text of ['0', '9', 'x']) {
     expect(() => integer(1, 8)(text)).toThrow(`Expected an integer from 1 to 8, got "${text}".`);
+  }
+});
+
+it('a list of integers has commas, and one alone is a number', () => {
+  expect(integerOrList(1)('4')).toBe(4);
+  expect(integerOrList(1)('2,1')).toEqual([2, 1]);
+  expect(integerOrList(1)('2,')).toEqual([2]);
+  for (const text of ['', ',', '2,,1', ',2', '0', '2,0', '2, 1', '[2,1]', '2;1', '-2,1', '1.5']) {
+    expect(() => integerOrList(1)(text)).toThrow(
+      `Expected an integer of at least 1 such as 4, or a list of them such as 2,1, got "${text}".`,
+    );
   }
 });
 

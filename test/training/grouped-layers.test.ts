@@ -1,7 +1,10 @@
 // Consecutive layers in blocks that are trained as one: the same network, fewer stages and heads.
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compressRun, TrainedRun } from '../../lib/finished/index.js';
 import {
+  type Blocks,
   disposeNetwork,
   layeredNetwork,
   type Network,
@@ -33,7 +36,7 @@ import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js
 
 const at = temporaryFolder();
 
-const grouped = (recipe: Recipe, blocks: number | null): Recipe => overrideRecipe(recipe, { training: { blocks } });
+const grouped = (recipe: Recipe, blocks: Blocks | null): Recipe => overrideRecipe(recipe, { training: { blocks } });
 
 const RECIPES: readonly (readonly [string, Recipe])[] = [
   ['VGG-11', smallRecipe({ model: { width: 2, layers: 5 } })],
@@ -126,6 +129,27 @@ it('fixed modules that open a block are frozen, also within its first layer', ()
     expect(trained).toBe(network.blocks[1]!.parameterCount());
   }));
 
+describe('blocks of given sizes', () => {
+  const recipe = RECIPES[0]![1];
+
+  it('are those of a number where they are as that divides the layers', async () => {
+    await train({ recipe: grouped(recipe, 2), out: at('of-a-number') });
+    await train({ recipe: grouped(recipe, [2, 3]), out: at('of-sizes') });
+    expect(productOf(at('of-sizes'))).toEqual(productOf(at('of-a-number')));
+  });
+
+  it('are any that have all layers, and a run of them is opened by its record', async () => {
+    const { result } = await train({ recipe: grouped(recipe, [3, 1, 1]), out: at('3-1-1') });
+    expect(result.layers.map(({ layer }) => layer)).toEqual([0, 1, 2]);
+    using run = await TrainedRun.open(at('3-1-1'));
+    expect([run.layers, run.recipe.training.blocks]).toEqual([3, [3, 1, 1]]);
+    expect(run.network.notes.at(-1)).toBe(
+      'The 5 layers are trained as 3 blocks (1 to 3, 4, 5), which count as layers here.',
+    );
+    expect(await readFile(path.join(at('3-1-1'), 'report.html'), 'utf8')).toContain('3, 1, 1');
+  });
+});
+
 it('as many blocks as layers are the layers', async () => {
   const recipe = RECIPES[0]![1];
   await train({ recipe, out: at('layers') });
@@ -195,6 +219,28 @@ describe('blocks are refused', () => {
   it('where there are more than layers', async () => {
     const asked = train({ recipe: grouped(recipe, 6), out: at('six') });
     await expect(asked).rejects.toThrow('training.blocks: expected at most the 5 layers of');
+  });
+
+  it.each([
+    [[2, 2], '2, 2, whose sum is 4'],
+    [[2, 4], '2, 4, whose sum is 6'],
+  ])('where their layers are not all: %j', async (blocks, got) => {
+    const asked = train({ recipe: grouped(recipe, blocks), out: at('other-sum') });
+    await expect(asked).rejects.toThrow(
+      `training.blocks: expected numbers whose sum is the 5 layers of vgg11, got ${got}`,
+    );
+  });
+
+  const kinds =
+    'expected a number of blocks from 1 to 1024, or a list with the number of layers, from 1 to 512, of each';
+  it.each([
+    [[], 'training.blocks: expected at least 1 items, got []'],
+    [[0, 5], 'training.blocks.0: expected at least 1, got 0'],
+    [0, 'training.blocks: expected at least 1, got 0'],
+    ['2', `training.blocks: ${kinds}, got "2"`],
+    [[2, '3'], `training.blocks: ${kinds}, got [2,"3"]`],
+  ])('for what is neither a number nor a list of layers: %j', (blocks, message) => {
+    expect(() => overrideRecipe(recipe, { training: { blocks } })).toThrow(message);
   });
 
   it('end to end', () => {
