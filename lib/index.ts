@@ -153,6 +153,8 @@ export {
   Vgg,
   type VggName,
   type VggOptions,
+  WhitenedVgg,
+  type WhitenedVggOptions,
 } from './models/index.js';
 // nn: modules, layers, initial weights, state dicts and their files
 export {
@@ -193,6 +195,7 @@ export {
   readSafetensors,
   SafetensorsError,
   type SafetensorsFile,
+  Scale,
   Sequential,
   Sigmoid,
   SiLU,
@@ -201,6 +204,7 @@ export {
   type StateDictMismatch,
   Tanh,
   Upsample,
+  Whitening,
   writeSafetensors,
 } from './nn/index.js';
 // optim: optimisers, learning rates, loss scaling

@@ -39,12 +39,14 @@ export function recipeDocument() {
     'have a flag can be given on the command line, which comes before the file. A run records its whole recipe in `config.json`,',
     'under `recipe`.',
     '',
-    'The columns of data sets are the values of `vgg11-layerwise`; `folder` has those of `cifar10`. All presets of a data set share',
-    "them, but for `training.schedule`, which is in the preset's name.",
+    'The columns of data sets are the values of `vgg11-layerwise`; `folder` has those of `cifar10`. Other presets of a data set share',
+    "them, but for `training.schedule`, which is in the preset's name, and for what is listed below the table.",
     '',
     ...tableOf(rowsOf(z.strictObject(shared), []), 'vgg11-layerwise'),
     '',
     `${FILLED_IN.map((key) => `\`${key}\``).join(', ')} are filled in when the data is loaded.`,
+    '',
+    ...presetsWithValuesOfTheirOwn(),
     '',
     'An image file is scaled until it just covers height and width of `dataset.imageSize`, and what is beyond them is cut off on both',
     'sides alike. In evaluation `dataset.testResize`, R, comes first: the image is scaled until it covers the rectangle of the same',
@@ -54,6 +56,16 @@ export function recipeDocument() {
     '',
     ...sections.flat(),
   ].join('\n');
+}
+
+/** A line for each preset that has values of its own. */
+function presetsWithValuesOfTheirOwn() {
+  return MODEL_PRESETS.flatMap(({ preset: { name, augmentation, training } }) => {
+    const own = Object.entries({ augmentation, training }).flatMap(([group, values = {}]) =>
+      Object.entries(values).map(([key, value]) => `\`${group}.${key}\` \`${JSON.stringify(value)}\``),
+    );
+    return own.length === 0 ? [] : [`- \`${name}\`, whatever the data set: ${own.join(', ')}.`];
+  });
 }
 
 /** The last preset that trains the first variant of a model layer by layer. @param {z.ZodObject} option */

@@ -6,8 +6,9 @@ import type { Network } from './network.js';
 import { own } from './own.js';
 import { simcnn } from './simcnn.js';
 import { vgg } from './vgg.js';
+import { whitenedVgg } from './whitened-vgg.js';
 
-const MODELS = [vgg, simcnn, own] as const;
+const MODELS = [vgg, simcnn, whitenedVgg, own] as const;
 
 type SchemasOf<Models extends readonly { readonly schema: z.ZodObject }[]> = {
   -readonly [I in keyof Models]: Models[I]['schema'];

@@ -35,6 +35,9 @@ export interface ModelPreset<Options> {
   /** The name of the data set that it is for where no other is asked for. */
   readonly dataset: string;
   readonly options: (context: ModelContext) => Options;
+  /** Values of a recipe's `augmentation` and `training` that it has in place of its data set's. */
+  readonly augmentation?: Readonly<Record<string, unknown>>;
+  readonly training?: Readonly<Record<string, unknown>>;
 }
 
 /** A model, declared once: all that recipes, presets, the command line and the documents know of it. */

@@ -27,6 +27,7 @@ export function groupLayers(network: Network, grouping: Blocks): Network {
   return {
     ...{ name: network.name, classes: network.classes, inputShape: network.inputShape, blocks, heads },
     ungrouped: network,
+    fitToImages: async (batches) => network.fitToImages?.(batches),
     notes: [...network.notes, noteOf(ends)],
     auxiliaryNotes: network.auxiliaryNotes,
     stateDict: () => network.stateDict(),

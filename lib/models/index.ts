@@ -50,3 +50,4 @@ export {
   unpooledClassifierWeight,
 } from './torchvision.js';
 export { VGG_NAMES, Vgg, type VggName, type VggOptions, vggLayerCount } from './vgg.js';
+export { WhitenedVgg, type WhitenedVggOptions } from './whitened-vgg.js';

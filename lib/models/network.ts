@@ -1,5 +1,5 @@
 import { drawFrom, type Module, type Placement, type StateDict } from '../nn/index.js';
-import type { Generator } from '../tensor/index.js';
+import type { Generator, Tensor } from '../tensor/index.js';
 
 /**
  * What the greedy curriculum trains: a list of blocks, each with the auxiliary head that reads it (paper, section 3).
@@ -18,6 +18,11 @@ export interface Network {
   readonly auxiliaryNotes: readonly string[];
   /** The network whose layers are grouped into these blocks; none where each block is a layer. */
   readonly ungrouped?: Network;
+  /**
+   * Where something of the network follows from the training images: sets it, before the first step of a new run. It gets some of the
+   * images [n, channels, height, width], a batch at a time, normalised and without augmentation, on the network's device.
+   */
+  fitToImages?(batches: AsyncIterable<Tensor>): Promise<void>;
   /** The parameters and buffers of the finished network: all blocks and the last head, by their PyTorch names. */
   stateDict(): StateDict;
   /** Those of the auxiliary heads below the last. */

@@ -22,5 +22,7 @@ export {
   type SafetensorsHeader,
   writeSafetensors,
 } from './safetensors.js';
+export { Scale } from './scale.js';
 export { type ForwardFunction, forwardFunctions, Sequential } from './sequential.js';
 export { Upsample } from './upsample.js';
+export { Whitening } from './whitening.js';

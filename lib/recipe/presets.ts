@@ -46,7 +46,8 @@ export function presetRecipe(preset: string, options: PresetOptions): Recipe {
     preset: found.name,
     model: found.options({ dataset, isNarrow }),
     ...recipe,
-    training: { ...recipe.training, schedule: schedule ?? found.schedule },
+    augmentation: { ...recipe.augmentation, ...found.augmentation },
+    training: { ...recipe.training, ...found.training, schedule: schedule ?? found.schedule },
   };
 }
 

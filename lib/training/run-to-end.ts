@@ -19,6 +19,7 @@ import {
 import { Generator, isCuda, setCudnnBenchmark, type Tensor } from '../tensor/index.js';
 import { TrainingInterrupted } from './errors.js';
 import type { TrainingEvent } from './events.js';
+import { fitNetwork } from './fit-network.js';
 import type { Peers } from './peers.js';
 import type { PreparedRun } from './prepare-run.js';
 import type { RunCheckpoints } from './run-checkpoints.js';
@@ -56,8 +57,6 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
     if (run.taken !== null) await recordTakenLayers(run.taken, stages, written);
     return readPosition(run, { ...written, config });
   });
-  // Kernels of other processors may draw other initial weights.
-  await peers.takeFromFirst(weightsOf(network));
   using board = options.tensorboard === true && peers.isFirst ? new TrainingBoard(run, directory) : null;
   const onEvent = (event: TrainingEvent): void => {
     board?.take(event);
@@ -87,6 +86,16 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   const toTest = { recipe, precision, images: testImages, transforms: testTransforms };
   const testFeatures = new TestFeatures(toTest, cachePlan.testBytes);
   try {
+    if (from === null && run.taken === null) {
+      const pause = async (): Promise<void> => {
+        await turn.pause();
+        if (options.signal?.aborted === true) throw new TrainingInterrupted(directory.path, { hasCheckpoint: false });
+      };
+      const toFit = { images: trainImages, transforms: testTransforms, signal: options.signal, pause };
+      await peers.byFirst(() => fitNetwork(network, toFit));
+    }
+    // Kernels of other processors may draw other initial weights.
+    await peers.takeFromFirst(weightsOf(network));
     onEvent({
       type: 'start',
       runDirectory: directory.path,

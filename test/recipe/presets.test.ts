@@ -165,7 +165,8 @@ it('refuses a preset that there is not, with the names of those that there are',
       `${model}-simultaneous`,
       `${model}-end-to-end`,
     ]),
-    ...['simcnn-k1', 'simcnn-k2', 'simcnn-k3', 'own'],
+    ...['simcnn-k1', 'simcnn-k2', 'simcnn-k3'],
+    ...['cifar10-fast-layerwise', 'cifar10-fast', 'cifar10-fast-end-to-end', 'own'],
   ];
   expect(presetNames).toEqual(names);
   for (const name of ['vgg16', '', 'toString', '__proto__', 'constructor']) {

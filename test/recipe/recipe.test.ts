@@ -108,7 +108,7 @@ describe('a value out of range is refused with its name, what was expected and w
     [
       { model: { name: 'resnet' } },
       'model.name',
-      /'vgg11' \| 'vgg13' \| 'vgg16' \| 'vgg19' \| 'simcnn' \| 'own', got "resnet"$/,
+      /'vgg11' \| 'vgg13' \| 'vgg16' \| 'vgg19' \| 'simcnn' \| 'whitened-vgg' \| 'own', got "resnet"$/,
     ],
     [{ dataset: { trainLimit: 0 } }, 'dataset.trainLimit', /: expected at least 1, got 0$/],
     [{ augmentation: { cropPadding: -1 } }, 'augmentation.cropPadding', /: expected at least 0, got -1$/],
