@@ -26,8 +26,8 @@ export function batchDraws(draws: Draws, epoch: number, indices: Int32Array): Ba
   return {
     integers(stream, bound) {
       const out = new Int32Array(indices.length);
-      draws.uniformInts(stream, epoch, indices, bound, out);
-      return out;
+      if (stream === STREAM.flip) return draws.flips(stream, epoch, indices, out);
+      return draws.uniformInts(stream, epoch, indices, bound, out);
     },
   };
 }

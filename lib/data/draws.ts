@@ -11,6 +11,8 @@ export interface DrawsOptions {
   readonly seed: number;
   /** The layer being trained, from 0. Left out, every layer draws the same: the same order and the same views. */
   readonly layer?: number;
+  /** Whether `flips` are drawn once for each image, and alternate from epoch to epoch. Default: drawn anew in each epoch. */
+  readonly alternatingFlips?: boolean;
 }
 
 /**
@@ -24,15 +26,17 @@ export class Draws {
   readonly #key1: number;
   /** 0 where the layer is left out, so that layer 0 differs from that. */
   readonly #layerWord: number;
+  readonly #alternatingFlips: boolean;
   readonly #block = new Uint32Array(WORDS_PER_BLOCK);
 
   /** Throws `DataError` (DATA_ARGUMENT) for a seed or a layer that is not an integer from 0. */
-  constructor({ seed, layer }: DrawsOptions) {
+  constructor({ seed, layer, alternatingFlips = false }: DrawsOptions) {
     const { low, high } = seedWords(seed);
     if (layer !== undefined) requireWord('layer', layer, 0xfffffffe);
     this.#key0 = low;
     this.#key1 = high | KEY_DOMAIN.draws;
     this.#layerWord = layer === undefined ? 0 : layer + 1;
+    this.#alternatingFlips = alternatingFlips;
   }
 
   /**
@@ -54,6 +58,16 @@ export class Draws {
       out[at] = multiplyHigh(this.#block[word]!, bound);
     });
     return out;
+  }
+
+  /**
+   * For each image 1 or 0, each for half of them, into `out` [images.length]: where they alternate, an image that has one in an epoch
+   * has the other in the next (Jordan, arXiv 2404.00498, section 3.6), so that two epochs show both.
+   */
+  flips(stream: number, epoch: number, images: Int32Array | Uint32Array, out: Int32Array): Int32Array {
+    if (!this.#alternatingFlips) return this.uniformInts(stream, epoch, images, 2, out);
+    this.uniformInts(stream, 0, images, 2, out);
+    return epoch % 2 === 0 ? out : out.map((flip) => 1 - flip);
   }
 
   /** For each image a multiple of 2^-24 in [0, 1), exact in float32, into `out` [images.length]. */

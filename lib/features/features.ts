@@ -96,7 +96,11 @@ export function viewDraws(recipe: Recipe, layer: number, epoch: number): { draws
   const { sharedDraws, views } = recipe.augmentation;
   const isShared = sharedDraws || views !== null;
   return {
-    draws: new Draws({ seed: recipe.seed, ...(isShared ? {} : { layer }) }),
+    draws: new Draws({
+      seed: recipe.seed,
+      ...(isShared ? {} : { layer }),
+      alternatingFlips: recipe.augmentation.horizontalFlip === 'alternating',
+    }),
     view: viewOf(recipe, epoch),
   };
 }

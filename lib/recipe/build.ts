@@ -156,7 +156,7 @@ function hasBatchNorm({ blocks, heads }: Network): boolean {
  * drawn in between.
  */
 export const decoderMirrors = ({ augmentation }: Recipe, part: DatasetPart): boolean =>
-  augmentation.horizontalFlip && augmentation.cropPadding === 0 && isImageFiles(part);
+  augmentation.horizontalFlip !== false && augmentation.cropPadding === 0 && isImageFiles(part);
 
 /** From the images of a recipe to inputs of its network; without the flip where the images come mirrored. */
 export function buildTransforms(
@@ -169,7 +169,7 @@ export function buildTransforms(
   return {
     trainTransforms: [
       ...(cropPadding > 0 ? [randomCrop({ padding: cropPadding })] : []),
-      ...(horizontalFlip && !isMirrored ? [randomHorizontalFlip()] : []),
+      ...(horizontalFlip !== false && !isMirrored ? [randomHorizontalFlip()] : []),
       normalized,
     ],
     testTransforms: [normalized],

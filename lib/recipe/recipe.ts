@@ -97,7 +97,11 @@ export const recipeSchema = z
         description:
           "cut out 8 to 100 % of the image and scale it (GoogLeNet's crop); only for image files that stay on disk",
       }),
-      horizontalFlip: z.boolean().meta({ description: 'mirror half of the images, at random' }),
+      horizontalFlip: z.union([z.boolean(), z.literal('alternating')], "expected true, false or 'alternating'").meta({
+        values: 'true, false, `alternating`',
+        description:
+          'mirror half of the images, at random; `alternating`: drawn for the first epoch, and from then on each image is mirrored in every other epoch',
+      }),
       sharedDraws: z.boolean().meta({
         description:
           'layers share their random draws: each sees the same views of the images in the same order; with `views` the views are shared in any case',

@@ -128,6 +128,25 @@ describe('random horizontal flip', () => {
   });
 });
 
+it('flips that alternate show each image and its mirror image in every two epochs', () => {
+  scope(() => {
+    const indices = Int32Array.of(3, 4, 5, 6, 7, 8);
+    const draws = new Draws({ seed: 1, alternatingFlips: true });
+    const shown = [0, 1].map((epoch) => {
+      const view = randomHorizontalFlip().apply(imagesOf(indices), batchDraws(draws, epoch, indices));
+      return [...view.toTypedArray()].map(Number);
+    });
+    for (const [i, index] of indices.entries()) {
+      const [even, odd] = shown.map((all) => all.slice(i * IMAGE_LENGTH, (i + 1) * IMAGE_LENGTH));
+      const both = [unchanged(index), flippedByHand(index)].map((image) => [...image].map(Number));
+      expect([
+        [even, odd],
+        [odd, even],
+      ]).toContainEqual(both);
+    }
+  });
+});
+
 describe('normalize', () => {
   it('is (value / 255 - mean) / std of every pixel, to float32, channels-last', () => {
     scope(() => {

@@ -94,6 +94,29 @@ describe('the draws of an image', () => {
   });
 });
 
+describe('flips', () => {
+  const flips = (draws: Draws, epoch: number, images = upTo(2000)) =>
+    Array.from(draws.flips(3, epoch, images, new Int32Array(images.length)));
+
+  it('are drawn anew in each epoch', () => {
+    const draws = new Draws({ seed: 1, layer: 2 });
+    expect(flips(draws, 4)).toEqual(Array.from(draws.uniformInts(3, 4, upTo(2000), 2, new Int32Array(2000))));
+  });
+
+  it('that alternate are those of the first epoch, or their opposites in every other epoch, for each image by itself', () => {
+    const draws = new Draws({ seed: 1, layer: 2, alternatingFlips: true });
+    const first = flips(draws, 0);
+    expect(first).toEqual(flips(new Draws({ seed: 1, layer: 2 }), 0));
+    const share = first.reduce((sum, flip) => sum + flip, 0) / first.length;
+    // Four standard deviations of 2,000 throws.
+    expect(Math.abs(share - 0.5)).toBeLessThan(0.045);
+    for (const epoch of [1, 3, 1001]) expect(flips(draws, epoch)).toEqual(first.map((flip) => 1 - flip));
+    for (const epoch of [2, 1000]) expect(flips(draws, epoch)).toEqual(first);
+    expect(flips(draws, 1, Int32Array.of(7, 3))).toEqual([1 - first[7]!, 1 - first[3]!]);
+    expect(flips(new Draws({ seed: 1, layer: 3, alternatingFlips: true }), 0)).not.toEqual(first);
+  });
+});
+
 describe('a permutation', () => {
   it('holds every image once and depends on the epoch alone', () => {
     const draws = new Draws({ seed: 9, layer: 1 });
