@@ -1,12 +1,12 @@
 // node bench/cifar10-fast/mirrored.mjs RUN
 //
-// What a finished run of candidate.mjs gains by mirror images: top-1 of the images that it was tested on, by the logits of an image, and
+// What a finished run on held-out.mjs gains by mirror images: top-1 of the images that it was tested on, by the logits of an image, and
 // by the sum of those of the image and of its mirror image. A line of JSON a layer.
 import * as lw from 'layerwise';
 
 const BATCH = 500;
-const code = new URL('candidate.mjs', import.meta.url);
-const run = await lw.TrainedRun.open(process.argv[2] ?? '', { network: code, data: code });
+const code = new URL('held-out.mjs', import.meta.url);
+const run = await lw.TrainedRun.open(process.argv[2] ?? '', { data: code });
 lw.setThreads(1);
 const { test } = await run.loadDataset();
 const images = lw.openImages(test, { device: 'cpu' });

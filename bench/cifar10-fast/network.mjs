@@ -1,8 +1,8 @@
 // Networks of stages, each a list of convolutions with a head of its own: what is tried for the preset.
 import * as lw from 'layerwise';
-import { whiteningFilters } from './whitening.mjs';
+import { normalized } from './images.mjs';
 
-/** @import { Images } from './images.mjs' */
+/** @import { Images, Part } from './images.mjs' */
 
 /**
  * A stage and the multiply-adds of an image's forward pass through it.
@@ -12,39 +12,9 @@ import { whiteningFilters } from './whitening.mjs';
  * @typedef {{ stages: Stage[], norms: lw.BatchNorm2d[] }} StagedNetwork `norms`: those after convolutions
  */
 
-/** Multiplies by a constant. */
-export class Scale extends lw.Module {
-  /** @param {number} factor */
-  constructor(factor) {
-    super();
-    this.factor = factor;
-  }
-
-  /** @param {lw.Tensor} input */
-  forward(input) {
-    return input.mul(this.factor);
-  }
-}
-
-/** A convolution with filters that stay. */
-class FixedConv extends lw.Module {
-  /** @param {lw.Tensor} filters @param {number} stride */
-  constructor(filters, stride) {
-    super();
-    this.weight = this.buffer('weight', filters);
-    this.stride = stride;
-  }
-
-  /** @param {lw.Tensor} input */
-  forward(input) {
-    return input.conv2d(this.weight, null, { stride: this.stride });
-  }
-}
-
 export const NETWORK = {
   /** Pixels a side of the whitened patches; 0 leaves the whitening out. */
   whitening: 2,
-  whiteningStride: 1,
   epsilon: 5e-4,
   /** Channels of each block. */
   widths: [64, 256, 256],
@@ -69,15 +39,16 @@ export const NETWORK = {
 
 /** @typedef {typeof NETWORK} NetworkOptions */
 
-/** @param {Partial<NetworkOptions>} given @param {number} seed @param {Images} images @returns {StagedNetwork} */
-export function buildNetwork(given, seed, images) {
+const FITTED_TO = 5_000;
+
+/** @param {Partial<NetworkOptions>} given @param {number} seed @param {Images} images @returns {Promise<StagedNetwork>} */
+export async function buildNetwork(given, seed, images) {
   const options = { ...NETWORK, ...given };
   const layers = new Layers(options, seed);
   const shape = { channels: 3, side: 32 };
   let block = 0;
   const stages = options.stages.map((count, s) => {
-    const opening =
-      s === 0 && options.whitening > 0 ? whitened(options, images, shape, layers) : { modules: [], ops: 0 };
+    const opening = s === 0 && options.whitening > 0 ? whitened(options, shape, layers) : { modules: [], ops: 0 };
     const mine = Array.from({ length: count }, () => blockOf(options, block++, shape, layers));
     const parts = [opening, ...mine];
     const isLast = s === options.stages.length - 1;
@@ -89,14 +60,25 @@ export function buildNetwork(given, seed, images) {
       headOps: head.ops,
     };
   });
+  await layers.whitening?.fit(firstOf(images.train));
   for (const { block, head } of stages) for (const module of [block, head]) module.to({ memoryFormat: 'channelsLast' });
   return { stages, norms: layers.norms };
+}
+
+/** @param {Part} part */
+async function* firstOf({ pixels, count }) {
+  const fitted = Math.min(FITTED_TO, count);
+  const inputs = normalized(pixels.subarray(0, fitted * 3 * 32 * 32), fitted);
+  yield inputs;
+  inputs.dispose();
 }
 
 /** Makes layers with initial weights of a seed. */
 class Layers {
   /** @type {lw.BatchNorm2d[]} */
   norms = [];
+  /** @type {lw.Whitening | null} */
+  whitening = null;
 
   /** @param {NetworkOptions} options @param {number} seed */
   constructor(options, seed) {
@@ -127,7 +109,7 @@ class Layers {
   logits(inFeatures) {
     const linear = new lw.Linear({ inFeatures, outFeatures: 10, init: this.init });
     const { scale } = this.options;
-    return [new lw.Flatten(), linear, ...(scale === 1 ? [] : [new Scale(scale)])];
+    return [new lw.Flatten(), linear, ...(scale === 1 ? [] : [new lw.Scale({ factor: scale })])];
   }
 }
 
@@ -135,20 +117,20 @@ class Layers {
 export const sequence = (modules) => new lw.Sequential(modules.map((module, i) => [String(i), module]));
 
 /** @typedef {{ channels: number, side: number }} Shape of what a layer reads; each of the following moves it on */
-/** @typedef {{ modules: lw.Module[], ops: number }} Part */
+/** @typedef {{ modules: lw.Module[], ops: number }} Convolved */
 
-/** @param {NetworkOptions} options @param {Images} images @param {Shape} shape @param {Layers} layers @returns {Part} */
-function whitened({ whitening, whiteningStride, epsilon }, images, shape, layers) {
-  const filters = whiteningFilters(images.train, whitening, epsilon);
-  shape.channels = filters.shape[0] ?? 0;
-  shape.side = Math.floor((shape.side - whitening) / whiteningStride) + 1;
+/** @param {NetworkOptions} options @param {Shape} shape @param {Layers} layers @returns {Convolved} */
+function whitened({ whitening, epsilon }, shape, layers) {
+  layers.whitening = new lw.Whitening({ channels: 3, size: whitening, eps: epsilon });
+  shape.channels = 6 * whitening ** 2;
+  shape.side = 32 - whitening + 1;
   const ops = shape.side ** 2 * shape.channels * 3 * whitening ** 2;
-  return { modules: [new FixedConv(filters, whiteningStride), layers.activation()], ops };
+  return { modules: [layers.whitening, layers.activation()], ops };
 }
 
 /** Convolutions, the first with a pooling. @param {Shape} shape @param {number} count @param {number} width @param {boolean} pools @param {Layers} layers */
 function convolutions(shape, count, width, pools, layers) {
-  /** @type {Part} */
+  /** @type {Convolved} */
   const part = { modules: [], ops: 0 };
   for (let i = 0; i < count; i++) {
     part.modules.push(layers.conv(shape.channels, width));
@@ -168,7 +150,7 @@ function blockOf({ widths, convolutions: counts }, block, shape, layers) {
   return convolutions(shape, counts[block] ?? 0, widths[block] ?? 0, true, layers);
 }
 
-/** @param {NetworkOptions} options @param {number} stage @param {Shape} read @param {Layers} layers @returns {Part} */
+/** @param {NetworkOptions} options @param {number} stage @param {Shape} read @param {Layers} layers @returns {Convolved} */
 function headOf({ headConvolutions, headWidths, headDownsampling, headPool, normMomentum }, stage, read, layers) {
   const shape = { ...read };
   const width = headWidths[stage] || shape.channels;
@@ -182,7 +164,7 @@ function headOf({ headConvolutions, headWidths, headDownsampling, headPool, norm
   };
 }
 
-/** @param {NetworkOptions} _ @param {Shape} shape @param {Layers} layers @returns {Part} */
+/** @param {NetworkOptions} _ @param {Shape} shape @param {Layers} layers @returns {Convolved} */
 function lastHead(_, { channels, side }, layers) {
   return { modules: [new lw.MaxPool2d({ kernelSize: side }), ...layers.logits(channels)], ops: 10 * channels };
 }

@@ -30,7 +30,7 @@ if (dataDir === undefined) throw new Error('--data-dir: expected the folder of c
 lw.setThreads(Number(threads));
 const config = { ...TRAINING, ...ofTraining };
 const images = trainingImages(join(dataDir, 'cifar-10-batches-bin'), config);
-const network = buildNetwork(ofNetwork, config.seed, images);
+const network = await buildNetwork(ofNetwork, config.seed, images);
 const started = performance.now();
 const cpu = process.cpuUsage();
 let last = {};
