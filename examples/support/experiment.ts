@@ -18,8 +18,11 @@ import {
 } from 'layerwise';
 
 export interface ExperimentOptions {
-  /** smoke: minutes on two cores, to see that everything works; paper: the full recipe. */
-  readonly scale: 'smoke' | 'paper';
+  /**
+   * smoke: minutes on two cores, to see that everything works; reduced: all images, on narrower networks and in fewer epochs, hours on
+   * two cores; paper: the full recipe.
+   */
+  readonly scale: 'smoke' | 'reduced' | 'paper';
   /** Directory of the runs and the table; a second call with the same one goes on where the first was stopped. */
   readonly out: string;
   readonly dataset: DatasetName;
@@ -28,6 +31,8 @@ export interface ExperimentOptions {
   readonly title: string | null;
   readonly seeds: readonly number[];
   readonly device: string;
+  /** Those of the experiment's networks that are trained. */
+  readonly networks: readonly string[];
 }
 
 interface Experiment {
@@ -38,10 +43,16 @@ interface Experiment {
   readonly datasets: readonly DatasetName[];
   /** How many seeds the paper's figure is of; default: 1. */
   readonly paperSeeds?: number;
+  /** Whether there is a scale `reduced`. */
+  readonly hasReduced?: boolean;
+  /** The names by which a part of its networks may be asked for. */
+  readonly networks?: (scale: ExperimentOptions['scale']) => readonly string[];
 }
 
 /** Reads the command line of an example; from here on an error that speaks for itself ends it in one line. */
-export function experimentOptions({ name, description, datasets, paperSeeds = 1 }: Experiment): ExperimentOptions {
+export function experimentOptions(experiment: Experiment): ExperimentOptions {
+  const { name, description, datasets, paperSeeds = 1, hasReduced = false, networks } = experiment;
+  const scales = hasReduced ? ['smoke', 'reduced', 'paper'] : ['smoke', 'paper'];
   process.on('uncaughtException', (error: Error & { code?: string }) => {
     if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
     console.error(error.code === undefined ? error.stack : `${name}: ${error.message}`);
@@ -50,26 +61,30 @@ export function experimentOptions({ name, description, datasets, paperSeeds = 1 
   const command = new Command(name)
     .description(description)
     .exitOverride()
-    .addOption(new Option('--scale <scale>', 'smoke or paper').choices(['smoke', 'paper']).default('smoke'))
+    .addOption(new Option('--scale <scale>', 'how large networks and runs are').choices(scales).default('smoke'))
     .addOption(new Option('--dataset <name>', 'data set').choices([...datasets, 'shapes']).default(datasets[0]))
     .option('--data-dir <dir>', 'where the data set lies')
     .option('--title <text>', 'the name of the data set as it is printed, for a variant of it')
     .option('--out <dir>', 'directory of the runs and the table; give it again to go on')
     .option('--seeds <list>', `seeds, such as 1,2,3 (default: 1; at paper scale ${paperSeeds} of them)`, seedList)
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
-    .parse();
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto');
+  if (networks !== undefined) {
+    command.option('--networks <list>', 'those that are trained, with commas between (default: all of the scale)');
+  }
+  command.parse();
   const options = command.opts<{
-    scale: 'smoke' | 'paper';
+    scale: ExperimentOptions['scale'];
     dataset: DatasetName;
     dataDir?: string;
     title?: string;
     out?: string;
     seeds?: number[];
     device: string;
+    networks?: string;
   }>();
-  const { dataset } = options;
-  if (dataset === 'shapes' && options.scale === 'paper') {
-    command.error(`error: --scale paper is the recipe of real images: ${datasets.join(' or ')}`);
+  const { dataset, scale } = options;
+  if (dataset === 'shapes' && options.scale !== 'smoke') {
+    command.error(`error: --scale ${options.scale} is the recipe of real images: ${datasets.join(' or ')}`);
   }
   if (dataset !== 'shapes' && options.dataDir === undefined) {
     command.error(
@@ -78,11 +93,19 @@ export function experimentOptions({ name, description, datasets, paperSeeds = 1 
         '--dataset shapes needs none, and shows only that everything works',
     );
   }
+  const known = networks?.(scale) ?? [];
+  const asked = options.networks?.split(',') ?? known;
+  if (asked.some((one) => !known.includes(one)) || new Set(asked).size < asked.length) {
+    command.error(
+      `error: --networks: expected different ones of ${known.join(', ')} at scale ${scale}, got "${options.networks}"`,
+    );
+  }
   const seedCount = options.scale === 'paper' ? paperSeeds : 1;
   return {
     ...options,
     dataDir: options.dataDir ?? null,
     title: options.title ?? null,
+    networks: asked,
     seeds: options.seeds ?? Array.from({ length: seedCount }, (_, i) => i + 1),
     out: options.out ?? join('runs', `${name}-${options.scale}-${dataset}`),
   };
@@ -166,6 +189,9 @@ export function notesOf(options: ExperimentOptions): string[] {
   return [
     ...(options.dataset === 'shapes'
       ? ['Networks of this scale hardly learn these images: the figures only show that everything works.']
+      : []),
+    ...(options.scale === 'reduced'
+      ? ['Reduced scale: all images, but narrower networks and fewer epochs than in the paper.']
       : []),
     ...(options.scale === 'smoke'
       ? ['Smoke scale: narrow networks, few images, few epochs; it shows that everything works.']
