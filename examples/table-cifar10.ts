@@ -58,7 +58,7 @@ const REDUCED = { simcnn: { width: 64, auxWidth: 64 }, vgg11: { width: 32 } };
 
 const options = experimentOptions({
   name: 'table-cifar10',
-  description: 'the CIFAR-10 table of the paper: SimCNN for k = 1, 2, 3',
+  description: 'the CIFAR-10 table of the paper: SimCNN for k = 1, 2, 3; at the reduced scale also VGG-11',
   datasets: ['cifar10'],
   hasReduced: true,
   networks: (scale) => networksOf(scale).map(({ name }) => name),
@@ -109,7 +109,7 @@ for (const network of networksOf(options.scale).filter(({ name }) => options.net
 }
 
 await writeTable(options.out, {
-  title: 'SimCNN, trained layer by layer',
+  title: 'CIFAR-10: networks trained layer by layer, and beside them',
   conditions: await conditionsOf(options, lastRun),
   columns: [
     'network',

@@ -67,7 +67,8 @@ export class Draws {
   flips(stream: number, epoch: number, images: Int32Array | Uint32Array, out: Int32Array): Int32Array {
     if (!this.#alternatingFlips) return this.uniformInts(stream, epoch, images, 2, out);
     this.uniformInts(stream, 0, images, 2, out);
-    return epoch % 2 === 0 ? out : out.map((flip) => 1 - flip);
+    if (epoch % 2 === 1) for (const [i, flip] of out.entries()) out[i] = 1 - flip;
+    return out;
   }
 
   /** For each image a multiple of 2^-24 in [0, 1), exact in float32, into `out` [images.length]. */

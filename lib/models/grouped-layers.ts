@@ -41,7 +41,7 @@ export function groupLayers(network: Network, grouping: Blocks): Network {
 /** The number of the last layer of each block, from 1. */
 function endsOf({ name, blocks: { length: layers } }: Network, grouping: Blocks): number[] {
   const refuse = (expected: string, got: string): never => {
-    throw new ModelError(`training.blocks: expected ${expected} of ${name}, got ${got}`);
+    throw new ModelError(`training.blocks: expected ${expected} of ${name}, got ${got} (--blocks)`);
   };
   if (typeof grouping === 'number') {
     if (grouping > layers) refuse(`at most the ${layers} layers`, String(grouping));

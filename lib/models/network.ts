@@ -19,8 +19,9 @@ export interface Network {
   /** The network whose layers are grouped into these blocks; none where each block is a layer. */
   readonly ungrouped?: Network;
   /**
-   * Where something of the network follows from the training images: sets it, before the first step of a new run. It gets some of the
-   * images [n, channels, height, width], a batch at a time, normalised and without augmentation, on the network's device.
+   * Where something of the network follows from the training images: sets it, before the first step of a run that starts from no other
+   * run's layers. It gets some of the images [n, channels, height, width], or vectors [n, length], a batch at a time, normalised and without
+   * augmentation, on the network's device. What it sets is in the state dict: other processes and later runs have it from there.
    */
   fitToImages?(batches: AsyncIterable<Tensor>): Promise<void>;
   /** The parameters and buffers of the finished network: all blocks and the last head, by their PyTorch names. */

@@ -29,14 +29,17 @@ export interface LayeredNetworkOptions extends Omit<NetworkRequest, 'seed'> {
   readonly heads: readonly Module[];
   /** What is shown with its results. */
   readonly notes?: readonly string[];
+  /** Sets what follows from the training images, see `Network.fitToImages`. */
+  readonly fitToImages?: Network['fitToImages'];
 }
 
 /** A network of blocks and heads, whose tensors are named `blocks.0.`, `auxiliary.0.` and so on, and `head.` for the last head. */
 export function layeredNetwork(options: LayeredNetworkOptions): Network {
-  const { name = 'own', classes, inputShape, blocks, heads, notes = [] } = options;
+  const { name = 'own', classes, inputShape, blocks, heads, notes = [], fitToImages } = options;
   return {
     ...{ name, classes, inputShape, blocks, heads, notes },
     auxiliaryNotes: [],
+    ...(fitToImages === undefined ? {} : { fitToImages }),
     stateDict: () =>
       joinStateDicts([
         ...blocks.map((block, layer) => [`blocks.${layer}.`, block] as const),
@@ -72,6 +75,9 @@ export function requireNetwork(built: unknown): asserts built is Network {
     if (!Array.isArray(Reflect.get(built, name)))
       refuse(`a Network with a list of ${name}`, typeof Reflect.get(built, name));
   }
+  const fit: unknown = Reflect.get(built, 'fitToImages');
+  if (fit !== undefined && typeof fit !== 'function')
+    refuse('a Network with a function for fitToImages, or none', typeof fit);
   const { name } = built as Network;
   if (typeof name !== 'string' || name === '') refuse('a Network with a name', typeof name);
 }

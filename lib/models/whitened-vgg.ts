@@ -1,5 +1,5 @@
-// A VGG that opens with whitened patches, for small images in little time. Without its heads it is the network of Jordan, "94% on CIFAR-10
-// in 3.29 Seconds on a Single GPU" (arXiv 2404.00498), with ReLU and batch norm that has weights.
+// A VGG that opens with whitened patches, for small images in little time: of the kind, and without its heads of the size, of the network of
+// Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv 2404.00498).
 import { z } from 'zod';
 import { type ImageSize, shownSize, sidesOf } from '../data/index.js';
 import {
@@ -39,7 +39,7 @@ export interface WhitenedVggOptions {
   readonly convolutions: number;
   /** Of each auxiliary head. */
   readonly auxConvolutions: number;
-  /** Height and width that a head averages its features to. */
+  /** Height and width that an auxiliary head averages its features to. */
   readonly headPool: number;
   /** What all logits are multiplied by. */
   readonly logitScale: number;
@@ -113,9 +113,10 @@ class Parts {
 }
 
 /**
- * Layers of convolutions as (block, auxiliary head) pairs. Block j is conv 3x3 -> max-pooling -> BN -> ReLU, then conv 3x3 -> BN -> ReLU for each other
- * convolution; the first opens with whitened patches and a ReLU. A head is a block of as many channels, where its features are still 2 x 2 or larger, then an average
- * to `headPool`, BN, a linear layer; the last takes the maximum of the map, and has only the linear layer.
+ * Layers of convolutions as (block, auxiliary head) pairs. A block is conv 3x3 -> max-pooling -> BN -> ReLU, then conv 3x3 -> BN -> ReLU
+ * for each other convolution; the first opens with whitened patches and a ReLU, where `whitening` is above 0. An auxiliary head has as many
+ * convolutions as `auxConvolutions` says, of the block's channels and in the same order (the pooling only where there are 2 x 2 features or
+ * more), then an average to `headPool`, BN, a linear layer. The last head takes the maximum of the map, and has a linear layer alone.
  */
 export class WhitenedVgg implements Network {
   readonly name = 'whitened-vgg';
@@ -221,7 +222,7 @@ export const whitenedVgg = declareModel({
       ...{ name: 'whitened-vgg' as const, layers: 3, width: isNarrow ? 16 : 64, convolutions: 2 },
       ...{ auxConvolutions: 2, headPool: 3, whitening: 2, logitScale: 1 / 8 },
     }),
-    augmentation: { cropPadding: 2 },
+    augmentation: { cropPadding: 2, randomResizedCrop: false, horizontalFlip: 'alternating' },
     training: {
       ...{ blocks: schedule === 'end-to-end' ? null : [2, 1], epochs: 12, batchSize: 512 },
       ...{ learningRate: 1.5, rateSchedule: 'one-cycle', milestones: [], nesterov: true },

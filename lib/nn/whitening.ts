@@ -1,8 +1,12 @@
 import { arange, empty, noGrad, scope, stack, type Tensor, zeros } from '../tensor/index.js';
+import { ModuleError } from './errors.js';
 import { defaultInit, type Initializer } from './init.js';
 import { checkNotNegative, checkSizes, optionsOf } from './layer-options.js';
 import { Module } from './module.js';
 import { declareTraits } from './traits.js';
+
+/** Values of patches that are held at once: 32 MiB, twice. */
+const PATCH_VALUES = 2 ** 22;
 
 /**
  * Patches of size x size pixels, whitened: a convolution without padding whose filters do not train. Of [n, channels, height, width]
@@ -42,16 +46,15 @@ export class Whitening extends Module {
   }
 
   /**
-   * Takes the filters from images [n, channels, height, width], as the network gets them. Throws what LibTorch does where `eps` is 0
-   * and the second moments have no inverse.
+   * Takes the filters from images [n, channels, height, width], as the network gets them; without any it keeps those it has. Throws
+   * ModuleError for images of other channels or smaller than a patch, and what LibTorch does where `eps` is 0 and the second moments have no
+   * inverse.
    */
   async fit(batches: AsyncIterable<Tensor>): Promise<void> {
     const length = this.channels * this.size ** 2;
     using moments = zeros([length, length], { dtype: 'float64', device: this.weight.device });
     let patches = 0;
-    for await (const images of batches) {
-      noGrad(() => scope(() => (patches += this.#add(images, moments))));
-    }
+    for await (const images of batches) patches += this.#add(images, moments);
     if (patches === 0) return;
     noGrad(() =>
       scope(() => {
@@ -67,11 +70,27 @@ export class Whitening extends Module {
     );
   }
 
-  /** Adds the products of each two values of a patch, and gives the number of patches. */
+  /** Adds the products of each two values of a patch, some images at a time, and gives the number of patches. */
   #add(images: Tensor, moments: Tensor): number {
-    const [n = 0, , height = 0, width = 0] = images.shape;
+    const { size, channels } = this;
+    const [n = 0, given = 0, height = 0, width = 0] = images.shape;
+    if (images.dim !== 4 || given !== channels || Math.min(height, width) < size) {
+      throw new ModuleError(
+        `Whitening: expected images [n, ${channels}, height, width] of at least ${size} x ${size}, got [${images.shape.join(', ')}]`,
+      );
+    }
+    const positions = (height - size + 1) * (width - size + 1);
+    const atOnce = Math.max(1, Math.floor(PATCH_VALUES / (moments.shape[0]! * positions)));
+    for (let start = 0; start < n; start += atOnce) {
+      const length = Math.min(atOnce, n - start);
+      noGrad(() => scope(() => this.#addPatches(images.narrow(0, start, length), moments)));
+    }
+    return n * positions;
+  }
+
+  #addPatches(images: Tensor, moments: Tensor): void {
     const { size } = this;
-    const [rows, columns] = [height - size + 1, width - size + 1];
+    const [rows, columns] = images.shape.slice(2).map((side) => side - size + 1) as [number, number];
     const double = images.to({ dtype: 'float64' });
     // In the order of a filter's values: channel, row, column.
     const values = Array.from({ length: moments.shape[0]! }, (_, i) => {
@@ -80,7 +99,6 @@ export class Whitening extends Module {
     });
     const patches = stack(values);
     moments.add_(patches.matmul(patches.transpose(0, 1)));
-    return n * rows * columns;
   }
 }
 

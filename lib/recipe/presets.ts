@@ -46,8 +46,8 @@ export function presetRecipe(preset: string, options: PresetOptions): Recipe {
     preset: found.name,
     model: found.options({ dataset, isNarrow }),
     ...recipe,
-    augmentation: { ...recipe.augmentation, ...found.augmentation },
-    training: { ...recipe.training, ...found.training, schedule: schedule ?? found.schedule },
+    augmentation: { ...recipe.augmentation, ...structuredClone(found.augmentation) },
+    training: { ...recipe.training, ...structuredClone(found.training), schedule: schedule ?? found.schedule },
   };
 }
 

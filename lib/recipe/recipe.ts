@@ -226,6 +226,12 @@ export const recipeSchema = z
         'expected none with training.schedule simultaneous, which has no frozen layers to keep features of',
       );
     }
+    if (augmentation.horizontalFlip === 'alternating' && (augmentation.views ?? 0) % 2 === 1) {
+      refuse(
+        ['augmentation', 'horizontalFlip'],
+        'expected true or false with an odd number of augmentation.views, which leaves flips that alternate no way to',
+      );
+    }
     for (const { of, expected, holds } of TRAINING_RULES) {
       if (!holds(training)) refuse(['training', of], `expected ${expected}`);
     }
@@ -313,7 +319,7 @@ export function overrideRecipe(recipe: Recipe, ...overrides: readonly unknown[])
 }
 
 /** The defaults that another optimiser, or another schedule of the learning rate, brings. */
-function ownDefaults({ training }: Recipe, changes: Record<string, unknown>): Partial<Recipe['training']> {
+function ownDefaults({ training, dataset }: Recipe, changes: Record<string, unknown>): Partial<Recipe['training']> {
   const asked = isObject(changes.training) ? changes.training : {};
   const { optimizer = training.optimizer, rateSchedule = training.rateSchedule } = asked;
   return {
@@ -322,6 +328,9 @@ function ownDefaults({ training }: Recipe, changes: Record<string, unknown>): Pa
       : {}),
     ...(optimizer === 'sgd' && training.optimizer !== 'sgd' ? { betas: [...ADAMW_BETAS], eps: ADAMW_EPS } : {}),
     ...(rateSchedule !== 'multi-step' && training.rateSchedule === 'multi-step' ? { milestones: [] } : {}),
+    ...(rateSchedule === 'multi-step' && training.rateSchedule !== 'multi-step'
+      ? { milestones: [...datasetOf(dataset.name).protocol.training.milestones] }
+      : {}),
   };
 }
 

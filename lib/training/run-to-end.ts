@@ -86,7 +86,7 @@ export async function runToEnd(run: PreparedRun, files: RunFiles, options: RunOp
   const toTest = { recipe, precision, images: testImages, transforms: testTransforms };
   const testFeatures = new TestFeatures(toTest, cachePlan.testBytes);
   try {
-    if (from === null && run.taken === null) {
+    if (from === null) {
       const pause = async (): Promise<void> => {
         await turn.pause();
         if (options.signal?.aborted === true) throw new TrainingInterrupted(directory.path, { hasCheckpoint: false });

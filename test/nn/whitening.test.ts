@@ -80,6 +80,32 @@ describe.each([
   });
 });
 
+it('is the same for images of which only one fits at once', async () => {
+  // 64 values a patch: 300 x 300 positions are more than are held at once, of two images.
+  const module = new Whitening({ channels: 1, size: 8 });
+  const again = new Whitening({ channels: 1, size: 8 });
+  manualSeed(3);
+  using images = randn([2, 1, 307, 307]);
+  await module.fit(batchesOf(images));
+  const halves = scope(() => [0, 1].map((i) => images.narrow(0, i, 1).clone()));
+  await again.fit(batchesOf(...halves));
+  expect([...module.weight.toFloat32Array()]).toEqual([...again.weight.toFloat32Array()]);
+  for (const disposable of [...halves, module, again]) disposable.dispose();
+});
+
+it.each([
+  [[2, 4, 8, 8], '[2, 4, 8, 8]'],
+  [[2, 3, 1, 8], '[2, 3, 1, 8]'],
+  [[2, 192], '[2, 192]'],
+])('refuses to be fitted to %j', async (shape, got) => {
+  const module = new Whitening({ channels: 3, size: 2 });
+  using images = ones(shape);
+  await expect(module.fit(batchesOf(images))).rejects.toThrow(
+    new ModuleError(`Whitening: expected images [n, 3, height, width] of at least 2 x 2, got ${got}`),
+  );
+  module.dispose();
+});
+
 it('adds eps to the second moments: a constant image does not blow up', async () => {
   const module = new Whitening({ channels: 1, size: 1, eps: 0.25 });
   using images = scope(() => ones([2, 1, 4, 4]).mul(Math.sqrt(0.75)));

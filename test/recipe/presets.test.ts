@@ -158,6 +158,12 @@ it.each([
   );
 });
 
+it('gives each caller a recipe of its own', () => {
+  const recipe = presetRecipe('cifar10-fast', { onCuda: false });
+  (recipe.training.blocks as number[]).push(9);
+  expect(presetRecipe('cifar10-fast', { onCuda: false }).training.blocks).toEqual([2, 1]);
+});
+
 it('refuses a preset that there is not, with the names of those that there are', () => {
   const names = [
     ...['vgg11', 'vgg13', 'vgg16', 'vgg19'].flatMap((model) => [

@@ -211,6 +211,19 @@ describe('a value out of range is refused with its name, what was expected and w
     expect(() => overrideRecipe(simcnn, { model })).toThrow(`${name}: `);
   });
 
+  it('flips that alternate from view to view, of an odd number of views', () => {
+    const horizontalFlip = 'alternating';
+    const expected =
+      'augmentation.horizontalFlip: expected true or false with an odd number of augmentation.views, which leaves flips that alternate no way to, got "alternating"';
+    for (const views of [1, 3]) expect(refusal({ augmentation: { horizontalFlip, views } })).toBe(expected);
+    for (const augmentation of [{ horizontalFlip, views: 2 }, { horizontalFlip }, { horizontalFlip: true, views: 3 }]) {
+      expect(overrideRecipe(base, { augmentation }).augmentation).toMatchObject(augmentation);
+    }
+    expect(refusal({ augmentation: { horizontalFlip: 'sometimes' } })).toContain(
+      "expected true, false or 'alternating'",
+    );
+  });
+
   it('whatever it is: a bigint, a text without an end', () => {
     expect(refusal({ seed: 10n })).toMatch(/^seed: .*expected number, got 10n$/);
     expect(refusal({ augmentation: { views: 'x'.repeat(1e6) } })).toMatch(/^augmentation\.views: .{0,250}\.\.\.$/);
@@ -250,6 +263,14 @@ describe('another optimiser or schedule of the rate than that of the preset', ()
       ...{ rateSchedule: 'cosine', milestones: [] },
     });
     expect(trainingOf({})).toEqual(base.training);
+  });
+
+  it("back from one without milestones has those of the data set's", () => {
+    const fast = presetRecipe('cifar10-fast', { onCuda: false });
+    const back = (training: object) => overrideRecipe(fast, { training }).training.milestones;
+    expect(back({ rateSchedule: 'multi-step' })).toEqual([15, 30, 45]);
+    expect(back({ rateSchedule: 'multi-step', milestones: [3] })).toEqual([3]);
+    expect(back({ epochs: 3 })).toEqual([]);
   });
 
   it('keeps what is given with it, in whatever order', () => {

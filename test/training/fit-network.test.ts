@@ -108,16 +108,13 @@ describe('a network that is fitted', () => {
           ['flatten', new Flatten()],
           ['linear', new Linear({ inFeatures: 3 * 32 * 32, outFeatures: classes })],
         ]);
-        const network = layeredNetwork({ classes, inputShape, blocks: [new Identity()], heads: [head] });
-        return {
-          ...network,
-          fitToImages: async (batches) => {
-            for await (const batch of batches) {
-              scope(() => fitted.push({ shape: batch.shape, largest: batch.abs().amax().item() }));
-            }
-            if (fails) throw new RangeError('no such image');
-          },
+        const fitToImages = async (batches: AsyncIterable<Tensor>) => {
+          for await (const batch of batches) {
+            scope(() => fitted.push({ shape: batch.shape, largest: batch.abs().amax().item() }));
+          }
+          if (fails) throw new RangeError('no such image');
         };
+        return layeredNetwork({ classes, inputShape, blocks: [new Identity()], heads: [head], fitToImages });
       };
     const own = overrideRecipe(presetRecipe('own', { dataset: 'shapes', onCuda: false }), {
       dataset: { trainLimit: 60, testLimit: 20 },
@@ -131,26 +128,47 @@ describe('a network that is fitted', () => {
     await expect(train({ recipe: own, network: builder(true), out: at('fails') })).rejects.toThrow('no such image');
   });
 
-  it('is not waited for after a stop', async () => {
+  it('is stopped between two batches, before the run has started', async () => {
     const controller = new AbortController();
+    let taken = 0;
     const builder: NetworkBuilder = ({ classes, inputShape }) => {
       const head = new Sequential([
         ['flatten', new Flatten()],
         ['linear', new Linear({ inFeatures: 3 * 32 * 32, outFeatures: classes })],
       ]);
-      return {
-        ...layeredNetwork({ classes, inputShape, blocks: [new Identity()], heads: [head] }),
-        fitToImages: async (batches) => {
-          controller.abort();
-          for await (const _ of batches);
-        },
+      const fitToImages = async (batches: AsyncIterable<Tensor>) => {
+        controller.abort();
+        for await (const _ of batches) taken++;
       };
+      return layeredNetwork({ classes, inputShape, blocks: [new Identity()], heads: [head], fitToImages });
     };
     const own = overrideRecipe(presetRecipe('own', { dataset: 'shapes', onCuda: false }), {
       dataset: { trainLimit: 300, testLimit: 20 },
       ...{ device: 'cpu', precision: 'fp32', threads: 1 },
     });
-    const stopped = train({ recipe: own, network: builder, out: at('stopped'), signal: controller.signal });
+    const types: string[] = [];
+    const stopped = train({
+      ...{ recipe: own, network: builder, out: at('stopped'), signal: controller.signal },
+      onEvent: ({ type }) => types.push(type),
+    });
     await expect(stopped).rejects.toThrow(TrainingInterrupted);
+    expect({ taken, types }).toEqual({ taken: 1, types: [] });
+  });
+
+  it('gives up a source that is silent, where the run is to stop', async () => {
+    const controller = new AbortController();
+    const images = {
+      count: 100,
+      async *batches() {
+        controller.abort();
+        yield await new Promise<never>(() => {});
+      },
+    } as unknown as ImageSource;
+    const pause = async () => controller.signal.throwIfAborted();
+    const fit = fitNetwork(
+      fitting(() => {}),
+      { ...options, images, signal: controller.signal, pause },
+    );
+    await expect(fit).rejects.toThrow('aborted');
   });
 });

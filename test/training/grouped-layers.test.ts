@@ -218,7 +218,7 @@ describe('blocks are refused', () => {
   const recipe = RECIPES[0]![1];
   it('where there are more than layers', async () => {
     const asked = train({ recipe: grouped(recipe, 6), out: at('six') });
-    await expect(asked).rejects.toThrow('training.blocks: expected at most the 5 layers of');
+    await expect(asked).rejects.toThrow('training.blocks: expected at most the 5 layers of vgg11, got 6 (--blocks)');
   });
 
   it.each([
@@ -227,7 +227,7 @@ describe('blocks are refused', () => {
   ])('where their layers are not all: %j', async (blocks, got) => {
     const asked = train({ recipe: grouped(recipe, blocks), out: at('other-sum') });
     await expect(asked).rejects.toThrow(
-      `training.blocks: expected numbers whose sum is the 5 layers of vgg11, got ${got}`,
+      `training.blocks: expected numbers whose sum is the 5 layers of vgg11, got ${got} (--blocks)`,
     );
   });
 

@@ -301,6 +301,14 @@ describe('is refused before anything is written', () => {
       'expected a Network with stateDict(), as layeredNetwork gives one, got undefined',
     ],
     [
+      'something else to fit it',
+      ({ classes, inputShape }) => ({
+        ...layeredNetwork({ classes, inputShape, blocks: [], heads: [] }),
+        fitToImages: true as never,
+      }),
+      'expected a Network with a function for fitToImages, or none, got boolean',
+    ],
+    [
       'other images',
       (request) => network({ ...request, inputShape: [3, 12, 20] }),
       'expected images of 1 x 12 x 20, got images of 3 x 12 x 20',
