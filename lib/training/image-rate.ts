@@ -18,7 +18,7 @@ export interface ImageRate {
 const SECONDS = 3;
 const BATCH = 64;
 /** More than are read in time. */
-const MOST_IMAGES = BATCH * 1024;
+const MOST_IMAGES = BATCH * 16_384;
 
 /**
  * Reads training images as the first epoch will, for some seconds. Null where they are not image files. Throws DataError as the

@@ -146,11 +146,13 @@ const EACH: Record<string, { make: () => nn.Module; shape: readonly number[] }> 
   MaxPool2d: { make: () => new nn.MaxPool2d({ kernelSize: 1 }), shape: [2, 3, 4, 4] },
   ReLU: { make: () => new ReLU(), shape: [2, 3, 4, 4] },
   Residual: { make: () => new nn.Residual({ body: new ReLU() }), shape: [2, 3, 4, 4] },
+  Scale: { make: () => new nn.Scale({ factor: 2 }), shape: [2, 3, 4, 4] },
   Sequential: { make: () => new Sequential([['flatten', new nn.Flatten()]]), shape: [2, 3, 4, 4] },
   SiLU: { make: () => new nn.SiLU(), shape: [2, 3, 4, 4] },
   Sigmoid: { make: () => new nn.Sigmoid(), shape: [2, 3, 4, 4] },
   Tanh: { make: () => new nn.Tanh(), shape: [2, 3, 4, 4] },
   Upsample: { make: () => new nn.Upsample({ scaleFactor: 1 }), shape: [2, 3, 4, 4] },
+  Whitening: { make: () => new nn.Whitening({ channels: 3, size: 1 }), shape: [2, 3, 4, 4] },
 };
 
 describe('ReLU in frozen blocks does not write to what the caller gave', () => {
