@@ -193,7 +193,7 @@ function headOf(
 export const whitenedVgg = declareModel({
   family: 'whitened VGG',
   names: ['whitened-vgg'],
-  titleOf: () => 'whitened VGG',
+  titleOf: () => 'Whitened VGG',
   schema: z.strictObject({
     name: z.literal('whitened-vgg'),
     layers: layerCount.meta({ flag: 'layers', description: 'layers that are trained; each halves height and width' }),

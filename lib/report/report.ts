@@ -165,13 +165,13 @@ function rise({ layers }: RunSummary): number | undefined {
   return (Math.round(to * 10) - Math.round(from * 10)) / 10;
 }
 
-function accuracyByDepth({ layers, planned }: RunSummary): MarkupPart {
+function accuracyByDepth({ layers, planned, atOnce }: RunSummary): MarkupPart {
   if (layers.length < 2) return false;
   const withEnsemble = layers.some((one) => one.ensembleTop1 != null);
   const options = { plannedLayers: planned.layers, title: 'Top-1 accuracy by depth' };
   return markup`<section aria-labelledby="depth">
 <h2 id="depth">Accuracy by depth</h2>
-<p class="lead">Each layer learns on top of the frozen layers below it and is read by its own head.${withEnsemble && ' The ensemble at a layer adds up the heads so far, each with twice the weight of the one below it.'}${layers.some((one) => one.inTraining) && ' An open dot is a layer still in training.'}</p>
+<p class="lead">Each layer learns on top of ${atOnce ? 'what the layers below it give, without a gradient to them,' : 'the frozen layers below it'} and is read by its own head.${withEnsemble && ' The ensemble at a layer adds up the heads so far, each with twice the weight of the one below it.'}${layers.some((one) => one.inTraining) && ' An open dot is a layer still in training.'}</p>
 <figure>
 <figcaption>Top-1 accuracy on the test images <span>in percent, after each layer</span></figcaption>
 ${responsive((width, size) => accuracyByDepthChart(layers, { ...options, width, id: `depth-${size}` }))}

@@ -197,6 +197,19 @@ describe('renderReport', () => {
     expect(tableRows(html)).toEqual([['network', '67.90', '88.00', '1\u00a0min\u00a000\u00a0s']]);
   });
 
+  it('says that layers below are frozen only where they are', () => {
+    const of = (schedule: string) => {
+      const { recipe } = config;
+      const training = { ...(recipe.training as object), schedule };
+      return textOf(renderReport({ ...finished, config: { ...config, recipe: { ...recipe, training } } }));
+    };
+    expect(of('layerwise')).toContain('Each layer learns on top of the frozen layers below it');
+    expect(of('simultaneous')).toContain(
+      'Each layer learns on top of what the layers below it give, without a gradient',
+    );
+    expect(of('simultaneous')).not.toContain('frozen');
+  });
+
   it('survives a run that diverged', () => {
     const diverged = epoch(0, 1, { trainLoss: null, testLoss: null, testTop1: null, ensembleTop1: null });
     const html = renderReport({ config, epochs: [epoch(0, 0), diverged] });
