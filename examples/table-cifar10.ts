@@ -85,10 +85,10 @@ for (const network of networksOf(options.scale).filter(({ name }) => options.net
     const { result } = await runOrResume(scaled(network, seed), lastRun);
     results.push(result);
   }
-  const byLayer = results[0]!.layers.map((_, layer) => ({
-    layer: results[0]!.layers[layer]!.layer,
-    top1: measured(results.map(({ layers }) => layers[layer]!.testTop1)),
-    ensemble: measured(results.map(({ layers }) => layers[layer]!.ensembleTop1)),
+  const byLayer = results[0]!.layers.map(({ layer }, i) => ({
+    layer,
+    top1: measured(results.map(({ layers }) => layers[i]!.testTop1)),
+    ensemble: measured(results.map(({ layers }) => layers[i]!.ensembleTop1)),
   }));
   const recipe = scaled(network, options.seeds[0]!);
   const plan = canRehearse() ? (await planRecipe({ recipe, measured: false })).plan : null;
@@ -109,7 +109,10 @@ for (const network of networksOf(options.scale).filter(({ name }) => options.net
 }
 
 await writeTable(options.out, {
-  title: 'CIFAR-10: networks trained layer by layer, and beside them',
+  title:
+    options.scale === 'reduced'
+      ? 'CIFAR-10: networks trained layer by layer, and end to end'
+      : 'SimCNN, trained layer by layer',
   conditions: await conditionsOf(options, lastRun),
   columns: [
     'network',

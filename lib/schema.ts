@@ -23,6 +23,7 @@ export function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
       /^Too (?:big|small): expected \w+ to (?:be|have) (<=|<|>=|>)/,
       (_, sign: string) => `expected ${BOUNDS[sign]} `,
     )
+    .replace(/ 1 (\w+)s$/, ' 1 $1')
     .replace(/^Invalid (input|option): /, '')
     .replace(/^Invalid discriminator value. Expected /, 'expected one of ')
     .replace(/, received .*$/, '');

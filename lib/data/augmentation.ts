@@ -26,6 +26,7 @@ export function batchDraws(draws: Draws, epoch: number, indices: Int32Array): Ba
   return {
     integers(stream, bound) {
       const out = new Int32Array(indices.length);
+      // The one stream whose draws may follow from those of another epoch.
       if (stream === STREAM.flip) return draws.flips(stream, epoch, indices, out);
       return draws.uniformInts(stream, epoch, indices, bound, out);
     },

@@ -56,6 +56,17 @@ export function joinStateDicts(parts: readonly (readonly [prefix: string, module
   return joined;
 }
 
+/** The finished network's: its blocks as `blocks.0.` and so on, its last head as `head.`. */
+export const finishedStateDict = ({ blocks, heads }: Pick<Network, 'blocks' | 'heads'>): StateDict =>
+  joinStateDicts([
+    ...blocks.map((block, layer) => [`blocks.${layer}.`, block] as const),
+    ...heads.slice(-1).map((head) => ['head.', head] as const),
+  ]);
+
+/** That of the heads below the last, as `auxiliary.0.` and so on. */
+export const auxiliaryStateDict = (heads: Network['heads']): StateDict =>
+  joinStateDicts(heads.slice(0, -1).map((head, layer) => [`auxiliary.${layer}.`, head] as const));
+
 /** A seed for each layer, so that a layer's initial weights do not depend on how many layers there are. */
 export function layerSeed(seed: number, layer: number): number {
   return (seed % 2 ** 40) * 4096 + layer;

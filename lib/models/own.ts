@@ -5,7 +5,7 @@ import { inEvaluation, Module, modulesIn } from '../nn/index.js';
 import { noGrad, scope, Tensor, zeros } from '../tensor/index.js';
 import { declareModel, type NetworkRequest, type TrainingSchedule, trainsAllHeads } from './declaration.js';
 import { ModelError } from './errors.js';
-import { joinStateDicts, type Network } from './network.js';
+import { auxiliaryStateDict, finishedStateDict, type Network } from './network.js';
 
 /** What a network of one's own is to be built for. */
 export interface OwnNetworkRequest extends NetworkRequest {
@@ -40,13 +40,8 @@ export function layeredNetwork(options: LayeredNetworkOptions): Network {
     ...{ name, classes, inputShape, blocks, heads, notes },
     auxiliaryNotes: [],
     ...(fitToImages === undefined ? {} : { fitToImages }),
-    stateDict: () =>
-      joinStateDicts([
-        ...blocks.map((block, layer) => [`blocks.${layer}.`, block] as const),
-        ...heads.slice(-1).map((head) => ['head.', head] as const),
-      ]),
-    auxiliaryStateDict: () =>
-      joinStateDicts(heads.slice(0, -1).map((head, layer) => [`auxiliary.${layer}.`, head] as const)),
+    stateDict: () => finishedStateDict({ blocks, heads }),
+    auxiliaryStateDict: () => auxiliaryStateDict(heads),
   };
 }
 

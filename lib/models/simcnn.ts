@@ -20,7 +20,7 @@ import {
 import { Generator, noGrad } from '../tensor/index.js';
 import { channels, convolutions, declareModel, imagesOf, layerCount, type ModelContext } from './declaration.js';
 import { ModelError } from './errors.js';
-import { joinStateDicts, layerSeed, type Network } from './network.js';
+import { auxiliaryStateDict, finishedStateDict, layerSeed, type Network } from './network.js';
 
 /** How a layer halves its input: the paper's invertible reordering, or one of the ablation's alternatives. */
 export type Downsampling = (typeof DOWNSAMPLINGS)[number];
@@ -260,14 +260,11 @@ export class SimCnn implements Network {
   }
 
   stateDict(): StateDict {
-    return joinStateDicts([
-      ...this.blocks.map((module, j) => [`blocks.${j}.`, module] as const),
-      ['head.', this.heads.at(-1)!],
-    ]);
+    return finishedStateDict(this);
   }
 
   auxiliaryStateDict(): StateDict {
-    return joinStateDicts(this.heads.slice(0, -1).map((head, j) => [`auxiliary.${j}.`, head] as const));
+    return auxiliaryStateDict(this.heads);
   }
 }
 

@@ -20,7 +20,7 @@ import {
 import { Generator } from '../tensor/index.js';
 import { channels, declareModel, imagesOf, layerCount, SCHEDULES } from './declaration.js';
 import { ModelError } from './errors.js';
-import { joinStateDicts, layerSeed, type Network } from './network.js';
+import { auxiliaryStateDict, joinStateDicts, layerSeed, type Network } from './network.js';
 
 /**
  * Convolutions of each of the five sizes that max-pooling leaves (Simonyan and Zisserman 2015, table 1: configurations
@@ -266,7 +266,7 @@ export class Vgg implements Network {
   }
 
   auxiliaryStateDict(): StateDict {
-    return joinStateDicts(this.heads.slice(0, -1).map((head, j) => [`auxiliary.${j}.`, head] as const));
+    return auxiliaryStateDict(this.heads);
   }
 }
 

@@ -21,7 +21,7 @@ import {
 import { Generator, type Tensor } from '../tensor/index.js';
 import { channels, convolutions, declareModel, imagesOf, layerCount, SCHEDULES } from './declaration.js';
 import { ModelError } from './errors.js';
-import { joinStateDicts, layerSeed, type Network } from './network.js';
+import { auxiliaryStateDict, finishedStateDict, layerSeed, type Network } from './network.js';
 
 /** What a `WhitenedVgg` is made of. Its constructor throws ModelError, naming the option. */
 export interface WhitenedVggOptions {
@@ -163,14 +163,11 @@ export class WhitenedVgg implements Network {
   }
 
   stateDict(): StateDict {
-    return joinStateDicts([
-      ...this.blocks.map((module, j) => [`blocks.${j}.`, module] as const),
-      ['head.', this.heads.at(-1)!],
-    ]);
+    return finishedStateDict(this);
   }
 
   auxiliaryStateDict(): StateDict {
-    return joinStateDicts(this.heads.slice(0, -1).map((head, j) => [`auxiliary.${j}.`, head] as const));
+    return auxiliaryStateDict(this.heads);
   }
 }
 

@@ -229,7 +229,7 @@ export const recipeSchema = z
     if (augmentation.horizontalFlip === 'alternating' && (augmentation.views ?? 0) % 2 === 1) {
       refuse(
         ['augmentation', 'horizontalFlip'],
-        'expected true or false with an odd number of augmentation.views, which leaves flips that alternate no way to',
+        'expected true or false with an odd number of augmentation.views: flips that alternate need an even one',
       );
     }
     for (const { of, expected, holds } of TRAINING_RULES) {

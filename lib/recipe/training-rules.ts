@@ -1,4 +1,5 @@
 // Which values of a recipe's `training` go together.
+import type { Blocks } from '../models/index.js';
 
 /** The defaults of torch.optim.AdamW, as is `ADAMW_EPS`. */
 export const ADAMW_BETAS = [0.9, 0.999] as const;
@@ -8,7 +9,7 @@ export const RATE_SCHEDULES = ['multi-step', 'cosine', 'one-cycle'] as const;
 
 interface Training {
   readonly schedule: string;
-  readonly blocks: number | readonly number[] | null;
+  readonly blocks: Blocks | null;
   readonly optimizer: string;
   readonly rateSchedule: string;
   readonly epochs: number;

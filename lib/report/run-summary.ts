@@ -1,5 +1,5 @@
 import { datasetTitle } from '../data/index.js';
-import { modelTitle } from '../models/index.js';
+import { type Blocks, blockCount, modelTitle } from '../models/index.js';
 import type { EpochRecord, LayerResult, RecordedRecipe, RecordedValue, RunRecord } from '../run/index.js';
 
 /** A layer as the report prints it: the figures of its last epoch. */
@@ -105,7 +105,7 @@ export function numberAt(recipe: RecordedRecipe, group: string, name: string): n
 /** How many blocks the layers are grouped into, where they are. */
 function blockCountAt(recipe: RecordedRecipe): number | undefined {
   const value = groupOf(recipe, 'training').blocks;
-  return Array.isArray(value) ? value.length : numberAt(recipe, 'training', 'blocks');
+  return typeof value === 'number' || Array.isArray(value) ? blockCount(value as Blocks) : undefined;
 }
 
 export function textAt(recipe: RecordedRecipe, group: string, name: string): string | undefined {

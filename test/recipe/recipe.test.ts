@@ -214,7 +214,7 @@ describe('a value out of range is refused with its name, what was expected and w
   it('flips that alternate from view to view, of an odd number of views', () => {
     const horizontalFlip = 'alternating';
     const expected =
-      'augmentation.horizontalFlip: expected true or false with an odd number of augmentation.views, which leaves flips that alternate no way to, got "alternating"';
+      'augmentation.horizontalFlip: expected true or false with an odd number of augmentation.views: flips that alternate need an even one, got "alternating"';
     for (const views of [1, 3]) expect(refusal({ augmentation: { horizontalFlip, views } })).toBe(expected);
     for (const augmentation of [{ horizontalFlip, views: 2 }, { horizontalFlip }, { horizontalFlip: true, views: 3 }]) {
       expect(overrideRecipe(base, { augmentation }).augmentation).toMatchObject(augmentation);

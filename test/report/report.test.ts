@@ -181,6 +181,20 @@ describe('renderReport', () => {
     ]);
   });
 
+  it.each([
+    [2, 2],
+    [[2, 1], 2],
+    [[1, 1, 1], 3],
+    [null, 3],
+  ])('counts the blocks that layers are grouped into: %j', (blocks, expected) => {
+    const { recipe } = config;
+    const training = { ...(recipe.training as object), blocks };
+    const text = textOf(
+      renderReport({ config: { ...config, recipe: { ...recipe, training } }, epochs: epochs.slice(0, 1) }),
+    );
+    expect(text).toContain(`The last record is of layer 1 of ${expected}, epoch 1 of 2.`);
+  });
+
   it('reports a run without any epoch', () => {
     const text = textOf(renderReport({ config, epochs: [] }));
     expect(text).toContain('No epoch has finished yet');

@@ -1,5 +1,5 @@
 // Consecutive layers in blocks that are trained as one: the same network, fewer stages and heads.
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compressRun, TrainedRun } from '../../lib/finished/index.js';
@@ -30,6 +30,7 @@ import {
   type Recipe,
   RecipeError,
 } from '../../lib/recipe/index.js';
+import { readRunRecord } from '../../lib/run/index.js';
 import { canRehearse, Generator, noGrad, randn, scope, type Tensor } from '../../lib/tensor/index.js';
 import { planRecipe, resume, train } from '../../lib/training/index.js';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
@@ -147,6 +148,12 @@ describe('blocks of given sizes', () => {
       'The 5 layers are trained as 3 blocks (1 to 3, 4, 5), which count as layers here.',
     );
     expect(await readFile(path.join(at('3-1-1'), 'report.html'), 'utf8')).toContain('3, 1, 1');
+    // A record whose layers do not fit its blocks is refused.
+    const file = path.join(at('3-1-1'), 'config.json');
+    await writeFile(file, (await readFile(file, 'utf8')).replace(/"blocks": \[[^\]]*\]/, '"blocks": [3, 2]'));
+    await expect(readRunRecord(at('3-1-1'))).rejects.toThrow(
+      'result.json: the last layer: expected 1, of recipe.training.blocks, got 2',
+    );
   });
 });
 
@@ -234,7 +241,7 @@ describe('blocks are refused', () => {
   const kinds =
     'expected a number of blocks from 1 to 1024, or a list with the number of layers, from 1 to 512, of each';
   it.each([
-    [[], 'training.blocks: expected at least 1 items, got []'],
+    [[], 'training.blocks: expected at least 1 item, got []'],
     [[0, 5], 'training.blocks.0: expected at least 1, got 0'],
     [0, 'training.blocks: expected at least 1, got 0'],
     ['2', `training.blocks: ${kinds}, got "2"`],
