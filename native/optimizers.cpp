@@ -7,7 +7,9 @@
 #include <ATen/OpMathType.h>
 
 #include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/pow.h>
 #if LAYERWISE_TORCH_AT_LEAST(2, 4)
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
@@ -19,6 +21,7 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 
 #include "call.h"
@@ -234,6 +237,70 @@ napi_value adamwStep(napi_env env, napi_callback_info info) {
   });
 }
 
+/** As torch.optim.Muon has it. */
+constexpr int64_t kMaxIterations = 99;
+
+struct Muon {
+  double learningRate, momentum, weightDecay;
+  bool nesterov;
+  int64_t iterations;
+  double eps;
+};
+
+/**
+ * About the nearest matrix of orthonormal rows, or columns where there are fewer: its singular values are 0.7 to 1.2 after five
+ * iterations. The iteration of Newton and Schulz of fifth order with the coefficients of Jordan, "Muon" (2024), in bfloat16.
+ */
+at::Tensor orthogonalised(const at::Tensor& matrix, int64_t iterations, double eps) {
+  const double a = 3.4445, b = -4.7750, c = 2.0315;
+  const bool isTall = matrix.size(0) > matrix.size(1);
+  at::Tensor x = matrix.to(at::kBFloat16);
+  if (isTall) x = x.t();
+  x = x.div(x.norm().clamp_min(eps));
+  for (int64_t i = 0; i < iterations; i++) {
+    const at::Tensor gram = at::mm(x, x.t());
+    x = at::addmm(x, at::addmm(gram, gram, gram, b, c), x, a);
+  }
+  return isTall ? x.t() : x;
+}
+
+/** torch.optim.Muon's update of one parameter, as a matrix of its first dimension and all others. */
+void stepOne(const at::Tensor& parameter, const at::Tensor& buffer, const Muon& muon) {
+  const at::Tensor& gradient = parameter.grad();
+  buffer.lerp_(gradient, 1 - muon.momentum);
+  const at::Tensor along = muon.nesterov ? gradient.lerp(buffer, muon.momentum) : buffer;
+  const at::Tensor matrix = along.flatten(1);
+  const at::Tensor update = orthogonalised(matrix, muon.iterations, muon.eps).reshape(parameter.sizes());
+  const double ratio = static_cast<double>(matrix.size(0)) / static_cast<double>(matrix.size(1));
+  parameter.mul_(1 - muon.learningRate * muon.weightDecay);
+  parameter.add_(update, -muon.learningRate * std::sqrt(std::max(1.0, ratio)));
+}
+
+napi_value muonStep(napi_env env, napi_callback_info info) {
+  return guarded<8>(env, info, "muonStep", [](Call& call) {
+    at::NoGradGuard noGrad;
+    call.requireOneDevice();
+    const Tensors parameters = call.tensors(0, "parameters"), buffers = call.tensors(1, "momentumBuffers");
+    const Muon muon{call.number(2, "learningRate"), call.number(3, "momentum"), call.number(4, "weightDecay"),
+                    call.boolean(5, "nesterov"), call.integer(6, "iterations"), call.number(7, "eps")};
+    requireOneEach(parameters, buffers, "momentumBuffers");
+    if (muon.iterations < 0 || muon.iterations > kMaxIterations) {
+      throw CodedError("INVALID_ARGUMENT", "expected 0 to " + std::to_string(kMaxIterations) + " for iterations, got " +
+                                               std::to_string(muon.iterations));
+    }
+    for (size_t i = 0; i < parameters.size(); i++) {
+      if (parameters[i].dim() >= 2 && parameters[i].numel() > 0 && parameters[i].is_floating_point()) continue;
+      throw CodedError("INVALID_ARGUMENT", "expected floating point of two or more dimensions, none of size 0, for parameters[" +
+                                               std::to_string(i) + "], got " + c10::toString(parameters[i].scalar_type()) + " " +
+                                               describeShape(parameters[i].sizes()));
+    }
+    for (size_t i = 0; i < parameters.size(); i++) {
+      if (parameters[i].grad().defined()) stepOne(parameters[i], buffers[i], muon);
+    }
+    return call.nothing();
+  });
+}
+
 /** Multiplies every gradient by inverseScale; false when one of them is not finite. */
 napi_value unscaleGradients(napi_env env, napi_callback_info info) {
   return guarded<2>(env, info, "unscaleGradients", [](Call& call) {
@@ -263,6 +330,7 @@ napi_value unscaleGradients(napi_env env, napi_callback_info info) {
 const NativeFunction kFunctions[] = {
     {"sgdStep", sgdStep},
     {"adamwStep", adamwStep},
+    {"muonStep", muonStep},
     {"unscaleGradients", unscaleGradients},
 };
 

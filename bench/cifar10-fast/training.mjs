@@ -27,6 +27,8 @@ export const TRAINING = {
   decayNorms: true,
   /** Whether batch norm's weights learn, of those after convolutions. */
   trainScales: true,
+  /** Filters of convolutions are stepped by Muon in place of SGD. @type {MuonOptions | null} */
+  muon: null,
   labelSmoothing: 0.2,
   flip: 'random',
   padding: 2,
@@ -41,7 +43,8 @@ export const TRAINING = {
 
 /** @typedef {typeof TRAINING} Config */
 /** @typedef {{ every: number, decay: number, lookahead: boolean }} AverageOptions */
-/** @typedef {{ optimizer: lw.Sgd, scale: number }} ScaledOptimizer */
+/** @typedef {{ rate: number, momentum: number, iterations: number, decay?: number }} MuonOptions `decay` in place of rows of length 1 */
+/** @typedef {{ optimizer: lw.Sgd | Muon, scale: number }} ScaledOptimizer */
 
 const TEST_BATCH = 500;
 const PIXELS = 32 * 32 * 3;
@@ -108,21 +111,28 @@ export class Training {
 
   /** @param {readonly Stage[]} stages @returns {ScaledOptimizer[]} */
   optimizers(stages) {
-    const { rate, momentum, nesterov, weightDecay, biasScale, decayNorms, trainScales } = this.config;
+    const { rate, momentum, nesterov, weightDecay, biasScale, decayNorms, trainScales, muon } = this.config;
     const { norms } = this.network;
     const ofNorms = new Set(norms.flatMap(({ weight, bias }) => [weight, bias]));
     const scales = new Set(norms.map(({ weight }) => weight));
-    const all = modulesOf(stages).flatMap((module) => module.parameters());
+    const whole = modulesOf(stages).flatMap((module) => module.parameters());
+    const filters = whole.filter((p) => p.shape.length === 4 && p.requiresGrad);
+    const all = muon === null ? whole : whole.filter((p) => !filters.includes(p));
+    const byMuon = muon === null ? [] : [{ scale: muon.rate / rate, optimizer: new Muon(filters, muon) }];
     /** @param {lw.Tensor[]} parameters @param {number} scale @param {number} decay */
     const make = (parameters, scale, decay) => {
       const options = { learningRate: rate, momentum, nesterov, weightDecay: decay };
       return { scale, optimizer: new lw.Sgd(parameters, options) };
     };
-    if (biasScale === 1 && decayNorms && trainScales) return [make(all, 1, weightDecay)];
+    if (biasScale === 1 && decayNorms && trainScales) return [make(all, 1, weightDecay), ...byMuon];
     const weights = all.filter((p) => !ofNorms.has(p));
     const biases = all.filter((p) => ofNorms.has(p) && (trainScales || !scales.has(p)));
     // A step's decay is the rate times the decay.
-    return [make(weights, 1, weightDecay), make(biases, biasScale, decayNorms ? weightDecay / biasScale : 0)];
+    return [
+      make(weights, 1, weightDecay),
+      make(biases, biasScale, decayNorms ? weightDecay / biasScale : 0),
+      ...byMuon,
+    ];
   }
 
   /** @param {number} first @param {readonly Stage[]} stages @param {Batch} batch @param {readonly ScaledOptimizer[]} optimizers */
@@ -233,6 +243,61 @@ function similarityLoss(output, labels) {
   const oneHot = labels.reshape([-1, 1]).eq(classes).to({ dtype: 'float32' });
   const differences = cosines(pooled.flatten({ startDim: 1 })).sub(cosines(oneHot));
   return differences.pow(2).mean();
+}
+
+/** Steps along the momentum's nearest matrix of orthonormal rows (Jordan et al., 2024); weights keep rows of length 1 on average. */
+class Muon {
+  learningRate = 0;
+
+  /** @param {readonly lw.Tensor[]} parameters @param {MuonOptions} options */
+  constructor(parameters, options) {
+    this.options = options;
+    this.gradients = new lw.Sgd(parameters, { learningRate: 0, momentum: 0 });
+    this.parameters = parameters.map((weight) => ({ weight, momentum: lw.keep(weight.detach().mul(0)) }));
+  }
+
+  step() {
+    const { momentum: kept } = this.options;
+    lw.noGrad(() => {
+      for (const { weight, momentum } of this.parameters) {
+        lw.scope(() => {
+          const gradient = weight.grad;
+          if (gradient === null) return;
+          const [rows = 0] = weight.shape;
+          momentum.mul_(kept).add_(gradient);
+          const direction = gradient.add(momentum, { alpha: kept });
+          const { decay } = this.options;
+          const length = Math.sqrt(weight.detach().pow(2).sum().item());
+          const factor = decay === undefined ? Math.sqrt(rows) / length : 1 - this.learningRate * decay;
+          const update = this.orthogonal(direction.reshape([rows, -1])).reshape(weight.shape);
+          weight.mul_(factor).add_(update, { alpha: -this.learningRate });
+        });
+      }
+    });
+  }
+
+  /** @param {lw.Tensor} matrix */
+  orthogonal(matrix) {
+    const [a, b, c] = [3.4445, -4.775, 2.0315];
+    const [rows = 0, columns = 0] = matrix.shape;
+    let x = rows > columns ? matrix.transpose(0, 1) : matrix;
+    x = x.div(x.pow(2).sum().sqrt().add(1e-7)).to({ dtype: 'bfloat16' });
+    for (let i = 0; i < this.options.iterations; i++) {
+      const square = x.matmul(x.transpose(0, 1));
+      x = square.mul(b).add(square.matmul(square).mul(c)).matmul(x).add(x.mul(a));
+    }
+    const found = rows > columns ? x.transpose(0, 1) : x;
+    return found.to({ dtype: 'float32' });
+  }
+
+  zeroGrad() {
+    this.gradients.zeroGrad();
+  }
+
+  dispose() {
+    this.gradients.dispose();
+    for (const { momentum } of this.parameters) momentum.dispose();
+  }
 }
 
 /** A running average of weights, which pulls them back every few steps (Lookahead), or stands in for them at the end. */

@@ -47,31 +47,57 @@ export interface Transform {
   apply(images: Tensor, draws: BatchDraws): Tensor;
 }
 
+/** What lies beyond an image's edge: zeros, or the image mirrored there without its edge pixel (numpy's and torchvision's `reflect`). */
+export type PaddingMode = 'zeros' | 'reflect';
+
 /**
- * Pads by `padding` zeros on every side and crops at a random position to the image's own height x width
- * (torchvision's RandomCrop(size, padding)).
+ * Pads by `padding` pixels on every side and crops at a random position to the image's own height x width (torchvision's
+ * RandomCrop(size, padding, padding_mode=...)). With `reflect` the images must be larger than the padding: DataError where they are not.
  */
-export function randomCrop(options: { padding: number }): Transform {
-  const { padding } = options;
+export function randomCrop(options: { padding: number; mode?: PaddingMode }): Transform {
+  const { padding, mode = 'zeros' } = options;
   if (!Number.isInteger(padding) || padding < 1) {
     throw new DataError('DATA_ARGUMENT', `randomCrop: expected an integer of at least 1 for padding, got ${padding}`);
   }
+  if (mode !== 'zeros' && mode !== 'reflect') {
+    throw new DataError('DATA_ARGUMENT', `randomCrop: expected zeros or reflect for mode, got ${String(mode)}`);
+  }
   return {
-    name: `pad ${padding}, random crop`,
+    name: `pad ${padding}${mode === 'zeros' ? '' : ` (${mode})`}, random crop`,
     apply(images, draws) {
       const [batch, , height, width] = images.shape as [number, number, number, number];
       const { device } = images;
+      if (mode === 'reflect' && padding >= Math.min(height, width)) {
+        throw new DataError(
+          'DATA_ARGUMENT',
+          `randomCrop: expected images larger than a padding of ${padding} by reflection, got ${height}x${width}`,
+        );
+      }
+      /** Of the crop's pixels along a side, in the padded image. */
       const positions = (stream: number, shape: number[], size: number, along: number[]) =>
         tensor(draws.integers(stream, 2 * padding + 1), { shape, device }).add(arange(size, { device }).reshape(along));
       const rows = positions(STREAM.cropTop, [batch, 1, 1], height, [1, height, 1]);
       const columns = positions(STREAM.cropLeft, [batch, 1, 1], width, [1, 1, width]);
       const each = arange(batch, { device }).reshape([batch, 1, 1]);
-      const padded = images.pad([padding, padding, padding, padding]);
+      const [source, ys, xs] =
+        mode === 'zeros'
+          ? [images.pad([padding, padding, padding, padding]), rows, columns]
+          : [images, reflected(rows.sub(padding), height), reflected(columns.sub(padding), width)];
       // Indexing [batch, height, width] first gathers whole pixels: the result lies channels-last.
-      return padded.permute([0, 2, 3, 1]).index([each, rows, columns]).permute([0, 3, 1, 2]);
+      return source.permute([0, 2, 3, 1]).index([each, ys, xs]).permute([0, 3, 1, 2]);
     },
   };
 }
+
+/** Positions beyond either end of `size` pixels, mirrored at the end's pixel. */
+const reflected = (positions: Tensor, size: number): Tensor =>
+  positions
+    .abs()
+    .neg()
+    .add(size - 1)
+    .abs()
+    .neg()
+    .add(size - 1);
 
 /** For each image 1 where `randomHorizontalFlip` mirrors it, else 0. */
 export const drawFlips = (draws: BatchDraws): Uint8Array => Uint8Array.from(draws.integers(STREAM.flip, 2));

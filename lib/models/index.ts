@@ -36,6 +36,7 @@ export {
   type LocalProblem,
   layerwiseStages,
   localProblems,
+  matricesAndOthers,
   parametersOf,
   type Stage,
   simultaneousStages,

@@ -102,6 +102,19 @@ export const trainedParameters = (stage: Stage): Tensor[] => [
   ...new Set(trainedModules(stage).flatMap((module) => module.parameters())),
 ];
 
+/**
+ * The trained parameters that are matrices, or filters, to an optimiser that steps matrices as such: those of two or more dimensions, of
+ * heads only filters, as the last layer's weights are best stepped one by one (Jordan et al., "Muon", 2024). And all others.
+ */
+export function matricesAndOthers(stage: Stage): { matrices: Tensor[]; others: Tensor[] } {
+  const withDimensions = (modules: readonly Module[], least: number) =>
+    modules.flatMap((module) => module.parameters()).filter(({ shape }) => shape.length >= least);
+  const found = new Set(
+    localProblems(stage).flatMap(({ trained, head }) => [...withDimensions(trained, 2), ...withDimensions([head], 3)]),
+  );
+  return { matrices: [...found], others: trainedParameters(stage).filter((parameter) => !found.has(parameter)) };
+}
+
 /** The number of weights in a stage's files: of the head, and of the layers before it. */
 export function parametersOf({ owned, head }: LocalProblem): { block: number; head: number } {
   const all = owned.reduce((sum, module) => sum + module.parameterCount(), 0);

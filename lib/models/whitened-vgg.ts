@@ -219,11 +219,14 @@ export const whitenedVgg = declareModel({
       ...{ name: 'whitened-vgg' as const, layers: 3, width: isNarrow ? 16 : 64, convolutions: 2 },
       ...{ auxConvolutions: 2, headPool: 3, whitening: 2, logitScale: 1 / 8 },
     }),
-    augmentation: { cropPadding: 2, randomResizedCrop: false, horizontalFlip: 'alternating' },
+    augmentation: {
+      ...{ cropPadding: 2, cropPaddingMode: 'reflect', randomResizedCrop: false, horizontalFlip: 'alternating' },
+    },
     training: {
-      ...{ blocks: schedule === 'end-to-end' ? null : [2, 1], epochs: 12, batchSize: 512 },
-      ...{ learningRate: 1.5, rateSchedule: 'one-cycle', milestones: [], nesterov: true },
-      ...{ weightDecay: 5e-4, labelSmoothing: 0.2 },
+      ...{ blocks: schedule === 'end-to-end' ? null : [2, 1], epochs: 14, batchSize: 1024 },
+      ...{ optimizer: 'muon', learningRate: 0.2, weightDecay: 0.05, momentum: 0.7, nesterov: true },
+      ...{ sgdLearningRate: 1.5, sgdWeightDecay: 5e-4 },
+      ...{ rateSchedule: 'one-cycle', milestones: [], labelSmoothing: 0.2 },
     },
   })),
   build: (options, { inputShape, ...request }) =>

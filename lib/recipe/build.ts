@@ -164,11 +164,11 @@ export function buildTransforms(
   normalization: Dataset['normalization'],
   { isMirrored = false }: { readonly isMirrored?: boolean | undefined } = {},
 ): { trainTransforms: Transform[]; testTransforms: Transform[] } {
-  const { cropPadding, horizontalFlip } = recipe.augmentation;
+  const { cropPadding, cropPaddingMode, horizontalFlip } = recipe.augmentation;
   const normalized = isVectors(recipe.dataset) ? standardize(normalization) : normalize(normalization);
   return {
     trainTransforms: [
-      ...(cropPadding > 0 ? [randomCrop({ padding: cropPadding })] : []),
+      ...(cropPadding > 0 ? [randomCrop({ padding: cropPadding, mode: cropPaddingMode })] : []),
       ...(horizontalFlip !== false && !isMirrored ? [randomHorizontalFlip()] : []),
       normalized,
     ],

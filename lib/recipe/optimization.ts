@@ -1,27 +1,30 @@
 // From a recipe to what trains a stage: its optimiser, and the learning rate of each step.
+import { matricesAndOthers, type Stage, trainedParameters } from '../models/index.js';
 import {
   AdamW,
   cosine,
   linearWarmup,
+  Muon,
   multiStep,
   type Optimizer,
   oneCycle,
   type Schedule,
   Sgd,
 } from '../optim/index.js';
-import type { Tensor } from '../tensor/index.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
 
 /** The rate at which a warm-up begins, as a fraction of the full rate: `--lr-warmup-decay` of torchvision's references. */
 const WARMUP_START = 0.01;
 
-/** The optimiser of a recipe, over these parameters. */
-export function buildOptimizer({ training }: Recipe, parameters: readonly Tensor[]): Optimizer {
+/** The optimiser of a recipe, over all that a stage trains. */
+export function buildOptimizer({ training }: Recipe, stage: Stage): Optimizer {
   const { optimizer, learningRate, momentum, nesterov, betas, eps, weightDecay } = training;
-  return optimizer === 'adamw'
-    ? new AdamW(parameters, { learningRate, betas, eps, weightDecay })
-    : new Sgd(parameters, { learningRate, momentum, nesterov, weightDecay });
+  if (optimizer === 'adamw') return new AdamW(trainedParameters(stage), { learningRate, betas, eps, weightDecay });
+  if (optimizer === 'sgd') return new Sgd(trainedParameters(stage), { learningRate, momentum, nesterov, weightDecay });
+  const { matrices, others } = matricesAndOthers(stage);
+  const sgd = { parameters: others, learningRate: training.sgdLearningRate, weightDecay: training.sgdWeightDecay };
+  return new Muon(matrices, { learningRate, momentum, nesterov, weightDecay, sgd });
 }
 
 /** The learning rates of a stage. */

@@ -3,7 +3,7 @@ import { MODEL_PRESETS, type ModelPresetOf, SCHEDULES } from '../models/index.js
 import { requireOptions } from '../options.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
-import { ADAMW_BETAS, ADAMW_EPS } from './training-rules.js';
+import { ADAMW_BETAS, ADAMW_EPS, SGD_BESIDE_MUON } from './training-rules.js';
 
 /** What is asked of a preset. */
 export interface PresetOptions {
@@ -80,12 +80,12 @@ function protocolOf(name: DatasetName): Protocol {
       ...{ name, dataDir: null, trainLimit: null, testLimit: null, imageSize, channels: 3, testResize },
       ...{ maxPixels: null, onBadImage: 'fail' },
     },
-    augmentation: { ...augmentation, sharedDraws: false, views: null },
+    augmentation: { ...augmentation, cropPaddingMode: 'zeros', sharedDraws: false, views: null },
     training: {
       ...{ blocks: null, optimizer: 'sgd', rateSchedule: 'multi-step', warmupEpochs: 0 },
       ...training,
       ...{ milestones: [...training.milestones], microBatchSize: null, labelSmoothing: 0, resetMomentumAtDrops: true },
-      ...{ nesterov: false, betas: [...ADAMW_BETAS], eps: ADAMW_EPS, syncBatchNorm: 'auto' },
+      ...{ nesterov: false, betas: [...ADAMW_BETAS], eps: ADAMW_EPS, syncBatchNorm: 'auto', ...SGD_BESIDE_MUON },
     },
     evaluation: { ...evaluation },
     seed: 1,

@@ -10,7 +10,14 @@ import {
 import { modelSchema, SCHEDULES } from '../models/index.js';
 import { describeIssue, shown, upTo } from '../schema.js';
 import { RecipeError } from './errors.js';
-import { ADAMW_BETAS, ADAMW_EPS, RATE_SCHEDULES, TRAINING_RULES } from './training-rules.js';
+import {
+  ADAMW_BETAS,
+  ADAMW_EPS,
+  OPTIMIZER_DEFAULTS,
+  RATE_SCHEDULES,
+  SGD_BESIDE_MUON,
+  TRAINING_RULES,
+} from './training-rules.js';
 
 // No machine has use for more: a mistyped number is refused here, before it exhausts the machine.
 const epochs = upTo(100_000);
@@ -91,7 +98,11 @@ export const recipeSchema = z
     }),
     augmentation: z.strictObject({
       cropPadding: z.int().min(0).max(4_095).meta({
-        description: 'zero-pad by so much, and crop at random; 0 leaves it out; less than the sides of `imageSize`',
+        description: 'pad by so many pixels, and crop at random; 0 leaves it out; less than the sides of `imageSize`',
+      }),
+      cropPaddingMode: z.enum(['zeros', 'reflect']).default('zeros').meta({
+        description:
+          "what `cropPadding` pads with: zeros, or the image mirrored at its edges (torchvision's `reflect`)",
       }),
       randomResizedCrop: z.boolean().default(false).meta({
         description:
@@ -136,10 +147,10 @@ export const recipeSchema = z
         description:
           "with several processes, batch norm's statistics: `on`: of the whole batch; `off`: of each process's images, and running ones averaged; `auto`: `on` where a process has fewer than 32",
       }),
-      optimizer: z.enum(['sgd', 'adamw']).default('sgd').meta({
+      optimizer: z.enum(['sgd', 'adamw', 'muon']).default('sgd').meta({
         flag: 'optimizer',
         description:
-          '`adamw`: `learningRate` 1e-3, `weightDecay` 1e-2 and `momentum` 0 replace the values of a preset, which are for SGD',
+          '`adamw`: `learningRate` 1e-3, `weightDecay` 1e-2 and `momentum` 0 replace the values of a preset, which are for SGD; `muon`: 0.05, 0.03 and 0.9, with `nesterov`; it steps filters of convolutions, and matrices of blocks; all else SGD',
       }),
       learningRate: z.number().positive().meta({
         flag: 'learning-rate',
@@ -163,8 +174,17 @@ export const recipeSchema = z
           description: 'epochs, counted from 0, at which the rate is multiplied by `decay`',
         }),
       decay: z.number().positive().max(1).meta({ description: 'factor of the rate at a milestone' }),
-      momentum: z.number().min(0).lt(1).meta({ description: 'of SGD' }),
-      nesterov: z.boolean().default(false).meta({ description: "Nesterov's momentum; of SGD with `momentum`" }),
+      momentum: z.number().min(0).lt(1).meta({ description: 'of SGD and Muon' }),
+      nesterov: z
+        .boolean()
+        .default(false)
+        .meta({ description: "Nesterov's momentum; of SGD and Muon with `momentum`" }),
+      sgdLearningRate: z.number().positive().default(SGD_BESIDE_MUON.sgdLearningRate).meta({
+        description: 'with `muon`: of what SGD steps; it changes as `learningRate` does',
+      }),
+      sgdWeightDecay: z.number().min(0).default(SGD_BESIDE_MUON.sgdWeightDecay).meta({
+        description: 'with `muon`: of what SGD steps',
+      }),
       betas: z
         .tuple([beta, beta])
         .default([...ADAMW_BETAS])
@@ -179,7 +199,7 @@ export const recipeSchema = z
         .meta({ description: 'of AdamW: added to what a step is divided by' }),
       weightDecay: z.number().min(0).meta({
         description:
-          'on all parameters; with `sgd` a penalty on their squares, with `adamw` decoupled from the gradient',
+          'on all parameters; with `sgd` a penalty on their squares, with `adamw` and `muon` decoupled from the gradient',
       }),
       labelSmoothing: z.number().min(0).lt(1).default(0).meta({
         flag: 'label-smoothing',
@@ -323,14 +343,22 @@ function ownDefaults({ training, dataset }: Recipe, changes: Record<string, unkn
   const asked = isObject(changes.training) ? changes.training : {};
   const { optimizer = training.optimizer, rateSchedule = training.rateSchedule } = asked;
   return {
-    ...(optimizer === 'adamw' && training.optimizer !== 'adamw'
-      ? { learningRate: 1e-3, weightDecay: 1e-2, momentum: 0, nesterov: false }
-      : {}),
-    ...(optimizer === 'sgd' && training.optimizer !== 'sgd' ? { betas: [...ADAMW_BETAS], eps: ADAMW_EPS } : {}),
+    ...(optimizer === training.optimizer ? {} : defaultsOf(optimizer, dataset.name)),
     ...(rateSchedule !== 'multi-step' && training.rateSchedule === 'multi-step' ? { milestones: [] } : {}),
     ...(rateSchedule === 'multi-step' && training.rateSchedule !== 'multi-step'
       ? { milestones: [...datasetOf(dataset.name).protocol.training.milestones] }
       : {}),
+  };
+}
+
+/** What another optimiser brings: values of its own, SGD those of the data set, and values of others as if nobody had set them. */
+function defaultsOf(optimizer: unknown, dataset: Recipe['dataset']['name']): Partial<Recipe['training']> {
+  const { learningRate, weightDecay, momentum } = datasetOf(dataset).protocol.training;
+  return {
+    ...(optimizer === 'sgd' ? { learningRate, weightDecay, momentum, nesterov: false } : {}),
+    ...(optimizer === 'adamw' || optimizer === 'muon' ? OPTIMIZER_DEFAULTS[optimizer] : {}),
+    ...(optimizer === 'adamw' ? {} : { betas: [...ADAMW_BETAS], eps: ADAMW_EPS }),
+    ...(optimizer === 'muon' ? {} : SGD_BESIDE_MUON),
   };
 }
 

@@ -5,6 +5,15 @@ import type { Blocks } from '../models/index.js';
 export const ADAMW_BETAS = [0.9, 0.999] as const;
 export const ADAMW_EPS = 1e-8;
 
+/** Of what `muon` leaves to SGD. */
+export const SGD_BESIDE_MUON = { sgdLearningRate: 0.1, sgdWeightDecay: 5e-4 } as const;
+
+/** The values that an optimiser brings in place of a preset's, which are for SGD. */
+export const OPTIMIZER_DEFAULTS = {
+  adamw: { learningRate: 1e-3, weightDecay: 1e-2, momentum: 0, nesterov: false },
+  muon: { learningRate: 0.05, weightDecay: 0.03, momentum: 0.9, nesterov: true },
+} as const;
+
 export const RATE_SCHEDULES = ['multi-step', 'cosine', 'one-cycle'] as const;
 
 interface Training {
@@ -17,6 +26,8 @@ interface Training {
   readonly milestones: readonly number[];
   readonly momentum: number;
   readonly nesterov: boolean;
+  readonly sgdLearningRate: number;
+  readonly sgdWeightDecay: number;
   readonly betas: readonly number[];
   readonly eps: number;
 }
@@ -39,17 +50,22 @@ export const TRAINING_RULES: readonly {
   },
   {
     of: 'nesterov',
-    expected: 'false, or training.optimizer sgd with a training.momentum above 0',
-    holds: ({ optimizer, momentum, nesterov }) => !nesterov || (optimizer === 'sgd' && momentum > 0),
+    expected: 'false, or training.optimizer sgd or muon with a training.momentum above 0',
+    holds: ({ optimizer, momentum, nesterov }) => !nesterov || (optimizer !== 'adamw' && momentum > 0),
   },
+  ...(['sgdLearningRate', 'sgdWeightDecay'] as const).map((of) => ({
+    of,
+    expected: 'none with training.optimizer sgd or adamw, or training.optimizer muon',
+    holds: (training: Training) => training.optimizer === 'muon' || training[of] === SGD_BESIDE_MUON[of],
+  })),
   {
     of: 'betas',
-    expected: 'none with training.optimizer sgd, or training.optimizer adamw',
+    expected: 'none with training.optimizer sgd or muon, or training.optimizer adamw',
     holds: ({ optimizer, betas }) => optimizer === 'adamw' || betas.join() === ADAMW_BETAS.join(),
   },
   {
     of: 'eps',
-    expected: 'none with training.optimizer sgd, or training.optimizer adamw',
+    expected: 'none with training.optimizer sgd or muon, or training.optimizer adamw',
     holds: ({ optimizer, eps }) => optimizer === 'adamw' || eps === ADAMW_EPS,
   },
   {

@@ -48,7 +48,16 @@ export { cat, stack } from './generated/operators.js';
 export { type MessageHandler, onLibTorchMessage } from './messages.js';
 export { autocast, clearGradients, enableGrad, inferenceMode, isGradEnabled, noGrad } from './modes.js';
 export type { BuildInfo, CudaMemoryStats, MemoryStats } from './native.js';
-export { type AdamWMoments, type AdamWStep, adamwStep, type SgdStep, sgdStep, unscaleGradients } from './optimizers.js';
+export {
+  type AdamWMoments,
+  type AdamWStep,
+  adamwStep,
+  type MuonStep,
+  muonStep,
+  type SgdStep,
+  sgdStep,
+  unscaleGradients,
+} from './optimizers.js';
 export { Generator, manualSeed } from './random.js';
 export {
   buildInfo,

@@ -135,6 +135,16 @@ export interface NativeAddon extends NativeOperators {
     eps: number,
     weightDecay: number,
   ): void;
+  muonStep(
+    parameters: Int32Array,
+    momentumBuffers: Int32Array,
+    learningRate: number,
+    momentum: number,
+    weightDecay: number,
+    nesterov: boolean,
+    iterations: number,
+    eps: number,
+  ): void;
   unscaleGradients(parameters: Int32Array, inverseScale: number): boolean;
 
   captureGraph(device: number, body: () => void): number;

@@ -79,6 +79,39 @@ export function adamwStep(parameters: readonly Tensor[], moments: AdamWMoments, 
   );
 }
 
+export interface MuonStep {
+  readonly learningRate: number;
+  readonly momentum: number;
+  readonly weightDecay: number;
+  readonly nesterov: boolean;
+  /** Of Newton and Schulz's iteration, which makes a step's rows orthonormal. */
+  readonly iterations: number;
+  readonly eps: number;
+}
+
+const MUON_STEP = ['learningRate', 'momentum', 'weightDecay', 'nesterov', 'iterations', 'eps'] as const;
+
+/**
+ * One step of torch.optim.Muon over all parameters in one native call. Each parameter is a matrix [first dimension, all others].
+ * `momentumBuffers` has one tensor a parameter, of its shape. Parameters without a gradient stay.
+ */
+export function muonStep(parameters: readonly Tensor[], momentumBuffers: readonly Tensor[], step: MuonStep): void {
+  checkOptions(step, 'muonStep', MUON_STEP, 'step');
+  const { learningRate, momentum, weightDecay, nesterov, iterations, eps } = step;
+  const updated = tensorsOf(parameters, 'parameters', 'muonStep');
+  const buffers = tensorsOf(momentumBuffers, 'momentumBuffers', 'muonStep');
+  native.muonStep(
+    handlesOf(updated),
+    handlesOf(buffers),
+    learningRate,
+    momentum,
+    weightDecay,
+    nesterov,
+    iterations,
+    eps,
+  );
+}
+
 /** Multiplies every gradient by `inverseScale`, in place; false when one of them is not finite. Waits for the device. */
 export function unscaleGradients(parameters: readonly Tensor[], inverseScale: number): boolean {
   return native.unscaleGradients(handlesOf(tensorsOf(parameters, 'parameters', 'unscaleGradients')), inverseScale);

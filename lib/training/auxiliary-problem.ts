@@ -1,5 +1,5 @@
 import type { Share } from '../features/index.js';
-import { type Stage, trainedModules, trainedParameters } from '../models/index.js';
+import { type Stage, trainedModules } from '../models/index.js';
 import { type ForwardFunction, FrozenBlocks, forwardFunctions, type Module } from '../nn/index.js';
 import { GradScaler, type Optimizer } from '../optim/index.js';
 import {
@@ -93,7 +93,7 @@ export class AuxiliaryProblem {
     })) ?? [{ block: [], head: forwardFunctions(trainedModules(stage)) }];
     this.#solved = this.#problems;
     this.learningRates = buildLearningRates(context.recipe);
-    this.optimizer = buildOptimizer(context.recipe, trainedParameters(stage));
+    this.optimizer = buildOptimizer(context.recipe, stage);
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
     const { device, recipe, cudaGraph = false } = context;
     this.#graphed = cudaGraph

@@ -1,7 +1,7 @@
 // A stage of a run on the meta device: what it takes and whether it can be trained at all, without computing.
 import { batchDraws, Draws, noDraws, type Transform } from '../data/index.js';
 import { FrozenPrefix } from '../features/index.js';
-import { type Network, rehearseModules, type Stage, trainedParameters } from '../models/index.js';
+import { type Network, rehearseModules, type Stage } from '../models/index.js';
 import { buildOptimizer, frozenDtype, inputDtypeOf, type Precision, type Recipe } from '../recipe/index.js';
 import { channelsLast, noGrad, rehearse, scope, type Tensor, TensorError, zeros } from '../tensor/index.js';
 import { AuxiliaryProblem, type StepBatch } from './auxiliary-problem.js';
@@ -119,7 +119,7 @@ export function rehearseMemory(context: RehearsalContext, stage: Stage, count: n
 
 /** Bytes of what a stage's optimiser keeps from step to step. */
 export function optimizerBytes({ recipe }: RehearsalContext, stage: Stage): number {
-  const optimizer = buildOptimizer(recipe, trainedParameters(stage));
+  const optimizer = buildOptimizer(recipe, stage);
   const bytes = [...optimizer.state.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   optimizer.dispose();
   return bytes;

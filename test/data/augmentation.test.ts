@@ -98,6 +98,42 @@ describe('random crop', () => {
     });
   });
 
+  // Written out from numpy's documentation of np.pad(mode='reflect'): d c b | a b c d | c b a.
+  it('mirrors an image beyond its edges, without the edge pixel, where asked to', () => {
+    scope(() => {
+      const row = tensor(Uint8Array.of(1, 2, 3, 4), { shape: [1, 1, 1, 4] }).expand([1, 1, 4, 4]);
+      const columns = [
+        [4, 3, 2, 1],
+        [3, 2, 1, 2],
+        [2, 1, 2, 3],
+        [1, 2, 3, 4],
+        [2, 3, 4, 3],
+        [3, 4, 3, 2],
+        [4, 3, 2, 1],
+      ];
+      for (const [left, expected] of columns.entries()) {
+        const crop = randomCrop({ padding: 3, mode: 'reflect' });
+        const across = crop.apply(row, fixed(3, left));
+        expect(across.dtype).toBe('uint8');
+        expect([...across.toTypedArray()]).toEqual([...expected, ...expected, ...expected, ...expected]);
+        const down = crop.apply(row.transpose(2, 3), fixed(left, 3));
+        expect([...down.transpose(2, 3).toTypedArray()]).toEqual([...expected, ...expected, ...expected, ...expected]);
+      }
+    });
+  });
+
+  it('refuses to mirror beyond a whole image, and a mode that is none', () => {
+    scope(() => {
+      const image = tensor(new Uint8Array(6), { shape: [1, 1, 2, 3] });
+      expect(() => randomCrop({ padding: 2, mode: 'reflect' }).apply(image, fixed(0, 0))).toThrow(
+        'randomCrop: expected images larger than a padding of 2 by reflection, got 2x3',
+      );
+    });
+    expect(() => randomCrop({ padding: 1, mode: 'edge' as never })).toThrow(
+      'randomCrop: expected zeros or reflect for mode, got edge',
+    );
+  });
+
   it('takes images that are not square', () => {
     scope(() => {
       const image = tensor(Uint8Array.of(1, 2, 3, 4, 5, 6), { shape: [1, 1, 2, 3] });

@@ -23,6 +23,13 @@ const NETWORKS: readonly { name: string; preset: string; changes: object }[] = [
       training: { ...atOnce, optimizer: 'adamw', learningRate: 1e-3, microBatchSize: 6 },
     },
   },
+  {
+    ...{ name: 'Muon', preset: 'simcnn-k1' },
+    changes: {
+      ...{ ...SMALL, model: { width: 8, auxWidth: 8, layers: 3, downsampleAt: [1] } },
+      training: { ...atOnce, optimizer: 'muon', nesterov: true },
+    },
+  },
 ];
 const [SIMCNN] = NETWORKS;
 const group = { parallel: 'layers' };

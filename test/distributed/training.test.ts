@@ -39,6 +39,14 @@ const EQUAL: readonly { name: string; preset: string; changes: object }[] = [
     ...{ name: 'AdamW', preset: 'simcnn-k3' },
     changes: { ...SIMCNN, training: { ...SMALL.training, optimizer: 'adamw', learningRate: 1e-4 } },
   },
+  {
+    // Its steps are made in bfloat16, where a gradient that is rounded otherwise may come to the next number.
+    ...{ name: 'Muon', preset: 'simcnn-k3' },
+    changes: {
+      ...SIMCNN,
+      training: { ...SMALL.training, optimizer: 'muon', learningRate: 3e-5, sgdLearningRate: 1e-3 },
+    },
+  },
 ];
 
 describe.runIf(buildInfo().glooReason === '')('a run of several processes', { timeout: 120_000 }, () => {

@@ -1,9 +1,11 @@
-// Steps of SGD and AdamW, and unscaling, with parameters, gradients and buffers of every kind; what is accepted, against the formula.
+// Steps of SGD, AdamW and Muon, and unscaling, with parameters, gradients and buffers of every kind; what is accepted, against the formula.
 import {
   type AdamWStep,
   adamwStep,
   type DType,
+  type MuonStep,
   memoryStats,
+  muonStep,
   noGrad,
   type SgdStep,
   scope,
@@ -223,6 +225,60 @@ function checkAdamWStep(choices: Choices): void {
   });
 }
 
+function anyMuonStep(choices: Choices): MuonStep {
+  const number = (good: readonly number[]): number =>
+    (choices.chance(0.98) ? choices.of(good) : choices.of(ODD_NUMBERS)) as number;
+  return {
+    learningRate: number([0.1, 0.01, 1, 0]),
+    momentum: number([0.9, 0.5, 0]),
+    weightDecay: number([0, 1e-2]),
+    nesterov: choices.chance(0.5),
+    iterations: number([0, 1, 3, 5]),
+    eps: number([1e-7, 1e-3]),
+  };
+}
+
+/** No direction of a step is longer than the iteration makes any: 1.21 after the first, whatever the gradient is. */
+function checkMuonStep(choices: Choices): void {
+  const dtype = choices.chance(0.9) ? choices.of<DType>(['float32', 'bfloat16', 'float64']) : anyDType(choices);
+  const parameters = choices.list(1 + choices.below(3), () => anyParameter(choices, dtype));
+  const buffers = parameters.map((parameter) => anyBuffer(choices, parameter, parameters));
+  const step = anyMuonStep(choices);
+  if (choices.chance(0.03)) buffers.pop();
+  if (choices.chance(0.03)) choices.of(parameters).dispose();
+  const all = [...parameters, ...buffers];
+  const isPlain = new Set(all).size === all.length && all.every((each) => each.isDisposed || each.device === 'cpu');
+  const read = (): Float64Array[] => (isPlain ? parameters.map(valuesOf) : []);
+  const before = parameters.some(({ isDisposed }) => isDisposed) ? [] : read();
+  const gradients = parameters.map((parameter) =>
+    scope(() => (parameter.isDisposed || parameter.grad === null ? null : valuesOf(parameter.grad))),
+  );
+  const ofBuffers = isPlain ? buffers.map((buffer) => (buffer.isDisposed ? null : valuesOf(buffer))) : [];
+
+  muonStep(parameters, buffers, step);
+
+  if (!isPlain || Object.values(step).some((value) => ODD_NUMBERS.includes(value))) return;
+  const after = read();
+  parameters.forEach(({ shape, dtype: own }, i) => {
+    const [was, now, gradient] = [before[i]!, after[i]!, gradients[i]!];
+    if (gradient === null && now.some((value, n) => !Object.is(value, was[n])))
+      throw new Error(`parameter ${i} moved without a gradient`);
+    const precision = PRECISION[own];
+    if (gradient === null || precision === undefined) return;
+    // Numbers whose squares bfloat16 holds.
+    const isUsual = (values: Float64Array): boolean => values.every((value) => Math.abs(value) < 1e15);
+    if (![was, gradient, ofBuffers[i]!].every(isUsual)) return;
+    const rows = shape[0]!;
+    const columns = was.length / rows;
+    const longest = 1.3 * step.learningRate * Math.sqrt(Math.max(1, rows / columns));
+    was.forEach((value, n) => {
+      const moved = Math.abs(now[n]! - value * (1 - step.learningRate * step.weightDecay));
+      if (moved <= longest + 4 * precision * Math.abs(value)) return;
+      throw new Error(`element ${n} of parameter ${i} moved by ${moved}, expected at most ${longest}`);
+    });
+  });
+}
+
 function checkUnscale(choices: Choices): void {
   const dtype = choices.of<DType>(['float32', 'float16', 'bfloat16', 'float64']);
   const parameters = choices.list(choices.below(4), () =>
@@ -255,7 +311,9 @@ export const optimizers: Fuzzed = {
     const choices = new Choices(position);
     const { liveTensors } = memoryStats();
     try {
-      scope(() => choices.of([checkStep, checkStep, checkAdamWStep, checkAdamWStep, checkUnscale])(choices));
+      scope(() =>
+        choices.of([checkStep, checkStep, checkAdamWStep, checkAdamWStep, checkMuonStep, checkUnscale])(choices),
+      );
     } catch (error) {
       if (!(error instanceof TensorError)) throw error;
     }

@@ -162,7 +162,7 @@ describe('a value out of range is refused with its name, what was expected and w
   });
 
   it.each<[object, string]>([
-    [{ optimizer: 'adam' }, 'training.optimizer: expected one of "sgd"|"adamw", got "adam"'],
+    [{ optimizer: 'adam' }, 'training.optimizer: expected one of "sgd"|"adamw"|"muon", got "adam"'],
     [
       { rateSchedule: 'linear' },
       'training.rateSchedule: expected one of "multi-step"|"cosine"|"one-cycle", got "linear"',
@@ -178,10 +178,27 @@ describe('a value out of range is refused with its name, what was expected and w
       { optimizer: 'adamw', momentum: 0.9 },
       'training.momentum: expected 0 with training.optimizer adamw, whose training.betas',
     ],
-    [{ optimizer: 'adamw', nesterov: true }, 'training.nesterov: expected false, or training.optimizer sgd with a'],
-    [{ momentum: 0, nesterov: true }, 'training.nesterov: expected false, or training.optimizer sgd with a'],
-    [{ betas: [0.5, 0.9] }, 'training.betas: expected none with training.optimizer sgd, or training.optimizer adamw'],
-    [{ eps: 1e-6 }, 'training.eps: expected none with training.optimizer sgd, or training.optimizer adamw'],
+    [
+      { optimizer: 'adamw', nesterov: true },
+      'training.nesterov: expected false, or training.optimizer sgd or muon with a',
+    ],
+    [{ momentum: 0, nesterov: true }, 'training.nesterov: expected false, or training.optimizer sgd or muon with a'],
+    [
+      { sgdLearningRate: 0.2 },
+      'training.sgdLearningRate: expected none with training.optimizer sgd or adamw, or training.optimizer muon, got 0.2',
+    ],
+    [
+      { optimizer: 'adamw', sgdWeightDecay: 0 },
+      'training.sgdWeightDecay: expected none with training.optimizer sgd or',
+    ],
+    [{ optimizer: 'muon', momentum: 0 }, 'training.nesterov: expected false, or training.optimizer sgd or muon with'],
+    [{ optimizer: 'muon', eps: 1e-6 }, 'training.eps: expected none with training.optimizer sgd or muon, or'],
+    [{ optimizer: 'muon', sgdLearningRate: 0 }, 'training.sgdLearningRate: expected more than 0, got 0'],
+    [
+      { betas: [0.5, 0.9] },
+      'training.betas: expected none with training.optimizer sgd or muon, or training.optimizer adamw',
+    ],
+    [{ eps: 1e-6 }, 'training.eps: expected none with training.optimizer sgd or muon, or training.optimizer adamw'],
     [
       { rateSchedule: 'cosine', milestones: [2] },
       'training.milestones: expected none with training.rateSchedule cosine or one-cycle, or training.rateSchedule multi-step, got [2]',
@@ -258,11 +275,26 @@ describe('another optimiser or schedule of the rate than that of the preset', ()
       ...base.training,
       ...{ optimizer: 'adamw', learningRate: 1e-3, weightDecay: 1e-2, momentum: 0 },
     });
+    expect(trainingOf({ optimizer: 'muon' })).toEqual({
+      ...base.training,
+      ...{ optimizer: 'muon', learningRate: 0.05, weightDecay: 0.03, momentum: 0.9, nesterov: true },
+    });
     expect(trainingOf({ rateSchedule: 'cosine' })).toEqual({
       ...base.training,
       ...{ rateSchedule: 'cosine', milestones: [] },
     });
     expect(trainingOf({})).toEqual(base.training);
+  });
+
+  it.each(['adamw', 'muon'])("back from %s has the data set's", (optimizer) => {
+    const others = optimizer === 'muon' ? { sgdLearningRate: 0.7, sgdWeightDecay: 0 } : { eps: 1e-4 };
+    const recipe = overrideRecipe(base, { training: { optimizer, ...others } });
+    expect(overrideRecipe(recipe, { training: { optimizer: 'sgd' } }).training).toEqual(base.training);
+    const kept = { learningRate: 0.3, momentum: 0.5 };
+    expect(overrideRecipe(recipe, { training: { optimizer: 'sgd', ...kept } }).training).toEqual({
+      ...base.training,
+      ...kept,
+    });
   });
 
   it("back from one without milestones has those of the data set's", () => {
@@ -301,6 +333,8 @@ it('a recipe of a version without optimiser and schedule is one of SGD with mile
     betas,
     eps,
     labelSmoothing,
+    sgdLearningRate,
+    sgdWeightDecay,
     ...training
   } = base.training;
   expect(Object.keys(training)).toHaveLength(10);

@@ -13,6 +13,7 @@ import {
   getThreads,
   keep,
   memoryStats,
+  muonStep,
   ones,
   type SgdStep,
   scope,
@@ -370,6 +371,36 @@ describe('arguments of the wrong kind', () => {
       () => setThreads(0),
     ],
     ['text for threads', /^setThreads: expected an integer for threads, got a string/, () => setThreads(untyped('2'))],
+    ...(
+      [
+        [
+          'a vector',
+          [3],
+          [3],
+          {},
+          'expected floating point of two or more dimensions, none of size 0, .* got Float \\[3\\]',
+        ],
+        ['a matrix without rows', [0, 3], [0, 3], {}, 'expected floating point of two or more .* got Float \\[0, 3\\]'],
+        [
+          'a buffer of another shape',
+          [2, 3],
+          [3],
+          {},
+          'expected \\[2, 3\\], the shape of parameters\\[0\\], for momentumBuffers',
+        ],
+        ['100 iterations', [2, 3], [2, 3], { iterations: 100 }, 'expected 0 to 99 for iterations, got 100'],
+      ] as const
+    ).map(([name, shape, buffer, changes, message]): [string, RegExp, () => unknown] => [
+      `Muon: ${name}`,
+      new RegExp(`^muonStep: ${message}`),
+      () => {
+        const parameter = zeros(shape);
+        parameter.requiresGrad = true;
+        parameter.sum().backward();
+        const step = { learningRate: 1, momentum: 0.9, weightDecay: 0, nesterov: true, iterations: 5, eps: 1e-7 };
+        return muonStep([parameter], [zeros(buffer)], { ...step, ...changes });
+      },
+    ]),
     ['momentum buffers missing', /one momentum buffer a parameter/, (x) => sgdStep([x], [], STEP)],
     ...(
       [

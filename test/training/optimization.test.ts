@@ -22,6 +22,8 @@ const KINDS: readonly [name: string, training: object, others?: object][] = [
     'Nesterov with label smoothing, cosine after a warm-up',
     { nesterov: true, labelSmoothing: 0.1, rateSchedule: 'cosine', warmupEpochs: 1 },
   ],
+  ['Muon, with SGD of its own rate', { optimizer: 'muon', sgdLearningRate: 0.05, rateSchedule: 'one-cycle' }],
+  ['Muon that starts again at a milestone, in bfloat16', { optimizer: 'muon', milestones: [1] }, { precision: 'bf16' }],
   ['one cycle', { rateSchedule: 'one-cycle', betas: [0.8, 0.99], optimizer: 'adamw', learningRate: 0.01 }],
 ];
 
@@ -59,6 +61,40 @@ it('a checkpoint of AdamW has its averages and the counts of steps', async () =>
   expect([...tensors.keys()].filter((name) => name.startsWith('exp_avg_sq.'))).toHaveLength(parameters);
   expect(tensors.get('step')!.toArray()).toEqual(new Array(parameters).fill(3));
   for (const tensor of tensors.values()) tensor.dispose();
+});
+
+it('Muon steps filters, and SGD all else: a rate of nearly 0 of the one leaves the weights of the other moving', async () => {
+  const [none, some] = [1e-30, 0.05];
+  const values = new Map<string, number[][]>();
+  for (const [name, learningRate, sgdLearningRate] of [
+    ['start', none, none],
+    ['muon', some, none],
+    ['sgd', none, some],
+  ] as const) {
+    const out = at(`muon-${name}`);
+    const training = { optimizer: 'muon', epochs: 1, milestones: [], learningRate, sgdLearningRate, weightDecay: 0 };
+    await train({ recipe: smallRecipe({ model: { layers: 1 }, training: { ...training, sgdWeightDecay: 0 } }), out });
+    const { tensors } = await readSafetensors(join(out, 'model.safetensors'));
+    const weights = [...tensors].filter(([key]) => /\.(weight|bias)$/.test(key));
+    for (const [key, tensor] of weights) {
+      const name = `${key} ${tensor.shape.length}`;
+      values.set(name, [...(values.get(name) ?? []), Array.from(tensor.toTypedArray(), Number)]);
+    }
+    for (const tensor of tensors.values()) tensor.dispose();
+  }
+  const names = { muon: [] as string[], sgd: [] as string[] };
+  for (const [key, [start, ...others]] of values) {
+    others.forEach((to, i) => {
+      const hasMoved = to.some((value, n) => Math.abs(value - start![n]!) > 1e-9);
+      if (hasMoved) names[i === 0 ? 'muon' : 'sgd'].push(key);
+    });
+  }
+  const filters = [...values.keys()].filter((key) => key.endsWith(' 4'));
+  expect(filters.length).toBeGreaterThan(0);
+  expect(names.muon).toEqual(filters);
+  // All else but biases before a batch norm, which have no effect.
+  expect(names.sgd.length).toBeGreaterThan(2);
+  expect(names.sgd.filter((key) => filters.includes(key))).toEqual([]);
 });
 
 const metricsOf = (directory: string): EpochRecord[] =>

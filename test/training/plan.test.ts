@@ -184,6 +184,11 @@ describe.skipIf(!libtorchAtLeast('2.4'))('the planned memory is that of the real
       'vgg11-layerwise',
       { ...size(32, 16), model: { width: 16 }, training: { batchSize: 16, optimizer: 'adamw', labelSmoothing: 0.1 } },
     ],
+    [
+      'VGG-11 with Muon',
+      'vgg11-layerwise',
+      { ...size(32, 16), model: { width: 16 }, training: { batchSize: 16, optimizer: 'muon' } },
+    ],
     ['SimCNN k = 1', 'simcnn-k1', { ...size(32, 32), model: { width: 16 } }],
     [
       'micro-batches',
@@ -221,34 +226,37 @@ async function plannedBy(run: Promise<unknown>, events: readonly TrainingEvent[]
 }
 
 describe.skipIf(!libtorchAtLeast('2.4'))('the files of a real run', () => {
-  it.each([{}, { optimizer: 'adamw' }])('are as large as its plan says, kept features too: %j', async (others) => {
-    const recipe = smallRecipe({ augmentation: { views: 2 }, model: { layers: 3 }, training: others });
-    const out = at(`files-${Object.keys(others).length}`);
-    const events: TrainingEvent[] = [];
-    const files: Record<string, number> = {};
-    const onEvent = (event: TrainingEvent): void => {
-      events.push(event);
-      if (event.type !== 'checkpoint' && event.type !== 'layer') return;
-      for (const name of ['layer-00', 'training-1']) {
-        const file = join(out, 'checkpoint', `${name}.safetensors`);
-        if (existsSync(file)) files[name] = statSync(file).size;
+  it.each([{}, { optimizer: 'adamw' }, { optimizer: 'muon' }])(
+    'are as large as its plan says, kept features too: %j',
+    async (others) => {
+      const recipe = smallRecipe({ augmentation: { views: 2 }, model: { layers: 3 }, training: others });
+      const out = at(`files-${Object.values(others).join()}`);
+      const events: TrainingEvent[] = [];
+      const files: Record<string, number> = {};
+      const onEvent = (event: TrainingEvent): void => {
+        events.push(event);
+        if (event.type !== 'checkpoint' && event.type !== 'layer') return;
+        for (const name of ['layer-00', 'training-1']) {
+          const file = join(out, 'checkpoint', `${name}.safetensors`);
+          if (existsSync(file)) files[name] = statSync(file).size;
+        }
+      };
+      const plan = await plannedBy(train({ recipe, out, onEvent, cache: { host: 2 ** 30 } }), events);
+      const { finished, training } = plan.layers[0]!.checkpoint;
+      // Beside the tensors a file has its header, and the state of the generator.
+      for (const [name, planned] of [
+        ['layer-00', finished],
+        ['training-1', training],
+      ] as const) {
+        expect(files[name]! - planned, name).toBeGreaterThanOrEqual(0);
+        expect(files[name]! - planned, name).toBeLessThan(16 * 1024);
       }
-    };
-    const plan = await plannedBy(train({ recipe, out, onEvent, cache: { host: 2 ** 30 } }), events);
-    const { finished, training } = plan.layers[0]!.checkpoint;
-    // Beside the tensors a file has its header, and the state of the generator.
-    for (const [name, planned] of [
-      ['layer-00', finished],
-      ['training-1', training],
-    ] as const) {
-      expect(files[name]! - planned, name).toBeGreaterThanOrEqual(0);
-      expect(files[name]! - planned, name).toBeLessThan(16 * 1024);
-    }
-    const kept = [1, 2].map((layer) =>
-      events.reduce((sum, event) => sum + (event.type === 'view' && event.layer === layer ? event.bytes : 0), 0),
-    );
-    expect(plan.layers.map(({ features }) => features?.bytes ?? 0)).toEqual([0, ...kept]);
-  });
+      const kept = [1, 2].map((layer) =>
+        events.reduce((sum, event) => sum + (event.type === 'view' && event.layer === layer ? event.bytes : 0), 0),
+      );
+      expect(plan.layers.map(({ features }) => features?.bytes ?? 0)).toEqual([0, ...kept]);
+    },
+  );
 });
 
 describe.skipIf(!libtorchAtLeast('2.4'))('a batch norm that would see one value a channel', () => {
