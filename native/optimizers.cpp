@@ -289,6 +289,11 @@ napi_value muonStep(napi_env env, napi_callback_info info) {
                                                std::to_string(muon.iterations));
     }
     for (size_t i = 0; i < parameters.size(); i++) {
+      if (buffers[i].scalar_type() != parameters[i].scalar_type()) {
+        throw CodedError("INVALID_ARGUMENT", "expected the dtype of parameters[" + std::to_string(i) + "], " +
+                                                 c10::toString(parameters[i].scalar_type()) + ", for momentumBuffers[" +
+                                                 std::to_string(i) + "], got " + c10::toString(buffers[i].scalar_type()));
+      }
       if (parameters[i].dim() >= 2 && parameters[i].numel() > 0 && parameters[i].is_floating_point()) continue;
       throw CodedError("INVALID_ARGUMENT", "expected floating point of two or more dimensions, none of size 0, for parameters[" +
                                                std::to_string(i) + "], got " + c10::toString(parameters[i].scalar_type()) + " " +

@@ -68,6 +68,11 @@ const others: [string, Call, string[]][] = [
     ['learningRate', 'momentum', 'dampening', 'weightDecay', 'nesterov'],
   ],
   ['AdamW', (options) => new optim.AdamW([], options), ['learningRate', 'betas', 'eps', 'weightDecay']],
+  [
+    'Muon',
+    (options) => new optim.Muon([], options),
+    ['learningRate', 'momentum', 'nesterov', 'weightDecay', 'iterations', 'eps', 'sgd'],
+  ],
   ['GradScaler', (options) => new optim.GradScaler(options), ['scale', 'growthInterval', 'goodSteps', 'skipped']],
   ['cosine', (options) => optim.cosine(options), ['initial', 'steps']],
   ['linearWarmup', (options) => optim.linearWarmup(options), ['steps', 'startFactor', 'schedule']],

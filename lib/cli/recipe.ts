@@ -1,6 +1,6 @@
 // From a command's flags to the recipe that they ask for.
 import { type DatasetName, datasetOf } from '../data/index.js';
-import { overrideRecipe, presetRecipe, type Recipe } from '../recipe/index.js';
+import { overrideRecipe, parseRecipe, presetRecipe, type Recipe } from '../recipe/index.js';
 import { currentRecipe, recipeOfRun } from '../run/index.js';
 import { buildInfo } from '../tensor/index.js';
 import { readJsonFile } from '../text-file.js';
@@ -18,7 +18,7 @@ export interface RecipeFlags extends Pick<CodeFlags, 'network' | 'data'> {
 
 /** The preset's recipe. The file's values override it, and the flags override both. */
 export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
-  const file = flags.config === undefined ? {} : await readConfig(flags.config);
+  const { values: file, isRecord } = flags.config === undefined ? NO_FILE : await readConfig(flags.config);
   const given = withOwnData(flags, recipeValuesOf(flags));
   // A file's values may be of any type: presetRecipe refuses what is no name.
   const asked = <T>(...path: string[]): T | undefined => (valueAt(given, path) ?? valueAt(file, path)) as T | undefined;
@@ -39,7 +39,11 @@ export async function resolveRecipe(flags: RecipeFlags): Promise<Recipe> {
     const by = datasetOf(name).source === 'program' ? 'drawn by the program' : 'given in code';
     throw new UsageError(`--data-dir: ${name} is ${by} and takes no directory; is a --dataset missing?`);
   }
-  const asWhole = overrideRecipe(recipe, { ...file, preset: recipe.preset }, given);
+  const ofFile = { ...file, preset: recipe.preset };
+  // A record has every value, the choice of nobody: what goes with another optimiser or schedule comes as it would for a preset.
+  const asWhole = isRecord
+    ? overrideRecipe(overrideRecipe(recipe, ofFile), given)
+    : overrideRecipe(recipe, ofFile, given);
   requireModules(flags, asWhole);
   return asWhole;
 }
@@ -74,20 +78,30 @@ function requireModules({ network, data }: RecipeFlags, { model, dataset }: Reci
 const valueAt = (values: RecipeValues, path: readonly string[]): unknown =>
   path.reduce<unknown>((part, name) => (isObject(part) ? part[name] : undefined), values);
 
-async function readConfig(file: string): Promise<RecipeValues> {
+interface ConfigFile {
+  readonly values: RecipeValues;
+  /** Whether it is the config.json of a run. */
+  readonly isRecord: boolean;
+}
+
+const NO_FILE: ConfigFile = { values: {}, isRecord: false };
+
+async function readConfig(file: string): Promise<ConfigFile> {
   const value = await readGiven('--config', file, readJsonFile);
   if (!isObject(value))
     throw new UsageError(`--config: expected a JSON object in ${file}, got ${JSON.stringify(value)}`);
-  if (value.package !== 'layerwise') return value;
+  if (value.package !== 'layerwise') return { values: value, isRecord: false };
   // The record of a run: its recipe, less what became known when its data was loaded.
-  const recipe = currentRecipe(value.recipe);
-  if (!isObject(recipe) || !isObject(recipe.dataset)) {
+  const recorded = currentRecipe(value.recipe);
+  if (!isObject(recorded) || !isObject(recorded.dataset)) {
     throw new UsageError(`--config: expected the recipe of a run in ${file}, which is a run's config.json without one`);
   }
+  // What a record of an older version lacks is as it was then, not as the preset is now.
+  const recipe = parseRecipe(recorded);
   const { title, inputShape, trainCount, testCount, ...dataset } = recipe.dataset;
   // The length of vectors is kept: it does not follow from an image size.
   const shape = dataset.imageSize === null ? { inputShape } : {};
-  return { ...recipe, dataset: { ...dataset, ...shape } };
+  return { values: { ...recipe, dataset: { ...dataset, ...shape } }, isRecord: true };
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>

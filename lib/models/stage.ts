@@ -1,4 +1,4 @@
-import { isFixed, isSequential, type Module, Sequential } from '../nn/index.js';
+import { Conv2d, isFixed, isSequential, Linear, type Module, Sequential } from '../nn/index.js';
 import type { Tensor } from '../tensor/index.js';
 import type { Network } from './network.js';
 
@@ -103,17 +103,29 @@ export const trainedParameters = (stage: Stage): Tensor[] => [
 ];
 
 /**
- * The trained parameters that are matrices, or filters, to an optimiser that steps matrices as such: those of two or more dimensions, of
- * heads only filters, as the last layer's weights are best stepped one by one (Jordan et al., "Muon", 2024). And all others.
+ * The trained parameters that an optimiser steps as matrices (Jordan et al., "Muon", 2024): filters of convolutions that are not grouped,
+ * and weights of linear layers of blocks. And all others: linear layers of heads too, which read and give what has meaning value by value.
  */
 export function matricesAndOthers(stage: Stage): { matrices: Tensor[]; others: Tensor[] } {
-  const withDimensions = (modules: readonly Module[], least: number) =>
-    modules.flatMap((module) => module.parameters()).filter(({ shape }) => shape.length >= least);
-  const found = new Set(
-    localProblems(stage).flatMap(({ trained, head }) => [...withDimensions(trained, 2), ...withDimensions([head], 3)]),
-  );
-  return { matrices: [...found], others: trainedParameters(stage).filter((parameter) => !found.has(parameter)) };
+  const filters = (modules: readonly Module[]) => weightsOf(modules, (module) => isConvolution(module));
+  const matrices = localProblems(stage).flatMap(({ trained, head }) => [
+    ...weightsOf(trained, (module) => module instanceof Linear || isConvolution(module)),
+    ...filters([head]),
+  ]);
+  const found = new Set(matrices);
+  const all = trainedParameters(stage);
+  return { matrices: all.filter((one) => found.has(one)), others: all.filter((one) => !found.has(one)) };
 }
+
+/** Whether filters read all channels; grouped ones are no rows of one matrix. */
+const isConvolution = (module: Module): boolean => module instanceof Conv2d && module.groups === 1;
+
+/** Of modules and their children. */
+const weightsOf = (modules: readonly Module[], isAsked: (module: Module) => boolean): Tensor[] =>
+  modules.flatMap((module) => [
+    ...(isAsked(module) ? [(module as Conv2d | Linear).weight] : []),
+    ...weightsOf([...module.children.values()], isAsked),
+  ]);
 
 /** The number of weights in a stage's files: of the head, and of the layers before it. */
 export function parametersOf({ owned, head }: LocalProblem): { block: number; head: number } {

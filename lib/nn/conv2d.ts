@@ -9,6 +9,7 @@ import { declareTraits } from './traits.js';
 export class Conv2d extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor | null;
+  readonly groups: number;
   readonly #geometry: Geometry;
   /** Rows and columns of zeros after the last ones, of a 'same' padding that is not even. */
   readonly #after: readonly [height: number, width: number];
@@ -55,6 +56,7 @@ export class Conv2d extends Module {
       refuse('Conv2d', `a divisor of inChannels, ${inChannels}, and outChannels, ${outChannels},`, 'groups', groups);
     }
     const { before, after } = paddingOf({ kernelSize, stride, padding, dilation });
+    this.groups = groups;
     this.#geometry = { stride, padding: before, dilation, groups };
     this.#after = after;
     const [height, width] = bothOf(kernelSize);

@@ -11,7 +11,7 @@ export interface MuonOptions {
   readonly momentum?: number;
   /** Default: true. */
   readonly nesterov?: boolean;
-  /** Decoupled: each step takes learningRate * weightDecay of every parameter away. Default: 0.1. */
+  /** Decoupled: each step takes learningRate * weightDecay of every matrix away. Default: 0.1. */
   readonly weightDecay?: number;
   /** Of the iteration that makes a step orthonormal: 1 to 99 (`ns_steps`). Default: 5. */
   readonly iterations?: number;
@@ -73,6 +73,7 @@ export class Muon extends BaseOptimizer {
   readonly #options: Checked;
   /** Those that are stepped as matrices come first. */
   readonly #matrices: readonly Tensor[];
+  readonly #others: readonly Tensor[];
   readonly #buffers: Tensor[];
 
   constructor(matrices: readonly Tensor[], options: MuonOptions = {}) {
@@ -86,7 +87,8 @@ export class Muon extends BaseOptimizer {
       );
     });
     this.#options = checked;
-    this.#matrices = matrices;
+    this.#matrices = this.parameters.slice(0, matrices.length);
+    this.#others = this.parameters.slice(matrices.length);
     this.#buffers = zerosLike(this.parameters);
   }
 
@@ -97,13 +99,13 @@ export class Muon extends BaseOptimizer {
     const count = this.#matrices.length;
     const step = { learningRate, momentum, weightDecay, nesterov, iterations, eps };
     muonStep(this.#matrices, this.#buffers.slice(0, count), step);
-    if (sgd.parameters.length > 0) {
+    if (this.#others.length > 0) {
       const ofSgd: SgdStep = {
         ...{ learningRate: sgd.learningRate * (learningRate / first), weightDecay: sgd.weightDecay },
         // Buffers of zeros take a first gradient as it is.
         ...{ momentum, dampening: 0, nesterov: nesterov && momentum > 0, isFirstStep: false },
       };
-      sgdStep(sgd.parameters, momentum === 0 ? [] : this.#buffers.slice(count), ofSgd);
+      sgdStep(this.#others, momentum === 0 ? [] : this.#buffers.slice(count), ofSgd);
     }
     this.isFirstStep = false;
   }

@@ -23,6 +23,10 @@ export function buildOptimizer({ training }: Recipe, stage: Stage): Optimizer {
   if (optimizer === 'adamw') return new AdamW(trainedParameters(stage), { learningRate, betas, eps, weightDecay });
   if (optimizer === 'sgd') return new Sgd(trainedParameters(stage), { learningRate, momentum, nesterov, weightDecay });
   const { matrices, others } = matricesAndOthers(stage);
+  if (matrices.length === 0) {
+    const expected = 'filters of convolutions, or linear layers in blocks, to train for training.optimizer muon';
+    throw new RecipeError(`expected ${expected}, got none; take sgd or adamw`);
+  }
   const sgd = { parameters: others, learningRate: training.sgdLearningRate, weightDecay: training.sgdWeightDecay };
   return new Muon(matrices, { learningRate, momentum, nesterov, weightDecay, sgd });
 }

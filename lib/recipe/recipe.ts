@@ -150,7 +150,7 @@ export const recipeSchema = z
       optimizer: z.enum(['sgd', 'adamw', 'muon']).default('sgd').meta({
         flag: 'optimizer',
         description:
-          '`adamw`: `learningRate` 1e-3, `weightDecay` 1e-2 and `momentum` 0 replace the values of a preset, which are for SGD; `muon`: 0.05, 0.03 and 0.9, with `nesterov`; it steps filters of convolutions, and matrices of blocks; all else SGD',
+          '`muon` steps filters of convolutions, and weights of linear layers of blocks; SGD steps everything else, linear layers of heads too. Another optimiser than that of the preset brings values of its own: `adamw` `learningRate` 1e-3, `weightDecay` 1e-2 and `momentum` 0; `muon` 0.05, 0.03 and 0.9, with `nesterov`; `sgd` those of the data set',
       }),
       learningRate: z.number().positive().meta({
         flag: 'learning-rate',
@@ -180,10 +180,11 @@ export const recipeSchema = z
         .default(false)
         .meta({ description: "Nesterov's momentum; of SGD and Muon with `momentum`" }),
       sgdLearningRate: z.number().positive().default(SGD_BESIDE_MUON.sgdLearningRate).meta({
-        description: 'with `muon`: of what SGD steps; it changes as `learningRate` does',
+        flag: 'sgd-learning-rate',
+        description: 'with `muon`: initial learning rate of what SGD steps; it changes as `learningRate` does',
       }),
       sgdWeightDecay: z.number().min(0).default(SGD_BESIDE_MUON.sgdWeightDecay).meta({
-        description: 'with `muon`: of what SGD steps',
+        description: 'with `muon`: of what SGD steps, a penalty on its squares',
       }),
       betas: z
         .tuple([beta, beta])
@@ -199,7 +200,7 @@ export const recipeSchema = z
         .meta({ description: 'of AdamW: added to what a step is divided by' }),
       weightDecay: z.number().min(0).meta({
         description:
-          'on all parameters; with `sgd` a penalty on their squares, with `adamw` and `muon` decoupled from the gradient',
+          'on all parameters, with `muon` on those that it steps; with `sgd` a penalty on their squares, with `adamw` and `muon` decoupled from the gradient',
       }),
       labelSmoothing: z.number().min(0).lt(1).default(0).meta({
         flag: 'label-smoothing',
@@ -261,10 +262,16 @@ type Refuse = (path: readonly string[], message: string) => void;
 
 /** Refuses augmentation that the data do not allow: any of vectors, and crops beyond an image. */
 function requireAugmentation(
-  augmentation: Pick<Recipe['augmentation'], 'cropPadding' | 'randomResizedCrop' | 'horizontalFlip'>,
+  augmentation: Pick<
+    Recipe['augmentation'],
+    'cropPadding' | 'cropPaddingMode' | 'randomResizedCrop' | 'horizontalFlip'
+  >,
   { imageSize, inputShape }: Pick<Recipe['dataset'], 'imageSize' | 'inputShape'>,
   refuse: Refuse,
 ): void {
+  if (augmentation.cropPadding === 0 && augmentation.cropPaddingMode !== 'zeros') {
+    refuse(['augmentation', 'cropPaddingMode'], 'expected zeros without augmentation.cropPadding');
+  }
   if (isVectors({ inputShape })) {
     for (const [name, none] of [
       ['cropPadding', 0],
@@ -335,7 +342,9 @@ export function overrideRecipe(recipe: Recipe, ...overrides: readonly unknown[])
     if (!isObject(each)) throw new RecipeError(`expected an object of recipe values, got ${shown(each)}`);
     return merge(all, each);
   }, {});
-  return parseRecipe(merge(merge(recipe, { training: ownDefaults(recipe, changes) }), changes));
+  const augmentation =
+    isObject(changes.augmentation) && changes.augmentation.cropPadding === 0 ? { cropPaddingMode: 'zeros' } : {};
+  return parseRecipe(merge(merge(recipe, { augmentation, training: ownDefaults(recipe, changes) }), changes));
 }
 
 /** The defaults that another optimiser, or another schedule of the learning rate, brings. */
@@ -343,7 +352,7 @@ function ownDefaults({ training, dataset }: Recipe, changes: Record<string, unkn
   const asked = isObject(changes.training) ? changes.training : {};
   const { optimizer = training.optimizer, rateSchedule = training.rateSchedule } = asked;
   return {
-    ...(optimizer === training.optimizer ? {} : defaultsOf(optimizer, dataset.name)),
+    ...(optimizer === training.optimizer ? {} : defaultsOf(optimizer, dataset.name, asked)),
     ...(rateSchedule !== 'multi-step' && training.rateSchedule === 'multi-step' ? { milestones: [] } : {}),
     ...(rateSchedule === 'multi-step' && training.rateSchedule !== 'multi-step'
       ? { milestones: [...datasetOf(dataset.name).protocol.training.milestones] }
@@ -352,11 +361,16 @@ function ownDefaults({ training, dataset }: Recipe, changes: Record<string, unkn
 }
 
 /** What another optimiser brings: values of its own, SGD those of the data set, and values of others as if nobody had set them. */
-function defaultsOf(optimizer: unknown, dataset: Recipe['dataset']['name']): Partial<Recipe['training']> {
+function defaultsOf(
+  optimizer: unknown,
+  dataset: Recipe['dataset']['name'],
+  asked: Record<string, unknown>,
+): Partial<Recipe['training']> {
   const { learningRate, weightDecay, momentum } = datasetOf(dataset).protocol.training;
   return {
     ...(optimizer === 'sgd' ? { learningRate, weightDecay, momentum, nesterov: false } : {}),
     ...(optimizer === 'adamw' || optimizer === 'muon' ? OPTIMIZER_DEFAULTS[optimizer] : {}),
+    ...(optimizer === 'muon' && asked.momentum === 0 ? { nesterov: false } : {}),
     ...(optimizer === 'adamw' ? {} : { betas: [...ADAMW_BETAS], eps: ADAMW_EPS }),
     ...(optimizer === 'muon' ? {} : SGD_BESIDE_MUON),
   };

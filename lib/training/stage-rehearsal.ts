@@ -4,7 +4,7 @@ import { FrozenPrefix } from '../features/index.js';
 import { type Network, rehearseModules, type Stage } from '../models/index.js';
 import { buildOptimizer, frozenDtype, inputDtypeOf, type Precision, type Recipe } from '../recipe/index.js';
 import { channelsLast, noGrad, rehearse, scope, type Tensor, TensorError, zeros } from '../tensor/index.js';
-import { AuxiliaryProblem, type StepBatch } from './auxiliary-problem.js';
+import { AuxiliaryProblem, type StepBatch, wholeBatch } from './auxiliary-problem.js';
 
 export interface RehearsalContext {
   readonly recipe: Recipe;
@@ -96,9 +96,13 @@ export function rehearseMemory(context: RehearsalContext, stage: Stage, count: n
     withProblem(context, stage, (problem, give) => {
       step = rehearse(() =>
         scope(() => {
-          // A scaler reads whether gradients are finite. The update itself takes no memory that the passes do not.
+          // A scaler would read whether gradients are finite.
           if (problem.scaler === null) problem.step(count, give);
-          else problem.tryBatch(count, give);
+          else {
+            problem.accumulate(wholeBatch(count, recipe.training.microBatchSize), give);
+            problem.optimizer.step();
+            problem.optimizer.zeroGrad();
+          }
         }),
       ).peakBytes;
       problem.endEpoch();

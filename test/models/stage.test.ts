@@ -1,6 +1,6 @@
 // What of a block is trained, and what only makes the features that it reads.
 import { describe, expect, it } from 'vitest';
-import { layeredNetwork, layerwiseStages, SimCnn, Vgg } from '../../lib/models/index.js';
+import { layeredNetwork, layerwiseStages, matricesAndOthers, SimCnn, Vgg } from '../../lib/models/index.js';
 import {
   AdaptiveAvgPool2d,
   AvgPool2d,
@@ -8,6 +8,7 @@ import {
   Dropout,
   Flatten,
   InvertibleDownsampling,
+  LayerNorm,
   Linear,
   MaxPool2d,
   Module,
@@ -133,5 +134,40 @@ it("today's networks freeze their downsampling, and give the names of their tens
     for (const network of [vgg, simcnn]) {
       for (const module of [...network.blocks, ...network.heads]) module.dispose();
     }
+  });
+});
+
+describe('matricesAndOthers', () => {
+  it('has filters that read all channels, and weights of linear layers of blocks; heads keep theirs, and norms', () => {
+    const conv = (groups = 1) => new Conv2d({ inChannels: 4, outChannels: 4, kernelSize: 3, padding: 1, groups });
+    const block = new Sequential([
+      ['conv', conv()],
+      ['depthwise', conv(4)],
+      ['norm', new LayerNorm({ normalizedShape: [4, 5, 5] })],
+      ['inner', new Sequential([['linear', new Linear({ inFeatures: 5, outFeatures: 5 })]])],
+    ]);
+    const head = new Sequential([
+      ['conv', conv()],
+      ['flatten', new Flatten()],
+      ['linear', new Linear({ inFeatures: 100, outFeatures: 3 })],
+    ]);
+    const network = layeredNetwork({ name: 'n', classes: 3, inputShape: [4, 5, 5], blocks: [block], heads: [head] });
+    const [stage] = layerwiseStages(network);
+    const { matrices, others } = matricesAndOthers(stage!);
+    const names = new Map(
+      [block, head].flatMap((module, i) =>
+        [...module.namedParameters()].map(
+          ([name, tensor]) => [tensor, `${i === 0 ? 'block' : 'head'}.${name}`] as const,
+        ),
+      ),
+    );
+    expect(matrices.map((tensor) => names.get(tensor))).toEqual([
+      ...['block.conv.weight', 'block.inner.linear.weight', 'head.conv.weight'],
+    ]);
+    expect(others.map((tensor) => names.get(tensor))).toEqual([
+      ...['block.conv.bias', 'block.depthwise.weight', 'block.depthwise.bias', 'block.norm.weight', 'block.norm.bias'],
+      ...['block.inner.linear.bias', 'head.conv.bias', 'head.linear.weight', 'head.linear.bias'],
+    ]);
+    for (const module of [block, head]) module.dispose();
   });
 });

@@ -4,7 +4,6 @@ import { full, measurePeak, rand, rehearse, scope, type Tensor, tensor, zeros } 
 import { readFixture } from '../support/fixtures.js';
 import { expectStep, leaves, type Trajectory } from './trajectories.js';
 
-/** Steps are made orthonormal in bfloat16: a sum of products in another order may round to its neighbour. */
 const TOLERANCE = { relative: 1e-5, absolute: 1e-6 };
 const MATRICES = 4;
 
@@ -94,7 +93,7 @@ describe('Muon', () => {
 
   it('gives every direction of a gradient about the same length', () => {
     scope(() => {
-      // Singular values 100, 1 and 0.1.
+      // Singular values 100, 1 and 0.5.
       const parameter = zeros([3, 5]);
       parameter.requiresGrad = true;
       const gradient = tensor(Float32Array.of(100, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0.5, 0, 0), { shape: [3, 5] });
@@ -126,10 +125,13 @@ describe('Muon', () => {
   it('takes the memory of one matrix at a time, as a plan says', () => {
     scope(() => {
       const optimizerOf = (device: 'cpu' | 'meta'): Muon => {
-        const parameter = zeros([64, 32, 3, 3], { device }).contiguous({ memoryFormat: 'channelsLast' });
-        parameter.requiresGrad = true;
-        parameter.sum().backward();
-        return new Muon([parameter]);
+        const parameters = [0, 1, 2].map(() => {
+          const parameter = zeros([64, 32, 3, 3], { device }).contiguous({ memoryFormat: 'channelsLast' });
+          parameter.requiresGrad = true;
+          parameter.sum().backward();
+          return parameter;
+        });
+        return new Muon(parameters);
       };
       const [real, rehearsed] = [optimizerOf('cpu'), optimizerOf('meta')];
       const { peakBytes } = measurePeak(() => real.step());
@@ -138,6 +140,22 @@ describe('Muon', () => {
       expect(planned / peakBytes).toBeGreaterThan(0.85);
       expect(planned / peakBytes).toBeLessThan(1.15);
       for (const optimizer of [real, rehearsed]) optimizer.dispose();
+    });
+  });
+
+  it('without matrices steps what SGD has', () => {
+    scope(() => {
+      const parameter = full([2], 1);
+      parameter.requiresGrad = true;
+      const optimizer = new Muon([], {
+        momentum: 0,
+        nesterov: false,
+        sgd: { parameters: [parameter], learningRate: 0.5 },
+      });
+      parameter.sum().backward();
+      optimizer.step();
+      expect([...parameter.detach().toTypedArray()]).toEqual([0.5, 0.5]);
+      optimizer.dispose();
     });
   });
 

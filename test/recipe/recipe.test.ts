@@ -191,7 +191,10 @@ describe('a value out of range is refused with its name, what was expected and w
       { optimizer: 'adamw', sgdWeightDecay: 0 },
       'training.sgdWeightDecay: expected none with training.optimizer sgd or',
     ],
-    [{ optimizer: 'muon', momentum: 0 }, 'training.nesterov: expected false, or training.optimizer sgd or muon with'],
+    [
+      { optimizer: 'muon', momentum: 0, nesterov: true },
+      'training.nesterov: expected false, or training.optimizer sgd or muon with',
+    ],
     [{ optimizer: 'muon', eps: 1e-6 }, 'training.eps: expected none with training.optimizer sgd or muon, or'],
     [{ optimizer: 'muon', sgdLearningRate: 0 }, 'training.sgdLearningRate: expected more than 0, got 0'],
     [
@@ -284,6 +287,29 @@ describe('another optimiser or schedule of the rate than that of the preset', ()
       ...{ rateSchedule: 'cosine', milestones: [] },
     });
     expect(trainingOf({})).toEqual(base.training);
+  });
+
+  it('leaves Nesterov out where no momentum is asked for', () => {
+    const { nesterov, momentum } = trainingOf({ optimizer: 'muon', momentum: 0 });
+    expect([nesterov, momentum]).toEqual([false, 0]);
+  });
+
+  it('of a preset with values of its own too', () => {
+    const fast = presetRecipe('cifar10-fast', { onCuda: false });
+    const of = (training: object) => overrideRecipe(fast, { training }).training;
+    const none = { sgdLearningRate: 0.1, sgdWeightDecay: 5e-4, epochs: 14, batchSize: 1024 };
+    expect(of({ optimizer: 'sgd' })).toMatchObject({ ...none, learningRate: 0.1, weightDecay: 5e-4, momentum: 0.9 });
+    expect(of({ optimizer: 'adamw' })).toMatchObject({ ...none, learningRate: 1e-3, weightDecay: 1e-2, momentum: 0 });
+  });
+
+  it('no padding of crops leaves its mode out, which is refused without', () => {
+    const fast = presetRecipe('cifar10-fast', { onCuda: false });
+    expect(fast.augmentation.cropPaddingMode).toBe('reflect');
+    const without = overrideRecipe(fast, { augmentation: { cropPadding: 0 } });
+    expect(without.augmentation).toMatchObject({ cropPadding: 0, cropPaddingMode: 'zeros' });
+    expect(() => overrideRecipe(without, { augmentation: { cropPaddingMode: 'reflect' } })).toThrow(
+      'augmentation.cropPaddingMode: expected zeros without augmentation.cropPadding, got "reflect"',
+    );
   });
 
   it.each(['adamw', 'muon'])("back from %s has the data set's", (optimizer) => {

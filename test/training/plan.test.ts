@@ -209,6 +209,16 @@ describe.skipIf(!libtorchAtLeast('2.4'))('the planned memory is that of the real
     });
   }
 
+  it('of Muon in fp16 has what its update takes', () => {
+    const of = (optimizer: string): number => {
+      const training = { batchSize: 2, optimizer };
+      const recipe = recipeOf('vgg11-layerwise', { ...size(32, 4), model: { width: 64 }, training }, [64, 20]);
+      return planOf(overrideRecipe(recipe, { precision: 'fp16' })).largest!.bytes;
+    };
+    // A matrix of 512 x 4608, several times.
+    expect(of('muon') - of('sgd')).toBeGreaterThan(8 * 512 * 4608);
+  });
+
   it('and grows with the batch', () => {
     const of = (batchSize: number): number =>
       planOf(recipeOf('simcnn-k2', { model: { width: 4, auxWidth: 4 }, training: { batchSize } }, [64, 20])).largest!
