@@ -245,19 +245,20 @@ struct Muon {
   bool nesterov;
   int64_t iterations;
   double eps;
+  at::ScalarType type;
 };
 
 /**
  * About the nearest matrix of orthonormal rows, or columns where there are fewer: its singular values are 0.7 to 1.2 after five
- * iterations. The iteration of Newton and Schulz of fifth order with the coefficients of Jordan, "Muon" (2024), in bfloat16.
+ * iterations. The iteration of Newton and Schulz of fifth order with the coefficients of Jordan, "Muon" (2024).
  */
-at::Tensor orthogonalised(const at::Tensor& matrix, int64_t iterations, double eps) {
+at::Tensor orthogonalised(const at::Tensor& matrix, const Muon& muon) {
   const double a = 3.4445, b = -4.7750, c = 2.0315;
   const bool isTall = matrix.size(0) > matrix.size(1);
-  at::Tensor x = matrix.to(at::kBFloat16);
+  at::Tensor x = matrix.to(muon.type);
   if (isTall) x = x.t();
-  x = x.div(x.norm().clamp_min(eps));
-  for (int64_t i = 0; i < iterations; i++) {
+  x = x.div(x.norm().clamp_min(muon.eps));
+  for (int64_t i = 0; i < muon.iterations; i++) {
     const at::Tensor gram = at::mm(x, x.t());
     x = at::addmm(x, at::addmm(gram, gram, gram, b, c), x, a);
   }
@@ -270,19 +271,20 @@ void stepOne(const at::Tensor& parameter, const at::Tensor& buffer, const Muon& 
   buffer.lerp_(gradient, 1 - muon.momentum);
   const at::Tensor along = muon.nesterov ? gradient.lerp(buffer, muon.momentum) : buffer;
   const at::Tensor matrix = along.flatten(1);
-  const at::Tensor update = orthogonalised(matrix, muon.iterations, muon.eps).reshape(parameter.sizes());
+  const at::Tensor update = orthogonalised(matrix, muon).reshape(parameter.sizes());
   const double ratio = static_cast<double>(matrix.size(0)) / static_cast<double>(matrix.size(1));
   parameter.mul_(1 - muon.learningRate * muon.weightDecay);
   parameter.add_(update, -muon.learningRate * std::sqrt(std::max(1.0, ratio)));
 }
 
 napi_value muonStep(napi_env env, napi_callback_info info) {
-  return guarded<8>(env, info, "muonStep", [](Call& call) {
+  return guarded<9>(env, info, "muonStep", [](Call& call) {
     at::NoGradGuard noGrad;
     call.requireOneDevice();
     const Tensors parameters = call.tensors(0, "parameters"), buffers = call.tensors(1, "momentumBuffers");
     const Muon muon{call.number(2, "learningRate"), call.number(3, "momentum"), call.number(4, "weightDecay"),
-                    call.boolean(5, "nesterov"), call.integer(6, "iterations"), call.number(7, "eps")};
+                    call.boolean(5, "nesterov"), call.integer(6, "iterations"), call.number(7, "eps"),
+                    call.boolean(8, "inFloat32") ? at::kFloat : at::kBFloat16};
     requireOneEach(parameters, buffers, "momentumBuffers");
     if (muon.iterations < 0 || muon.iterations > kMaxIterations) {
       throw CodedError("INVALID_ARGUMENT", "expected 0 to " + std::to_string(kMaxIterations) + " for iterations, got " +

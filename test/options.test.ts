@@ -71,7 +71,7 @@ const others: [string, Call, string[]][] = [
   [
     'Muon',
     (options) => new optim.Muon([], options),
-    ['learningRate', 'momentum', 'nesterov', 'weightDecay', 'iterations', 'eps', 'sgd'],
+    ['learningRate', 'momentum', 'nesterov', 'weightDecay', 'iterations', 'eps', 'dtype', 'sgd'],
   ],
   ['GradScaler', (options) => new optim.GradScaler(options), ['scale', 'growthInterval', 'goodSteps', 'skipped']],
   ['cosine', (options) => optim.cosine(options), ['initial', 'steps']],

@@ -17,6 +17,8 @@ export interface MuonOptions {
   readonly iterations?: number;
   /** The least norm that a step is divided by. Default: 1e-7. */
   readonly eps?: number;
+  /** What the iteration multiplies in; bfloat16 is slow where the hardware has none. Default: bfloat16. */
+  readonly dtype?: 'bfloat16' | 'float32';
   /** Parameters that are no matrices, or that should not be stepped as such, are stepped by SGD in the same call. */
   readonly sgd?: MuonSgdOptions;
 }
@@ -31,7 +33,7 @@ export interface MuonSgdOptions {
 }
 
 const NAMES: readonly (keyof MuonOptions)[] = [
-  ...(['learningRate', 'momentum', 'nesterov', 'weightDecay', 'iterations', 'eps', 'sgd'] as const),
+  ...(['learningRate', 'momentum', 'nesterov', 'weightDecay', 'iterations', 'eps', 'dtype', 'sgd'] as const),
 ];
 
 const SGD_NAMES: readonly (keyof MuonSgdOptions)[] = ['parameters', 'learningRate', 'weightDecay'];
@@ -46,6 +48,7 @@ function checkedOptions(given: MuonOptions): Checked {
     weightDecay = 0.1,
     iterations = 5,
     eps = 1e-7,
+    dtype = 'bfloat16',
     sgd = { parameters: [], learningRate: 0 },
   } = optionsOf('Muon', given, NAMES);
   requireOptions(sgd, 'sgd', (problem) => new OptimizerError(`Muon: ${problem}`), SGD_NAMES);
@@ -61,8 +64,11 @@ function checkedOptions(given: MuonOptions): Checked {
   if (typeof nesterov !== 'boolean') {
     throw new OptimizerError(`Muon: expected a boolean for nesterov, got ${String(nesterov)}`);
   }
+  if (dtype !== 'bfloat16' && dtype !== 'float32') {
+    throw new OptimizerError(`Muon: expected bfloat16 or float32 for dtype, got ${String(dtype)}`);
+  }
   const ofSgd = { parameters, learningRate: sgdRate, weightDecay: sgdDecay };
-  return { learningRate, momentum, nesterov, weightDecay, iterations, eps, sgd: ofSgd };
+  return { learningRate, momentum, nesterov, weightDecay, iterations, eps, dtype, sgd: ofSgd };
 }
 
 /**
@@ -95,9 +101,9 @@ export class Muon extends BaseOptimizer {
   /** Updates every parameter by its gradient; one without a gradient stays. */
   step(): void {
     const { learningRate } = this;
-    const { sgd, learningRate: first, momentum, weightDecay, nesterov, iterations, eps } = this.#options;
+    const { sgd, learningRate: first, momentum, weightDecay, nesterov, iterations, eps, dtype } = this.#options;
     const count = this.#matrices.length;
-    const step = { learningRate, momentum, weightDecay, nesterov, iterations, eps };
+    const step = { learningRate, momentum, weightDecay, nesterov, iterations, eps, dtype };
     muonStep(this.#matrices, this.#buffers.slice(0, count), step);
     if (this.#others.length > 0) {
       const ofSgd: SgdStep = {

@@ -12,13 +12,14 @@ import {
   Sgd,
 } from '../optim/index.js';
 import { RecipeError } from './errors.js';
+import type { Precision } from './precision.js';
 import type { Recipe } from './recipe.js';
 
 /** The rate at which a warm-up begins, as a fraction of the full rate: `--lr-warmup-decay` of torchvision's references. */
 const WARMUP_START = 0.01;
 
-/** The optimiser of a recipe, over all that a stage trains. */
-export function buildOptimizer({ training }: Recipe, stage: Stage): Optimizer {
+/** The optimiser of a recipe, over all that a stage trains. Muon's own products are in bfloat16 where the forward pass is. */
+export function buildOptimizer({ training }: Recipe, stage: Stage, precision: Precision): Optimizer {
   const { optimizer, learningRate, momentum, nesterov, betas, eps, weightDecay } = training;
   if (optimizer === 'adamw') return new AdamW(trainedParameters(stage), { learningRate, betas, eps, weightDecay });
   if (optimizer === 'sgd') return new Sgd(trainedParameters(stage), { learningRate, momentum, nesterov, weightDecay });
@@ -28,7 +29,8 @@ export function buildOptimizer({ training }: Recipe, stage: Stage): Optimizer {
     throw new RecipeError(`expected ${expected}, got none; take sgd or adamw`);
   }
   const sgd = { parameters: others, learningRate: training.sgdLearningRate, weightDecay: training.sgdWeightDecay };
-  return new Muon(matrices, { learningRate, momentum, nesterov, weightDecay, sgd });
+  const dtype = precision === 'bf16' ? 'bfloat16' : 'float32';
+  return new Muon(matrices, { learningRate, momentum, nesterov, weightDecay, dtype, sgd });
 }
 
 /** The learning rates of a stage. */

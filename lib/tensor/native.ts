@@ -144,6 +144,7 @@ export interface NativeAddon extends NativeOperators {
     nesterov: boolean,
     iterations: number,
     eps: number,
+    inFloat32: boolean,
   ): void;
   unscaleGradients(parameters: Int32Array, inverseScale: number): boolean;
 

@@ -87,9 +87,11 @@ export interface MuonStep {
   /** Of Newton and Schulz's iteration, which makes a step's rows orthonormal. */
   readonly iterations: number;
   readonly eps: number;
+  /** What the iteration multiplies in. */
+  readonly dtype: 'bfloat16' | 'float32';
 }
 
-const MUON_STEP = ['learningRate', 'momentum', 'weightDecay', 'nesterov', 'iterations', 'eps'] as const;
+const MUON_STEP = ['learningRate', 'momentum', 'weightDecay', 'nesterov', 'iterations', 'eps', 'dtype'] as const;
 
 /**
  * One step of torch.optim.Muon over all parameters in one native call. Each parameter is a matrix [first dimension, all others].
@@ -97,7 +99,7 @@ const MUON_STEP = ['learningRate', 'momentum', 'weightDecay', 'nesterov', 'itera
  */
 export function muonStep(parameters: readonly Tensor[], momentumBuffers: readonly Tensor[], step: MuonStep): void {
   checkOptions(step, 'muonStep', MUON_STEP, 'step');
-  const { learningRate, momentum, weightDecay, nesterov, iterations, eps } = step;
+  const { learningRate, momentum, weightDecay, nesterov, iterations, eps, dtype } = step;
   const updated = tensorsOf(parameters, 'parameters', 'muonStep');
   const buffers = tensorsOf(momentumBuffers, 'momentumBuffers', 'muonStep');
   native.muonStep(
@@ -109,6 +111,7 @@ export function muonStep(parameters: readonly Tensor[], momentumBuffers: readonl
     nesterov,
     iterations,
     eps,
+    dtype === 'float32',
   );
 }
 

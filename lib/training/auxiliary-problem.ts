@@ -93,7 +93,7 @@ export class AuxiliaryProblem {
     })) ?? [{ block: [], head: forwardFunctions(trainedModules(stage)) }];
     this.#solved = this.#problems;
     this.learningRates = buildLearningRates(context.recipe);
-    this.optimizer = buildOptimizer(context.recipe, stage);
+    this.optimizer = buildOptimizer(context.recipe, stage, context.precision);
     this.scaler = context.precision === 'fp16' ? new GradScaler(scaler) : null;
     const { device, recipe, cudaGraph = false } = context;
     this.#graphed = cudaGraph

@@ -122,8 +122,8 @@ export function rehearseMemory(context: RehearsalContext, stage: Stage, count: n
 }
 
 /** Bytes of what a stage's optimiser keeps from step to step. */
-export function optimizerBytes({ recipe }: RehearsalContext, stage: Stage): number {
-  const optimizer = buildOptimizer(recipe, stage);
+export function optimizerBytes({ recipe, precision }: RehearsalContext, stage: Stage): number {
+  const optimizer = buildOptimizer(recipe, stage, precision);
   const bytes = [...optimizer.state.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   optimizer.dispose();
   return bytes;

@@ -40,11 +40,10 @@ const EQUAL: readonly { name: string; preset: string; changes: object }[] = [
     changes: { ...SIMCNN, training: { ...SMALL.training, optimizer: 'adamw', learningRate: 1e-4 } },
   },
   {
-    // Its steps are made in bfloat16, where a gradient that is rounded otherwise may come to the next number.
     ...{ name: 'Muon', preset: 'simcnn-k3' },
     changes: {
       ...SIMCNN,
-      training: { ...SMALL.training, optimizer: 'muon', learningRate: 3e-5, sgdLearningRate: 1e-3 },
+      training: { ...SMALL.training, optimizer: 'muon', learningRate: 1e-3, sgdLearningRate: 1e-3 },
     },
   },
 ];

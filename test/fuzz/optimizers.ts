@@ -235,6 +235,7 @@ function anyMuonStep(choices: Choices): MuonStep {
     nesterov: choices.chance(0.5),
     iterations: number([0, 1, 3, 5]),
     eps: number([1e-7, 1e-3]),
+    dtype: choices.of(['bfloat16', 'float32'] as const),
   };
 }
 

@@ -110,6 +110,30 @@ describe('Muon', () => {
     });
   });
 
+  // The polynomial of each singular value.
+  it('iterates in float32 where asked to', () => {
+    scope(() => {
+      const values = [0.8, 0.5, 0.1];
+      const parameter = zeros([3, 4]);
+      parameter.requiresGrad = true;
+      const gradient = new Float32Array(12);
+      for (const [i, value] of values.entries()) gradient[5 * i] = value;
+      const optimizer = new Muon([parameter], { learningRate: 1, momentum: 0, weightDecay: 0, dtype: 'float32' });
+      parameter
+        .mul(tensor(gradient, { shape: [3, 4] }))
+        .sum()
+        .backward();
+      optimizer.step();
+      const step = parameter.detach().toTypedArray();
+      for (const [i, value] of values.entries()) {
+        let x = value / Math.hypot(...values);
+        for (let k = 0; k < 5; k++) x = 3.4445 * x - 4.775 * x ** 3 + 2.0315 * x ** 5;
+        expect(-Number(step[5 * i])).toBeCloseTo(x, 5);
+      }
+      optimizer.dispose();
+    });
+  });
+
   it('moves no parameter whose gradient is 0', () => {
     scope(() => {
       const parameter = full([2, 3], 1);
@@ -185,6 +209,11 @@ describe('Muon', () => {
       'a negative decay',
       (matrix) => new Muon([matrix], { weightDecay: -1 }),
       'expected a number of at least 0 for weightDecay, got -1',
+    ],
+    [
+      'another dtype',
+      (matrix) => new Muon([matrix], { dtype: 'float16' as never }),
+      'expected bfloat16 or float32 for dtype, got float16',
     ],
     [
       'nesterov by a word',

@@ -397,7 +397,15 @@ describe('arguments of the wrong kind', () => {
         const parameter = zeros(shape);
         parameter.requiresGrad = true;
         parameter.sum().backward();
-        const step = { learningRate: 1, momentum: 0.9, weightDecay: 0, nesterov: true, iterations: 5, eps: 1e-7 };
+        const step = {
+          learningRate: 1,
+          momentum: 0.9,
+          weightDecay: 0,
+          nesterov: true,
+          iterations: 5,
+          eps: 1e-7,
+          dtype: 'float32' as const,
+        };
         return muonStep([parameter], [zeros(buffer)], { ...step, ...changes });
       },
     ]),
