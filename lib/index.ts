@@ -48,6 +48,7 @@ export {
   type OwnImages,
   openImages,
   type PackedImages,
+  type PaddingMode,
   type PartIdentity,
   type ReadImageOptions,
   randomCrop,

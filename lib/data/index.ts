@@ -4,6 +4,7 @@ export {
   batchDraws,
   noDraws,
   normalize,
+  type PaddingMode,
   randomCrop,
   randomHorizontalFlip,
   type Transform,
