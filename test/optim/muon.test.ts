@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { Muon, type MuonOptions, OptimizerError } from '../../lib/optim/index.js';
 import { full, measurePeak, rand, rehearse, scope, type Tensor, tensor, zeros } from '../../lib/tensor/index.js';
-import { readFixture } from '../support/fixtures.js';
+import { libtorchAtLeast, readFixture } from '../support/fixtures.js';
 import { expectStep, leaves, type Trajectory } from './trajectories.js';
 
 const TOLERANCE = { relative: 1e-5, absolute: 1e-6 };
+
+/** Of products in bfloat16, which another machine, or release of LibTorch, rounds to other numbers: up to two tenths of a step of 0.1. */
+const ROUNDED = { relative: 1e-5, absolute: 3e-2 };
 const MATRICES = 4;
 
 interface Recorded extends Trajectory<MuonOptions> {
@@ -22,10 +25,11 @@ function muonOf(parameters: readonly Tensor[], { options, sgd }: Recorded): Muon
 it.each(trajectories.map((t) => [t.name, t] as const))('follows torch.optim.Muon step by step: %s', (_name, given) => {
   scope(() => {
     const optimizer = muonOf(leaves(given.parameters), given);
+    const tolerance = given.options.dtype === 'bfloat16' ? ROUNDED : TOLERANCE;
     given.steps.forEach((step, k) => {
       if (step.reset) optimizer.reset();
       optimizer.learningRate = step.learningRate;
-      expectStep(optimizer, step, { name: `step ${k}`, tolerance: TOLERANCE });
+      expectStep(optimizer, step, { name: `step ${k}`, tolerance });
     });
     optimizer.dispose();
   });
@@ -75,7 +79,7 @@ describe('Muon', () => {
       const steps = [1e-3, 1e3].map((size) => {
         const parameter = zeros([2, 8]);
         parameter.requiresGrad = true;
-        const optimizer = new Muon([parameter], { learningRate: 1, momentum: 0, weightDecay: 0 });
+        const optimizer = new Muon([parameter], { learningRate: 1, momentum: 0, weightDecay: 0, dtype: 'float32' });
         parameter
           .mul(full([2, 8], size))
           .sum()
@@ -84,10 +88,10 @@ describe('Muon', () => {
         optimizer.dispose();
         return parameter.detach().toTypedArray();
       });
-      expect(steps[0]).toEqual(steps[1]);
+      expect(Number(steps[1]![0]) / Number(steps[0]![0])).toBeCloseTo(1, 5);
       let value = 1;
       for (let i = 0; i < 5; i++) value = 3.4445 * value - 4.775 * value ** 3 + 2.0315 * value ** 5;
-      for (const element of steps[0]!) expect(Number(element)).toBeCloseTo(-value / 4, 2);
+      for (const element of steps[0]!) expect(Number(element)).toBeCloseTo(-value / 4, 5);
     });
   });
 
@@ -146,7 +150,7 @@ describe('Muon', () => {
     });
   });
 
-  it('takes the memory of one matrix at a time, as a plan says', () => {
+  it.skipIf(!libtorchAtLeast('2.4'))('takes the memory of one matrix at a time, as a plan says', () => {
     scope(() => {
       const optimizerOf = (device: 'cpu' | 'meta'): Muon => {
         const parameters = [0, 1, 2].map(() => {
