@@ -1,7 +1,7 @@
 // From a command's flags to the recipe that they ask for.
 import { type DatasetName, datasetOf } from '../data/index.js';
-import { overrideRecipe, parseRecipe, presetRecipe, type Recipe } from '../recipe/index.js';
-import { currentRecipe, recipeOfRun } from '../run/index.js';
+import { overrideRecipe, presetRecipe, type Recipe } from '../recipe/index.js';
+import { currentRecipe, recipeOfRun, recordedRecipe } from '../run/index.js';
 import { buildInfo } from '../tensor/index.js';
 import { readJsonFile } from '../text-file.js';
 import type { CodeFlags } from './code-flags.js';
@@ -97,7 +97,7 @@ async function readConfig(file: string): Promise<ConfigFile> {
     throw new UsageError(`--config: expected the recipe of a run in ${file}, which is a run's config.json without one`);
   }
   // What a record of an older version lacks is as it was then, not as the preset is now.
-  const recipe = parseRecipe(recorded);
+  const recipe = recordedRecipe(file, { recipe: recorded });
   const { title, inputShape, trainCount, testCount, ...dataset } = recipe.dataset;
   // The length of vectors is kept: it does not follow from an image size.
   const shape = dataset.imageSize === null ? { inputShape } : {};

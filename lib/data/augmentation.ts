@@ -47,8 +47,10 @@ export interface Transform {
   apply(images: Tensor, draws: BatchDraws): Tensor;
 }
 
+export const PADDING_MODES = ['zeros', 'reflect'] as const;
+
 /** What lies beyond an image's edge: zeros, or the image mirrored there without its edge pixel (numpy's and torchvision's `reflect`). */
-export type PaddingMode = 'zeros' | 'reflect';
+export type PaddingMode = (typeof PADDING_MODES)[number];
 
 /**
  * Pads by `padding` pixels on every side and crops at a random position to the image's own height x width (torchvision's
@@ -59,8 +61,11 @@ export function randomCrop(options: { padding: number; mode?: PaddingMode }): Tr
   if (!Number.isInteger(padding) || padding < 1) {
     throw new DataError('DATA_ARGUMENT', `randomCrop: expected an integer of at least 1 for padding, got ${padding}`);
   }
-  if (mode !== 'zeros' && mode !== 'reflect') {
-    throw new DataError('DATA_ARGUMENT', `randomCrop: expected zeros or reflect for mode, got ${String(mode)}`);
+  if (!PADDING_MODES.includes(mode)) {
+    throw new DataError(
+      'DATA_ARGUMENT',
+      `randomCrop: expected ${PADDING_MODES.join(' or ')} for mode, got ${String(mode)}`,
+    );
   }
   return {
     name: `pad ${padding}${mode === 'zeros' ? '' : ` (${mode})`}, random crop`,

@@ -4,6 +4,7 @@ export {
   batchDraws,
   noDraws,
   normalize,
+  PADDING_MODES,
   type PaddingMode,
   randomCrop,
   randomHorizontalFlip,

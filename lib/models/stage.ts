@@ -1,4 +1,4 @@
-import { Conv2d, isFixed, isSequential, Linear, type Module, Sequential } from '../nn/index.js';
+import { Conv2d, isFixed, isSequential, Linear, type Module, modulesIn, Sequential } from '../nn/index.js';
 import type { Tensor } from '../tensor/index.js';
 import type { Network } from './network.js';
 
@@ -107,25 +107,20 @@ export const trainedParameters = (stage: Stage): Tensor[] => [
  * and weights of linear layers of blocks. And all others: linear layers of heads too, which read and give what has meaning value by value.
  */
 export function matricesAndOthers(stage: Stage): { matrices: Tensor[]; others: Tensor[] } {
-  const filters = (modules: readonly Module[]) => weightsOf(modules, (module) => isConvolution(module));
-  const matrices = localProblems(stage).flatMap(({ trained, head }) => [
-    ...weightsOf(trained, (module) => module instanceof Linear || isConvolution(module)),
-    ...filters([head]),
-  ]);
-  const found = new Set(matrices);
+  const found = new Set(
+    localProblems(stage)
+      .flatMap(({ trained, head }) => [
+        ...trained.flatMap(modulesIn).filter((module) => module instanceof Linear || isConvolution(module)),
+        ...modulesIn(head).filter(isConvolution),
+      ])
+      .map(({ weight }) => weight),
+  );
   const all = trainedParameters(stage);
   return { matrices: all.filter((one) => found.has(one)), others: all.filter((one) => !found.has(one)) };
 }
 
 /** Whether filters read all channels; grouped ones are no rows of one matrix. */
-const isConvolution = (module: Module): boolean => module instanceof Conv2d && module.groups === 1;
-
-/** Of modules and their children. */
-const weightsOf = (modules: readonly Module[], isAsked: (module: Module) => boolean): Tensor[] =>
-  modules.flatMap((module) => [
-    ...(isAsked(module) ? [(module as Conv2d | Linear).weight] : []),
-    ...weightsOf([...module.children.values()], isAsked),
-  ]);
+const isConvolution = (module: Module): module is Conv2d => module instanceof Conv2d && module.groups === 1;
 
 /** The number of weights in a stage's files: of the head, and of the layers before it. */
 export function parametersOf({ owned, head }: LocalProblem): { block: number; head: number } {

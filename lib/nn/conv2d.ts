@@ -9,7 +9,6 @@ import { declareTraits } from './traits.js';
 export class Conv2d extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor | null;
-  readonly groups: number;
   readonly #geometry: Geometry;
   /** Rows and columns of zeros after the last ones, of a 'same' padding that is not even. */
   readonly #after: readonly [height: number, width: number];
@@ -56,13 +55,16 @@ export class Conv2d extends Module {
       refuse('Conv2d', `a divisor of inChannels, ${inChannels}, and outChannels, ${outChannels},`, 'groups', groups);
     }
     const { before, after } = paddingOf({ kernelSize, stride, padding, dilation });
-    this.groups = groups;
     this.#geometry = { stride, padding: before, dilation, groups };
     this.#after = after;
     const [height, width] = bothOf(kernelSize);
     this.weight = this.parameter('weight', empty([outChannels, inChannels / groups, height, width]));
     this.bias = bias ? this.parameter('bias', empty([outChannels])) : null;
     init(this);
+  }
+
+  get groups(): number {
+    return this.#geometry.groups ?? 1;
   }
 
   forward(input: Tensor): Tensor {

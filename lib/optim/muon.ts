@@ -71,16 +71,22 @@ function checkedOptions(given: MuonOptions): Checked {
   return { learningRate, momentum, nesterov, weightDecay, iterations, eps, dtype, sgd: ofSgd };
 }
 
+/** Parameters, and the momentum of each. */
+interface Buffered {
+  readonly parameters: readonly Tensor[];
+  readonly buffers: readonly Tensor[];
+}
+
+const buffered = (parameters: readonly Tensor[]): Buffered => ({ parameters, buffers: zerosLike(parameters) });
+
 /**
  * Momentum, orthogonalised (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024), the update of
  * torch.optim.Muon. A parameter is stepped as a matrix [first dimension, all others]: the filters of a convolution are its rows.
  */
 export class Muon extends BaseOptimizer {
   readonly #options: Checked;
-  /** Those that are stepped as matrices come first. */
-  readonly #matrices: readonly Tensor[];
-  readonly #others: readonly Tensor[];
-  readonly #buffers: Tensor[];
+  readonly #matrices: Buffered;
+  readonly #others: Buffered;
 
   constructor(matrices: readonly Tensor[], options: MuonOptions = {}) {
     const checked = checkedOptions(options);
@@ -93,31 +99,29 @@ export class Muon extends BaseOptimizer {
       );
     });
     this.#options = checked;
-    this.#matrices = this.parameters.slice(0, matrices.length);
-    this.#others = this.parameters.slice(matrices.length);
-    this.#buffers = zerosLike(this.parameters);
+    this.#matrices = buffered(this.parameters.slice(0, matrices.length));
+    this.#others = buffered(this.parameters.slice(matrices.length));
   }
 
   /** Updates every parameter by its gradient; one without a gradient stays. */
   step(): void {
     const { learningRate } = this;
     const { sgd, learningRate: first, momentum, weightDecay, nesterov, iterations, eps, dtype } = this.#options;
-    const count = this.#matrices.length;
     const step = { learningRate, momentum, weightDecay, nesterov, iterations, eps, dtype };
-    muonStep(this.#matrices, this.#buffers.slice(0, count), step);
-    if (this.#others.length > 0) {
+    muonStep(this.#matrices.parameters, this.#matrices.buffers, step);
+    if (this.#others.parameters.length > 0) {
       const ofSgd: SgdStep = {
         ...{ learningRate: sgd.learningRate * (learningRate / first), weightDecay: sgd.weightDecay },
         // Buffers of zeros take a first gradient as it is.
         ...{ momentum, dampening: 0, nesterov: nesterov && momentum > 0, isFirstStep: false },
       };
-      sgdStep(this.#others, momentum === 0 ? [] : this.#buffers.slice(count), ofSgd);
+      sgdStep(this.#others.parameters, momentum === 0 ? [] : this.#others.buffers, ofSgd);
     }
     this.isFirstStep = false;
   }
 
   /** The momentum buffers, `momentum.0` and so on, one a parameter: those of matrices, then those of `sgd`. */
   protected tensors(): ReadonlyMap<string, Tensor> {
-    return new Map(namedOf('momentum', this.#buffers));
+    return new Map(namedOf('momentum', [...this.#matrices.buffers, ...this.#others.buffers]));
   }
 }

@@ -25,8 +25,9 @@ export function buildOptimizer({ training }: Recipe, stage: Stage, precision: Pr
   if (optimizer === 'sgd') return new Sgd(trainedParameters(stage), { learningRate, momentum, nesterov, weightDecay });
   const { matrices, others } = matricesAndOthers(stage);
   if (matrices.length === 0) {
-    const expected = 'filters of convolutions, or linear layers in blocks, to train for training.optimizer muon';
-    throw new RecipeError(`expected ${expected}, got none; take sgd or adamw`);
+    throw new RecipeError(
+      'training.optimizer: expected sgd or adamw where no filters of convolutions and no linear layers of blocks are trained, got muon',
+    );
   }
   const sgd = { parameters: others, learningRate: training.sgdLearningRate, weightDecay: training.sgdWeightDecay };
   const dtype = precision === 'bf16' ? 'bfloat16' : 'float32';

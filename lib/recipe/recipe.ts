@@ -5,6 +5,7 @@ import {
   datasetOf,
   FILE_CHANNELS,
   LOADABLE_DATASETS,
+  PADDING_MODES,
   sidesOf,
 } from '../data/index.js';
 import { modelSchema, SCHEDULES } from '../models/index.js';
@@ -100,7 +101,7 @@ export const recipeSchema = z
       cropPadding: z.int().min(0).max(4_095).meta({
         description: 'pad by so many pixels, and crop at random; 0 leaves it out; less than the sides of `imageSize`',
       }),
-      cropPaddingMode: z.enum(['zeros', 'reflect']).default('zeros').meta({
+      cropPaddingMode: z.enum(PADDING_MODES).default('zeros').meta({
         description:
           "what `cropPadding` pads with: zeros, or the image mirrored at its edges (torchvision's `reflect`)",
       }),
@@ -342,21 +343,24 @@ export function overrideRecipe(recipe: Recipe, ...overrides: readonly unknown[])
     if (!isObject(each)) throw new RecipeError(`expected an object of recipe values, got ${shown(each)}`);
     return merge(all, each);
   }, {});
-  const augmentation =
-    isObject(changes.augmentation) && changes.augmentation.cropPadding === 0 ? { cropPaddingMode: 'zeros' } : {};
-  return parseRecipe(merge(merge(recipe, { augmentation, training: ownDefaults(recipe, changes) }), changes));
+  return parseRecipe(merge(merge(recipe, followingFrom(recipe, changes)), changes));
 }
 
-/** The defaults that another optimiser, or another schedule of the learning rate, brings. */
-function ownDefaults({ training, dataset }: Recipe, changes: Record<string, unknown>): Partial<Recipe['training']> {
-  const asked = isObject(changes.training) ? changes.training : {};
+/** The values that follow from changes: of another optimiser, of another schedule of the learning rate, and of crops without padding. */
+function followingFrom({ training, dataset }: Recipe, changes: Record<string, unknown>): Record<string, object> {
+  const [asked, augmentation] = [changes.training, changes.augmentation].map((part) =>
+    isObject(part) ? part : {},
+  ) as [Record<string, unknown>, Record<string, unknown>];
   const { optimizer = training.optimizer, rateSchedule = training.rateSchedule } = asked;
   return {
-    ...(optimizer === training.optimizer ? {} : defaultsOf(optimizer, dataset.name, asked)),
-    ...(rateSchedule !== 'multi-step' && training.rateSchedule === 'multi-step' ? { milestones: [] } : {}),
-    ...(rateSchedule === 'multi-step' && training.rateSchedule !== 'multi-step'
-      ? { milestones: [...datasetOf(dataset.name).protocol.training.milestones] }
-      : {}),
+    augmentation: augmentation.cropPadding === 0 ? { cropPaddingMode: 'zeros' } : {},
+    training: {
+      ...(optimizer === training.optimizer ? {} : defaultsOf(optimizer, dataset.name, asked)),
+      ...(rateSchedule !== 'multi-step' && training.rateSchedule === 'multi-step' ? { milestones: [] } : {}),
+      ...(rateSchedule === 'multi-step' && training.rateSchedule !== 'multi-step'
+        ? { milestones: [...datasetOf(dataset.name).protocol.training.milestones] }
+        : {}),
+    },
   };
 }
 

@@ -8,7 +8,7 @@ export const ADAMW_EPS = 1e-8;
 /** Of what `muon` leaves to SGD. */
 export const SGD_BESIDE_MUON = { sgdLearningRate: 0.1, sgdWeightDecay: 5e-4 } as const;
 
-/** The values that an optimiser brings in place of a preset's, which are for SGD. */
+/** The values that an optimiser brings in place of those of another. */
 export const OPTIMIZER_DEFAULTS = {
   adamw: { learningRate: 1e-3, weightDecay: 1e-2, momentum: 0, nesterov: false },
   muon: { learningRate: 0.05, weightDecay: 0.03, momentum: 0.9, nesterov: true },

@@ -15,7 +15,7 @@ export async function recipeOfRun(runDirectory: string): Promise<Recipe> {
 }
 
 /** The recipe in the record of a run. Throws RunDirectoryError, naming the file that has it and the value, for one that is none. */
-export function recordedRecipe(file: string, config: RunConfig): Recipe {
+export function recordedRecipe(file: string, config: { readonly recipe: unknown }): Recipe {
   try {
     return withoutIdleOptions(parseRecipe(config.recipe));
   } catch (error) {

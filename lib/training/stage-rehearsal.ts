@@ -96,13 +96,9 @@ export function rehearseMemory(context: RehearsalContext, stage: Stage, count: n
     withProblem(context, stage, (problem, give) => {
       step = rehearse(() =>
         scope(() => {
-          // A scaler would read whether gradients are finite.
-          if (problem.scaler === null) problem.step(count, give);
-          else {
-            problem.accumulate(wholeBatch(count, recipe.training.microBatchSize), give);
-            problem.optimizer.step();
-            problem.optimizer.zeroGrad();
-          }
+          // A step but for a scaler, which would read whether gradients are finite.
+          problem.accumulate(wholeBatch(count, recipe.training.microBatchSize), give);
+          problem.optimizer.step();
         }),
       ).peakBytes;
       problem.endEpoch();

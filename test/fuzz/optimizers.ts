@@ -269,6 +269,14 @@ function checkMuonStep(choices: Choices): void {
     // Numbers whose squares bfloat16 holds.
     const isUsual = (values: Float64Array): boolean => values.every((value) => Math.abs(value) < 1e15);
     if (![was, gradient, ofBuffers[i]!].every(isUsual)) return;
+    // The buffer is a running average of gradients.
+    const [wasBuffer, nowBuffer] = [ofBuffers[i]!, valuesOf(buffers[i]!)];
+    wasBuffer.forEach((value, n) => {
+      const expected = step.momentum * value + (1 - step.momentum) * gradient[n]!;
+      if (Math.abs(nowBuffer[n]! - expected) <= 4 * precision * (Math.abs(value) + Math.abs(gradient[n]!)) + 1e-30)
+        return;
+      throw new Error(`element ${n} of the buffer of parameter ${i} became ${nowBuffer[n]}, expected ${expected}`);
+    });
     const rows = shape[0]!;
     const columns = was.length / rows;
     const longest = 1.3 * step.learningRate * Math.sqrt(Math.max(1, rows / columns));

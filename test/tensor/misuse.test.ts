@@ -409,6 +409,24 @@ describe('arguments of the wrong kind', () => {
         return muonStep([parameter], [zeros(buffer)], { ...step, ...changes });
       },
     ]),
+    [
+      'Muon: a buffer of another dtype, with nothing stepped before it',
+      /^muonStep: expected the dtype of parameters\[1\], Float, for momentumBuffers\[1\], got Double/,
+      () => {
+        const parameters = [ones([2, 3]), ones([2, 3])];
+        for (const parameter of parameters) {
+          parameter.requiresGrad = true;
+          parameter.sum().backward();
+        }
+        const step = { learningRate: 1, momentum: 0, weightDecay: 0, nesterov: false, iterations: 1, eps: 1e-7 };
+        try {
+          const buffers = [zeros([2, 3]), zeros([2, 3], { dtype: 'float64' })];
+          return muonStep(parameters, buffers, { ...step, dtype: 'float32' });
+        } finally {
+          expect(parameters[0]!.detach().eq(1).all().item()).toBe(1);
+        }
+      },
+    ],
     ['momentum buffers missing', /one momentum buffer a parameter/, (x) => sgdStep([x], [], STEP)],
     ...(
       [

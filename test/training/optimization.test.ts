@@ -3,9 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { readSafetensors } from '../../lib/nn/index.js';
-import { buildLearningRates, type Recipe } from '../../lib/recipe/index.js';
+import { layeredNetwork, layerwiseStages } from '../../lib/models/index.js';
+import { Identity, Linear, readSafetensors } from '../../lib/nn/index.js';
+import { buildLearningRates, buildOptimizer, type Recipe } from '../../lib/recipe/index.js';
 import type { EpochRecord } from '../../lib/run/index.js';
+import { scope } from '../../lib/tensor/index.js';
 import { resume, type TrainingEvent, train } from '../../lib/training/index.js';
 import { productOf, smallRecipe, startAndStop, temporaryFolder } from './runs.js';
 
@@ -95,6 +97,19 @@ it('Muon steps filters, and SGD all else: a rate of nearly 0 of the one leaves t
   // All else but biases before a batch norm, which have no effect.
   expect(names.sgd.length).toBeGreaterThan(2);
   expect(names.sgd.filter((key) => filters.includes(key))).toEqual([]);
+});
+
+it('Muon without anything to step as a matrix is refused', () => {
+  const recipe = smallRecipe({ training: { optimizer: 'muon' } });
+  scope(() => {
+    const head = new Linear({ inFeatures: 4, outFeatures: 3 });
+    const network = layeredNetwork({ classes: 3, inputShape: [4], blocks: [new Identity()], heads: [head] });
+    const [stage] = layerwiseStages(network);
+    expect(() => buildOptimizer(recipe, stage!, 'fp32')).toThrow(
+      'training.optimizer: expected sgd or adamw where no filters of convolutions and no linear layers of blocks are trained, got muon',
+    );
+    head.dispose();
+  });
 });
 
 const metricsOf = (directory: string): EpochRecord[] =>
