@@ -47,10 +47,10 @@ export interface Transform {
   apply(images: Tensor, draws: BatchDraws): Tensor;
 }
 
-export const PADDING_MODES = ['zeros', 'reflect'] as const;
-
 /** What lies beyond an image's edge: zeros, or the image mirrored there without its edge pixel (numpy's and torchvision's `reflect`). */
-export type PaddingMode = (typeof PADDING_MODES)[number];
+export type PaddingMode = 'zeros' | 'reflect';
+
+export const PADDING_MODES: readonly PaddingMode[] = ['zeros', 'reflect'];
 
 /**
  * Pads by `padding` pixels on every side and crops at a random position to the image's own height x width (torchvision's
