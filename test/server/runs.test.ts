@@ -1,5 +1,15 @@
 // What the service does with runs: starts, lists, pauses, resumes, stops, compares them and gives their files away.
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -306,7 +316,9 @@ describe('what lies in the folder of the runs', () => {
     const client = await serviceOf(runs);
     await client.start({ id: 'one', recipe: { ...tiny, training: { ...tiny.training, epochs: 200 } } });
     await client.until('one', hasStepped);
-    rmSync(join(runs, 'one'), { recursive: true, force: true });
+    // Moved first: files that the training writes meanwhile would keep a folder from being removed.
+    renameSync(join(runs, 'one'), at('removed'));
+    rmSync(at('removed'), { recursive: true });
     const { state, error } = await client.until('one', isOver);
     expect(state).toBe('failed');
     expect(error!.message).not.toContain(runs);
