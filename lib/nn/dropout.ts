@@ -1,4 +1,5 @@
 import type { Generator, Tensor } from '../tensor/index.js';
+import { modulesIn } from './evaluation-mode.js';
 import { optionsOf, refuse } from './layer-options.js';
 import { Module } from './module.js';
 import { declareTraits } from './traits.js';
@@ -43,8 +44,9 @@ export class Dropout2d extends Module {
 
 /** Lets every dropout of a module, at any depth, draw from `generator`. */
 export function drawFrom(module: Module, generator: Generator): void {
-  if (module instanceof Dropout || module instanceof Dropout2d) module.generator = generator;
-  for (const child of module.children.values()) drawFrom(child, generator);
+  for (const part of modulesIn(module)) {
+    if (part instanceof Dropout || part instanceof Dropout2d) part.generator = generator;
+  }
 }
 
 declareTraits(Dropout, { anyDtype: true });

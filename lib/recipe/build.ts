@@ -27,7 +27,7 @@ import {
   simultaneousStages,
   trainsAllHeads,
 } from '../models/index.js';
-import { BatchNorm1d, BatchNorm2d, type Module } from '../nn/index.js';
+import { BatchNorm1d, BatchNorm2d, modulesIn } from '../nn/index.js';
 import { type Device, elementSize } from '../tensor/index.js';
 import { isVectors, type Recipe } from './recipe.js';
 
@@ -143,13 +143,10 @@ function pipelineNote({ size, replay }: { size: number; replay: number }): strin
     : `${note}, and while that had not come, again on the last ${replay === 1 ? 'batch' : `${replay} batches`}: another run gives other results.`;
 }
 
-function hasBatchNorm({ blocks, heads }: Network): boolean {
-  const isIn = (module: Module): boolean =>
-    module instanceof BatchNorm1d ||
-    module instanceof BatchNorm2d ||
-    [...module.children.values()].some((child) => isIn(child));
-  return [...blocks, ...heads].some(isIn);
-}
+const hasBatchNorm = ({ blocks, heads }: Network): boolean =>
+  [...blocks, ...heads]
+    .flatMap(modulesIn)
+    .some((module) => module instanceof BatchNorm1d || module instanceof BatchNorm2d);
 
 /**
  * Whether training images are mirrored where they are decoded, which costs nothing there: those of files, where no other crop is

@@ -3,7 +3,7 @@
 import type { ImageSource } from '../data/index.js';
 import { type EpochPass, epochOrder, type FeatureBatch, type Share, type TrainingFeatures } from '../features/index.js';
 import { type LocalProblem, localProblems, type Stage } from '../models/index.js';
-import { Dropout, Dropout2d, type Module } from '../nn/index.js';
+import { Dropout, Dropout2d, type Module, modulesIn } from '../nn/index.js';
 import { type Precision, type Recipe, RecipeError } from '../recipe/index.js';
 import type { MeterState } from '../run/index.js';
 import {
@@ -85,9 +85,7 @@ export function requirePipeline(
 }
 
 const drawsDropout = (modules: readonly Module[]): boolean =>
-  modules.some(
-    (module) => module instanceof Dropout || module instanceof Dropout2d || drawsDropout([...module.children.values()]),
-  );
+  modules.flatMap(modulesIn).some((module) => module instanceof Dropout || module instanceof Dropout2d);
 
 /** This process's part of the layers that train at once. */
 export class LayerPipeline {

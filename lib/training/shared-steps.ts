@@ -1,7 +1,7 @@
 // A training step that several processes make together: each computes gradients of its share of the batch, and all step by their sum.
 import { stepSeed } from '../data/index.js';
 import { ModelError, trainedModules } from '../models/index.js';
-import { BatchNorm1d, BatchNorm2d, type Module } from '../nn/index.js';
+import { BatchNorm1d, BatchNorm2d, type Module, modulesIn } from '../nn/index.js';
 import {
   Generator,
   isCuda,
@@ -221,10 +221,7 @@ function otherBuffers(problem: AuxiliaryProblem, ofBatchNorm: readonly Tensor[])
 }
 
 /** All batch norms among modules, each once: a layer may be in several places. */
-function batchNorms(modules: readonly Module[]): (BatchNorm1d | BatchNorm2d)[] {
-  const found = modules.flatMap((module) => [
-    ...(module instanceof BatchNorm1d || module instanceof BatchNorm2d ? [module] : []),
-    ...batchNorms([...module.children.values()]),
-  ]);
-  return [...new Set(found)];
-}
+const batchNorms = (modules: readonly Module[]): (BatchNorm1d | BatchNorm2d)[] =>
+  [...new Set(modules.flatMap(modulesIn))].filter(
+    (module) => module instanceof BatchNorm1d || module instanceof BatchNorm2d,
+  );
