@@ -24,7 +24,7 @@ export class Climb {
     this.#network = network;
   }
 
-  /** The logits, float32 [rows, classes], of the head of a layer that is not below where the batch is; `TrainedRun.logits` to rounding. */
+  /** The logits, float32 [rows, classes], of the head of a layer that is not below where the batch is; `TrainedRun.logits` to rounding, and throws as it does. */
   logits(layer: number): Tensor {
     const { blocks, read } = this.#network;
     return inferenceMode(() => {

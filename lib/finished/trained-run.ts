@@ -167,9 +167,10 @@ export class TrainedRun {
 
   /**
    * The logits [batch, classes], float32, of uint8 images [batch, channels, height, width], or of vectors [batch, length], after a
-   * layer. Call it in a scope.
+   * layer. Call it in a scope. Throws RunDirectoryError for a layer, from 0, that is not there or has no trained head.
    */
   logits(images: Tensor, layer = this.layers - 1): Tensor {
+    this.checkSelection(layer);
     return inferenceMode(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
       // As in training: the layers below first, then this one with its head.
@@ -188,6 +189,7 @@ export class TrainedRun {
 
   /** The logits of a layer's head, float32. */
   #read(features: Tensor, layer: number): Tensor {
+    this.checkSelection(layer);
     let head = this.#heads.get(layer);
     if (head === undefined) {
       head = new FrozenBlocks([this.network.heads[layer]!], frozenDtype(this.precision));
@@ -221,9 +223,11 @@ export class TrainedRun {
 
   /**
    * The features of a layer for images or vectors, as `logits` takes them: maps averaged to 2x2, float32
-   * [batch, 4 * channels], and others as they are, [batch, features]. Call it in a scope.
+   * [batch, 4 * channels], and others as they are, [batch, features]. Call it in a scope. Throws RunDirectoryError for a layer, from 0,
+   * that is not there.
    */
   features(images: Tensor, layer = this.layers - 1): Tensor {
+    this.checkLayer(layer);
     return inferenceMode(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
       const features = this.#frozen.forward(inputs, layer + 1).to({ dtype: 'float32' });

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainedRun } from '../../lib/finished/index.js';
 import { readSafetensors, writeSafetensors } from '../../lib/nn/index.js';
-import { memoryStats, scope, tensor } from '../../lib/tensor/index.js';
+import { memoryStats, scope, tensor, zeros } from '../../lib/tensor/index.js';
 import { train } from '../../lib/training/index.js';
 import { smallRecipe, temporaryFolder } from '../training/runs.js';
 
@@ -77,7 +77,13 @@ describe('a finished run', () => {
       [-1, 0],
       [0.5, 1.5],
     ] as const) {
-      await expect(run.evaluate(test, layer)).rejects.toThrow(`expected a layer from 1 to 3, got ${told}`);
+      const message = `expected a layer from 1 to 3, got ${told}`;
+      await expect(run.evaluate(test, layer)).rejects.toThrow(message);
+      scope(() => {
+        const images = zeros([1, 3, 32, 32], { dtype: 'uint8' });
+        expect(() => run.logits(images, layer)).toThrow(message);
+        expect(() => run.features(images, layer)).toThrow(message);
+      });
     }
   });
 
@@ -104,6 +110,13 @@ describe('a finished run', () => {
         'this network was trained end to end: only its last layer has a head',
       );
     }
+    scope(() => {
+      const images = zeros([1, 3, 32, 32], { dtype: 'uint8' });
+      for (const logitsOf of [() => run.logits(images, 0), () => run.climb(images).logits(0)]) {
+        expect(logitsOf).toThrow('this network was trained end to end: only its last layer has a head');
+      }
+      expect(run.features(images, 0).shape[0]).toBe(1);
+    });
   });
 
   it('is refused, and leaves no tensor behind, when its network is damaged or missing', async () => {
