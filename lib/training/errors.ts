@@ -13,6 +13,8 @@ export class NonFiniteLossError extends LayerwiseError {
       /** The training step, or the last one before the test images were evaluated. */
       step: number;
       learningRate: number;
+      /** Whether SGD has a rate of its own beside it; default: no. */
+      hasSgdRate?: boolean;
       loss: number;
       part?: 'test' | undefined;
     },
@@ -20,7 +22,7 @@ export class NonFiniteLossError extends LayerwiseError {
   ) {
     super(
       `the ${at.part === 'test' ? 'test ' : ''}loss is ${at.loss} at layer ${at.layer + 1}, epoch ${at.epoch + 1}, step ${at.step + 1}, learning rate ${at.learningRate}; ` +
-        'try a smaller learning rate. ' +
+        `try a smaller learning rate${at.hasSgdRate === true ? ', or training.sgdLearningRate' : ''}. ` +
         (lastCheckpoint === null
           ? 'No checkpoint had been written yet.'
           : `The last good checkpoint is in ${lastCheckpoint}.`),

@@ -1,4 +1,5 @@
 import { localProblems, type Stage } from '../models/index.js';
+import type { Recipe } from '../recipe/index.js';
 import type { CheckpointState, MeterState, Position, RunDirectory } from '../run/index.js';
 import type { Generator } from '../tensor/index.js';
 import type { AuxiliaryProblem } from './auxiliary-problem.js';
@@ -12,6 +13,7 @@ import type { RunCheckpoints } from './run-checkpoints.js';
 const seconds = (since: number): number => (performance.now() - since) / 1000;
 
 export interface ProgressOptions {
+  readonly recipe: Recipe;
   readonly directory: RunDirectory;
   readonly checkpoints: RunCheckpoints;
   /** What dropout draws from: the run's own, so that runs beside each other do not change each other's draws. */
@@ -127,11 +129,15 @@ export class RunProgress {
   requireFinite(losses: readonly StepLoss[], problem: AuxiliaryProblem, epoch: number, part?: 'test'): void {
     const bad = losses.find(({ loss }) => !Number.isFinite(loss));
     if (bad === undefined) return;
-    const { checkpoints } = this.#options;
+    const { checkpoints, recipe } = this.#options;
     const { step, loss } = bad;
     const { layer } = localProblems(problem.stage)[bad.problem]!;
     throw new NonFiniteLossError(
-      { layer, epoch, step, loss, learningRate: problem.optimizer.learningRate, part },
+      {
+        ...{ layer, epoch, step, loss, part },
+        learningRate: problem.optimizer.learningRate,
+        hasSgdRate: recipe.training.optimizer === 'muon',
+      },
       checkpoints.exists ? checkpoints.directory : null,
     );
   }

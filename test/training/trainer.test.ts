@@ -427,6 +427,13 @@ describe('a loss that is not finite', () => {
     });
   });
 
+  it("names both rates where Muon's is not the only one", async () => {
+    const muon = { optimizer: 'muon' as const, sgdLearningRate: 1e30 };
+    await expect(train({ recipe: smallRecipe({ training: muon }), out: at('beside-muon') })).rejects.toThrow(
+      'learning rate 0.05; try a smaller learning rate, or training.sgdLearningRate. No',
+    );
+  });
+
   it('stops the run also where only the test images show it, before anything is recorded', async () => {
     const out = at('infinite-test');
     const recipe = smallRecipe({ training: { ...tooFast, batchSize: 60 } });
