@@ -14,6 +14,7 @@ import { buildNetwork, buildStages } from '../dist/recipe/build.js';
 import { overrideRecipe, presetRecipe } from '../dist/recipe/index.js';
 import { noGrad, onDevice, scope, zeros } from '../dist/tensor/index.js';
 import { planRun } from '../dist/training/plan.js';
+import { markdown } from './markdown.mjs';
 import {
   allReduceSeconds,
   efficiency,
@@ -147,19 +148,6 @@ const together = (stages) => ({
   gradients: stages.flatMap(({ gradients }) => gradients),
   channels: stages.flatMap(({ channels }) => channels),
 });
-
-/**
- * Rows under a header, in Markdown, columns aligned.
- * @param {readonly string[]} header
- * @param {readonly (readonly string[])[]} rows
- */
-export function markdown(header, rows) {
-  const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
-  const line = (/** @type {readonly string[]} */ cells) =>
-    `| ${cells.map((cell, i) => cell.padEnd(widths[i])).join(' | ')} |`;
-  const rule = `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`;
-  return [line(header), rule, ...rows.map(line)].join('\n');
-}
 
 /** @param {number} value */
 const digits = (value) => {

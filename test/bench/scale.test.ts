@@ -1,7 +1,8 @@
 // The arithmetic of docs/scale.md against values by hand and its limits, and the document against the script.
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { figuresOf, imagenetRecipe, markdown, scaleTables } from '../../bench/scale.mjs';
+import { markdown } from '../../bench/markdown.mjs';
+import { figuresOf, imagenetRecipe, scaleTables } from '../../bench/scale.mjs';
 import {
   allGatherSeconds,
   allReduceSeconds,
