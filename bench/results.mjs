@@ -1,0 +1,224 @@
+// `node bench/results.mjs FOLDER`: tables of finished runs, in Markdown. FOLDER holds a folder a run, with its config.json, metrics.jsonl and
+// result.json (not of a run that was left before its end), and a run.json with what they do not tell (Conditions below).
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { planRun } from '../dist/training/plan.js';
+import { markdown } from './markdown.mjs';
+
+/** @import { EpochRecord, RunResult } from '../dist/run/index.js' */
+/** @import { Recipe } from '../dist/recipe/index.js' */
+
+const ACCURACIES = [80, 85, 90];
+/** Where there is no figure: a network trained end to end has no ensemble, a run that was left has no end. */
+const NONE = '-';
+
+/**
+ * `run.json`, beside the records of a run: what they do not tell.
+ *
+ * @typedef {object} Conditions
+ * @property {string} title one for all seeds
+ * @property {string} date
+ * @property {string} command
+ * @property {number} peakResidentBytes of the process, as the system counts it
+ *
+ * After an epoch, from the first step on; a figure that was not taken is NaN. `top1`: of the layer that was trained, or of the last of those that train at once.
+ * @typedef {{ layer: number, epoch: number, seconds: number, operations: number, top1: number, ensemble: number }} Point
+ *
+ * `result`: null of a run that was not finished. `operations`: of the whole recipe.
+ * @typedef {{ name: string, conditions: Conditions, recipe: Recipe, result: RunResult | null, points: Point[], operations: number }} Run
+ */
+
+/**
+ * The runs of a folder, by name.
+ * @param {string} folder
+ * @returns {Run[]}
+ */
+export function runsIn(folder) {
+  const names = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return names
+    .map(({ name }) => name)
+    .sort()
+    .map((name) => readRun(join(folder, name), name));
+}
+
+/**
+ * @param {string} folder
+ * @param {string} name
+ * @returns {Run}
+ */
+function readRun(folder, name) {
+  const read = (/** @type {string} */ file) => readFileSync(join(folder, file), 'utf8');
+  const { recipe, classes } = JSON.parse(read('config.json'));
+  const lines = read('metrics.jsonl').trim().split('\n');
+  const records = /** @type {EpochRecord[]} */ (lines.map((line) => JSON.parse(line)));
+  const isFinished = readdirSync(folder).includes('result.json');
+  return {
+    name,
+    conditions: JSON.parse(read('run.json')),
+    recipe,
+    result: isFinished ? JSON.parse(read('result.json')) : null,
+    ...curveOf(records, recipe, classes.length),
+  };
+}
+
+/**
+ * Points of a run, one an epoch; records of layers that train at once are one, that of the last.
+ * @param {readonly EpochRecord[]} records
+ * @param {Recipe} recipe with the counts of its images
+ * @param {number} classes
+ * @returns {{ points: Point[], operations: number }}
+ */
+export function curveOf(records, recipe, classes) {
+  const budget = { device: 0, host: 0, disk: 0 };
+  const precision = recipe.precision === 'auto' ? 'bf16' : recipe.precision;
+  const plan = planRun({ recipe, classes, device: 'cpu', precision, budget, imagesInMemory: true });
+  const ofAnEpoch = new Map(
+    plan.layers.map(({ layer, multiplyAdds: { frozen, block, head } }) => [
+      layer,
+      2 * (recipe.dataset.trainCount ?? Number.NaN) * (frozen + 3 * (block + head)),
+    ]),
+  );
+  const areAtOnce = recipe.training.schedule === 'simultaneous';
+  /** @type {Point[]} */
+  const points = [];
+  let [seconds, operations] = [0, 0];
+  for (const [i, record] of records.entries()) {
+    const { layer, epoch, testTop1, ensembleTop1 } = record;
+    seconds += record.seconds;
+    operations += ofAnEpoch.get(layer) ?? Number.NaN;
+    if (areAtOnce && records[i + 1]?.epoch === epoch) continue;
+    points.push({ layer, epoch, seconds, operations, top1: figure(testTop1), ensemble: figure(ensembleTop1) });
+  }
+  return { points, operations: plan.operations };
+}
+
+/** @param {number | null} value */
+const figure = (value) => value ?? Number.NaN;
+/** @param {readonly number[]} values */
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+/** @param {number} value */
+const percent = (value) => (Number.isNaN(value) ? NONE : value.toFixed(2));
+/** @param {number} seconds */
+const minutes = (seconds) =>
+  `${Math.floor(Math.round(seconds) / 60)}:${String(Math.round(seconds) % 60).padStart(2, '0')}`;
+/** @param {number} operations */
+const tera = (operations) => (operations / 1e12).toFixed(0);
+
+/**
+ * A line a seed, and their means: last epoch, test images as they are.
+ * @param {readonly Run[]} runs finished
+ */
+export function seedTable(runs) {
+  const rows = runs.map(({ recipe, result, points }) => {
+    const { layers, seconds } = /** @type {RunResult} */ (result);
+    const last = points[points.length - 1];
+    return {
+      seed: recipe.seed,
+      layers: layers.map(({ testTop1 }) => figure(testTop1)),
+      ensemble: last.ensemble,
+      seconds,
+    };
+  });
+  const stages = rows[0].layers.map((_, i) => `stage ${i + 1}, top-1 %`);
+  const means = {
+    layers: stages.map((_, i) => mean(rows.map(({ layers }) => layers[i]))),
+    ensemble: mean(rows.map(({ ensemble }) => ensemble)),
+    seconds: mean(rows.map(({ seconds }) => seconds)),
+  };
+  return markdown(
+    ['seed', ...stages, 'ensemble, top-1 %', 'minutes'],
+    [...rows, { seed: 'mean', ...means }].map(({ seed, layers, ensemble, seconds }) => [
+      ...[String(seed), ...layers.map(percent)],
+      ...[percent(ensemble), minutes(seconds)],
+    ]),
+  );
+}
+
+/**
+ * Test accuracy after each epoch, means over seeds.
+ * @param {readonly Run[]} runs
+ */
+export function epochTable(runs) {
+  return markdown(
+    ['epoch', 'minutes', 'TFLOP', 'top-1 %', 'ensemble, top-1 %'],
+    runs[0].points.map(({ epoch, operations }, i) => {
+      const points = runs.map(({ points }) => points[i]);
+      return [
+        ...[String(epoch + 1), minutes(mean(points.map(({ seconds }) => seconds))), tera(operations)],
+        ...[percent(mean(points.map(({ top1 }) => top1))), percent(mean(points.map(({ ensemble }) => ensemble)))],
+      ];
+    }),
+  );
+}
+
+/**
+ * What a line of a network takes to an accuracy: after the first epoch in which the mean over seeds has it.
+ * @param {readonly Run[]} runs
+ * @param {number} accuracy per cent
+ */
+function takenTo(runs, accuracy) {
+  const i = runs[0].points.findIndex((_, i) => mean(runs.map(({ points }) => points[i].top1)) >= accuracy);
+  if (i === -1) return null;
+  const seconds = mean(runs.map(({ points }) => points[i].seconds));
+  return { seconds, operations: runs[0].points[i].operations };
+}
+
+/**
+ * Networks beside each other. A run that was not finished is extrapolated at the operations a second that it had.
+ * @param {readonly (readonly Run[])[]} networks of each its seeds
+ */
+export function sideBySide(networks) {
+  const rows = networks.map((runs) => {
+    const [{ conditions, operations, points, result }] = runs;
+    const last = points[points.length - 1];
+    const isWhole = result !== null;
+    const seconds = isWhole
+      ? mean(runs.map(({ result }) => /** @type {RunResult} */ (result).seconds))
+      : (last.seconds / last.operations) * operations;
+    return [
+      ...[conditions.title, String(runs.length), isWhole ? percent(mean(runs.map(lastTop1))) : NONE],
+      ...[isWhole ? minutes(seconds) : `${minutes(seconds)} *`, tera(operations)],
+      (Math.max(...runs.map(({ conditions }) => conditions.peakResidentBytes)) / 2 ** 20).toFixed(0),
+      ...ACCURACIES.map((accuracy) => {
+        const taken = takenTo(runs, accuracy);
+        return taken === null ? NONE : `${minutes(taken.seconds)}, ${tera(taken.operations)}`;
+      }),
+    ];
+  });
+  return markdown(
+    [
+      ...['network', 'seeds', 'top-1 %', 'minutes', 'TFLOP', 'peak MiB'],
+      ...ACCURACIES.map((accuracy) => `minutes, TFLOP to ${accuracy} %`),
+    ],
+    rows,
+  );
+}
+
+/** @param {Run} run */
+const lastTop1 = ({ points }) => points[points.length - 1].top1;
+
+/**
+ * Runs of one title, such as seeds, together; in the order of their names.
+ * @param {readonly Run[]} runs
+ */
+export function networksOf(runs) {
+  const titles = [...new Set(runs.map(({ conditions }) => conditions.title))];
+  return titles.map((title) => runs.filter(({ conditions }) => conditions.title === title));
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const [folder] = process.argv.slice(2);
+  if (folder === undefined) {
+    console.error('results: expected a folder of runs, got nothing');
+    process.exit(2);
+  }
+  const networks = networksOf(runsIn(folder));
+  console.log(sideBySide(networks));
+  for (const runs of networks) {
+    const [{ conditions }] = runs;
+    console.log(`\n${conditions.title}: ${conditions.command}, ${conditions.date}\n`);
+    if (runs.every(({ result }) => result !== null)) console.log(`${seedTable(runs)}\n`);
+    console.log(epochTable(runs));
+  }
+}

@@ -1,0 +1,129 @@
+// Tables of runs against runs made by hand.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { curveOf, epochTable, networksOf, runsIn, seedTable, sideBySide } from '../../bench/results.mjs';
+import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
+import type { EpochRecord } from '../../lib/run/index.js';
+import { planRun } from '../../lib/training/plan.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'layerwise-results-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const COUNTS = { trainCount: 100, testCount: 10 };
+const recipeOf = (preset: string, training: object): Recipe =>
+  overrideRecipe(presetRecipe(preset, { onCuda: false }), { dataset: COUNTS, training });
+
+const record = (
+  layer: number,
+  epoch: number,
+  testTop1: number,
+  ensembleTop1: number,
+  seconds: number,
+): EpochRecord => ({
+  ...{ layer, epoch, testTop1, ensembleTop1, seconds },
+  ...{
+    learningRate: 0.1,
+    trainLoss: 1,
+    trainTop1: 50,
+    testLoss: 1,
+    testTop5: 90,
+    ensembleTop5: 90,
+    imagesPerSecond: 1,
+  },
+});
+
+/** A run of two stages that train at once, of two epochs; the later figures are those of the seed. */
+function writeRun(name: string, seed: number, top1: number, isFinished = true): void {
+  const run = join(folder, name);
+  mkdirSync(run);
+  const recipe = { ...recipeOf('cifar10-fast', { epochs: 2 }), seed };
+  const metrics = [
+    record(0, 0, 70, 70, 10),
+    record(1, 0, 82, 83, 20),
+    record(0, 1, 80, 80, 30),
+    record(1, 1, top1, 91, 40),
+  ];
+  const conditions = { title: 'fast', date: '1 December 2026', command: 'layerwise train', peakResidentBytes: 2 ** 30 };
+  writeFileSync(join(run, 'config.json'), JSON.stringify({ recipe, classes: Array.from({ length: 10 }, String) }));
+  writeFileSync(join(run, 'metrics.jsonl'), `${metrics.map((line) => JSON.stringify(line)).join('\n')}\n`);
+  writeFileSync(join(run, 'run.json'), JSON.stringify(conditions));
+  if (!isFinished) return;
+  const layers = metrics.slice(2).map((line) => ({ ...line, parameters: null }));
+  writeFileSync(join(run, 'result.json'), JSON.stringify({ layers, seconds: 130 }));
+}
+
+it("counts an epoch's seconds and operations, of all layers that train at once", () => {
+  const recipe = recipeOf('cifar10-fast', { epochs: 2 });
+  const { points, operations } = curveOf(
+    [record(0, 0, 70, 70, 10), record(1, 0, 80, 81, 20), record(0, 1, 71, 71, 30), record(1, 1, 85, 86, 40)],
+    recipe,
+    10,
+  );
+  expect(points.map(({ seconds, top1, ensemble }) => [seconds, top1, ensemble])).toEqual([
+    [30, 80, 81],
+    [100, 85, 86],
+  ]);
+  expect(points.map(({ operations }) => operations)).toEqual([operations / 2, operations]);
+});
+
+it('adds layers that train one after another, each with what is frozen below it', () => {
+  const recipe = recipeOf('cifar10-fast-layerwise', { epochs: 1 });
+  const { points, operations } = curveOf([record(0, 0, 70, 70, 10), record(1, 0, 80, 81, 20)], recipe, 10);
+  const budget = { device: 0, host: 0, disk: 0 };
+  const plan = planRun({ recipe, classes: 10, device: 'cpu', precision: 'bf16', budget, imagesInMemory: true });
+  const [first, second] = plan.layers.map(({ multiplyAdds }) => multiplyAdds);
+  expect(points.map(({ seconds }) => seconds)).toEqual([10, 30]);
+  expect(points[0]!.operations).toBe(200 * 3 * (first!.block + first!.head));
+  expect(points[1]!.operations).toBe(
+    points[0]!.operations + 200 * (second!.frozen + 3 * (second!.block + second!.head)),
+  );
+  expect(points[1]!.operations).toBe(operations);
+});
+
+it('has means over seeds, and what was taken to an accuracy', () => {
+  writeRun('a', 1, 89);
+  writeRun('b', 2, 92);
+  const runs = runsIn(folder);
+  expect(runs.map(({ name, recipe }) => [name, recipe.seed])).toEqual([
+    ['a', 1],
+    ['b', 2],
+  ]);
+  const tera = runs.map(({ operations }) => (operations / 1e12).toFixed(0));
+  expect(seedTable(runs).split('\n').at(-1)).toBe(
+    '| mean | 80.00            | 90.50            | 91.00             | 2:10    |',
+  );
+  expect(epochTable(runs).split('\n').at(-1)).toMatch(/^\| 2 +\| 1:40 +\| 0 +\| 90\.50 +\| 91\.00/);
+  const [row] = sideBySide(networksOf(runs)).split('\n').slice(2);
+  const cells = row!.split('|').map((cell) => cell.trim());
+  // 82 % after the first epoch, 90.5 after the second.
+  expect(cells.slice(1, -1)).toEqual([
+    ...['fast', '2', '90.50', '2:10', tera[0], '1024'],
+    ...['0:30, 0', '1:40, 0', '1:40, 0'],
+  ]);
+});
+
+it('shows no ensemble of a network that was trained end to end', () => {
+  const recipe = recipeOf('cifar10-fast-end-to-end', { epochs: 1 });
+  const { points, operations } = curveOf([{ ...record(2, 0, 82, 0, 10), ensembleTop1: null }], recipe, 10);
+  expect(points[0]!.operations).toBe(operations);
+  const [run] = runsIn(folder);
+  expect(
+    epochTable([{ ...run!, points }])
+      .split('\n')
+      .at(-1),
+  ).toMatch(/\| 82\.00 +\| - +\|$/);
+});
+
+it('extrapolates a run that was not finished, and marks it', () => {
+  writeRun('c', 3, 89, false);
+  const [run] = runsIn(folder).filter(({ name }) => name === 'c');
+  const half = { ...run!, points: run!.points.slice(0, 1) };
+  const cells = sideBySide([[half]])
+    .split('\n')[2]!
+    .split('|')
+    .map((cell) => cell.trim());
+  expect(cells.slice(3, 5)).toEqual(['-', '1:00 *']);
+  expect(cells.slice(7, 10)).toEqual(['0:30, 0', '-', '-']);
+});
