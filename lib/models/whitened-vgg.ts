@@ -223,7 +223,7 @@ export const whitenedVgg = declareModel({
       ...{ cropPadding: 2, cropPaddingMode: 'reflect', randomResizedCrop: false, horizontalFlip: 'alternating' },
     },
     training: {
-      ...{ blocks: schedule === 'end-to-end' ? null : [2, 1], epochs: 14, batchSize: 1024 },
+      ...{ blocks: schedule === 'end-to-end' ? null : [2, 1], epochs: 15, batchSize: 1024, microBatchSize: 128 },
       ...{ optimizer: 'muon', learningRate: 0.2, weightDecay: 0.05, momentum: 0.7, nesterov: true },
       ...{ sgdLearningRate: 1.5, sgdWeightDecay: 5e-4 },
       ...{ rateSchedule: 'one-cycle', milestones: [], labelSmoothing: 0.2 },

@@ -297,7 +297,7 @@ describe('another optimiser or schedule of the rate than that of the preset', ()
   it('of a preset with values of its own too', () => {
     const fast = presetRecipe('cifar10-fast', { onCuda: false });
     const of = (training: object) => overrideRecipe(fast, { training }).training;
-    const none = { sgdLearningRate: 0.1, sgdWeightDecay: 5e-4, epochs: 14, batchSize: 1024 };
+    const none = { sgdLearningRate: 0.1, sgdWeightDecay: 5e-4, epochs: 15, batchSize: 1024 };
     expect(of({ optimizer: 'sgd' })).toMatchObject({ ...none, learningRate: 0.1, weightDecay: 5e-4, momentum: 0.9 });
     expect(of({ optimizer: 'adamw' })).toMatchObject({ ...none, learningRate: 1e-3, weightDecay: 1e-2, momentum: 0 });
   });
