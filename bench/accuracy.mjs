@@ -12,6 +12,7 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSyn
 import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { mean } from './statistics.mjs';
 
 /** @import { FrozenBlocks } from '../dist/nn/index.js' */
 /** @import { Recipe } from '../dist/recipe/index.js' */
@@ -59,8 +60,6 @@ const TRAIN_IMAGES = 5000;
 const TEST_IMAGES = 2000;
 /** @param {string} text */
 const listOf = (text) => text.split(',').filter((one) => one !== '');
-/** @param {readonly number[]} values */
-const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** What can be switched off, by putting the definitions in the place of what is fast. */
 const SWITCHES = {

@@ -11,6 +11,7 @@ import { setDecodingThreads } from '../dist/tensor/index.js';
 import { measureImageRate } from '../dist/training/image-rate.js';
 import { planRun } from '../dist/training/plan.js';
 import { measureStepTimes } from '../dist/training/step-times.js';
+import { stepOperations } from './operations.mjs';
 import { summarize } from './statistics.mjs';
 
 const PRESETS = ['vgg11-layerwise', 'simcnn-k1', 'simcnn-k3'];
@@ -70,8 +71,8 @@ function layersOf(preset, rates) {
   const shared = /** @type {const} */ ({ recipe, classes, device, precision });
   const plan = planRun({ ...shared, budget: { device: 0, host: 0, disk: 0 }, imagesInMemory: false });
   const times = measureStepTimes({ ...shared, isKept: false });
-  return plan.layers.map(({ layer, multiplyAdds: { frozen, block, head } }, i) => {
-    const operations = 2 * (frozen + 3 * (block + head));
+  return plan.layers.map(({ layer, multiplyAdds }, i) => {
+    const operations = stepOperations(multiplyAdds);
     const h100 = (H100.reached * H100.operationsPerSecond) / operations;
     return {
       ...{ layer: layer + 1, operations, here: times[i]?.imagesPerSecond ?? Number.NaN, h100 },

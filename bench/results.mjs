@@ -3,8 +3,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { duration } from '../dist/cli/plan-text.js';
+import { resolvePrecision } from '../dist/recipe/index.js';
+import { readRunRecord, recordedRecipe } from '../dist/run/index.js';
 import { planRun } from '../dist/training/plan.js';
 import { markdown } from './markdown.mjs';
+import { stepOperations } from './operations.mjs';
+import { mean } from './statistics.mjs';
 
 /** @import { EpochRecord, RunResult } from '../dist/run/index.js' */
 /** @import { Recipe } from '../dist/recipe/index.js' */
@@ -32,38 +37,29 @@ const NONE = '-';
 /**
  * The runs of a folder, by name.
  * @param {string} folder
- * @returns {Run[]}
+ * @returns {Promise<Run[]>}
  */
 export function runsIn(folder) {
-  const names = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  return names
-    .map(({ name }) => name)
-    .sort()
-    .map((name) => readRun(join(folder, name), name));
+  const entries = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  const names = entries.map(({ name }) => name).sort();
+  return Promise.all(names.map((name) => readRun(join(folder, name), name)));
 }
 
 /**
  * @param {string} folder
  * @param {string} name
- * @returns {Run}
+ * @returns {Promise<Run>}
  */
-function readRun(folder, name) {
-  const read = (/** @type {string} */ file) => readFileSync(join(folder, file), 'utf8');
-  const { recipe, classes } = JSON.parse(read('config.json'));
-  const lines = read('metrics.jsonl').trim().split('\n');
-  const records = /** @type {EpochRecord[]} */ (lines.map((line) => JSON.parse(line)));
-  const isFinished = readdirSync(folder).includes('result.json');
-  return {
-    name,
-    conditions: JSON.parse(read('run.json')),
-    recipe,
-    result: isFinished ? JSON.parse(read('result.json')) : null,
-    ...curveOf(records, recipe, classes.length),
-  };
+async function readRun(folder, name) {
+  const { config, epochs, result = null } = await readRunRecord(folder);
+  const recipe = recordedRecipe(join(folder, 'config.json'), config);
+  const conditions = JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8'));
+  return { name, conditions, recipe, result, ...curveOf(epochs, recipe, config.classes?.length ?? 0) };
 }
 
 /**
- * Points of a run, one an epoch; records of layers that train at once are one, that of the last.
+ * Points of a run, one an epoch; records of layers that train at once are one, that of the last. Operations are those of new views in every
+ * epoch.
  * @param {readonly EpochRecord[]} records
  * @param {Recipe} recipe with the counts of its images
  * @param {number} classes
@@ -71,13 +67,11 @@ function readRun(folder, name) {
  */
 export function curveOf(records, recipe, classes) {
   const budget = { device: 0, host: 0, disk: 0 };
-  const precision = recipe.precision === 'auto' ? 'bf16' : recipe.precision;
+  const precision = resolvePrecision('auto', 'cpu');
   const plan = planRun({ recipe, classes, device: 'cpu', precision, budget, imagesInMemory: true });
+  const images = recipe.dataset.trainCount ?? Number.NaN;
   const ofAnEpoch = new Map(
-    plan.layers.map(({ layer, multiplyAdds: { frozen, block, head } }) => [
-      layer,
-      2 * (recipe.dataset.trainCount ?? Number.NaN) * (frozen + 3 * (block + head)),
-    ]),
+    plan.layers.map(({ layer, multiplyAdds }) => [layer, images * stepOperations(multiplyAdds)]),
   );
   const areAtOnce = recipe.training.schedule === 'simultaneous';
   /** @type {Point[]} */
@@ -95,13 +89,8 @@ export function curveOf(records, recipe, classes) {
 
 /** @param {number | null} value */
 const figure = (value) => value ?? Number.NaN;
-/** @param {readonly number[]} values */
-const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 /** @param {number} value */
 const percent = (value) => (Number.isNaN(value) ? NONE : value.toFixed(2));
-/** @param {number} seconds */
-const minutes = (seconds) =>
-  `${Math.floor(Math.round(seconds) / 60)}:${String(Math.round(seconds) % 60).padStart(2, '0')}`;
 /** @param {number} operations */
 const tera = (operations) => (operations / 1e12).toFixed(0);
 
@@ -127,10 +116,10 @@ export function seedTable(runs) {
     seconds: mean(rows.map(({ seconds }) => seconds)),
   };
   return markdown(
-    ['seed', ...stages, 'ensemble, top-1 %', 'minutes'],
+    ['seed', ...stages, 'ensemble, top-1 %', 'time'],
     [...rows, { seed: 'mean', ...means }].map(({ seed, layers, ensemble, seconds }) => [
       ...[String(seed), ...layers.map(percent)],
-      ...[percent(ensemble), minutes(seconds)],
+      ...[percent(ensemble), duration(seconds)],
     ]),
   );
 }
@@ -141,11 +130,11 @@ export function seedTable(runs) {
  */
 export function epochTable(runs) {
   return markdown(
-    ['epoch', 'minutes', 'TFLOP', 'top-1 %', 'ensemble, top-1 %'],
+    ['epoch', 'time', 'TFLOP', 'top-1 %', 'ensemble, top-1 %'],
     runs[0].points.map(({ epoch, operations }, i) => {
       const points = runs.map(({ points }) => points[i]);
       return [
-        ...[String(epoch + 1), minutes(mean(points.map(({ seconds }) => seconds))), tera(operations)],
+        ...[String(epoch + 1), duration(mean(points.map(({ seconds }) => seconds))), tera(operations)],
         ...[percent(mean(points.map(({ top1 }) => top1))), percent(mean(points.map(({ ensemble }) => ensemble)))],
       ];
     }),
@@ -178,18 +167,18 @@ export function sideBySide(networks) {
       : (last.seconds / last.operations) * operations;
     return [
       ...[conditions.title, String(runs.length), isWhole ? percent(mean(runs.map(lastTop1))) : NONE],
-      ...[isWhole ? minutes(seconds) : `${minutes(seconds)} *`, tera(operations)],
+      ...[isWhole ? duration(seconds) : `${duration(seconds)} *`, tera(operations)],
       (Math.max(...runs.map(({ conditions }) => conditions.peakResidentBytes)) / 2 ** 20).toFixed(0),
       ...ACCURACIES.map((accuracy) => {
         const taken = takenTo(runs, accuracy);
-        return taken === null ? NONE : `${minutes(taken.seconds)}, ${tera(taken.operations)}`;
+        return taken === null ? NONE : `${duration(taken.seconds)}, ${tera(taken.operations)}`;
       }),
     ];
   });
   return markdown(
     [
-      ...['network', 'seeds', 'top-1 %', 'minutes', 'TFLOP', 'peak MiB'],
-      ...ACCURACIES.map((accuracy) => `minutes, TFLOP to ${accuracy} %`),
+      ...['network', 'seeds', 'top-1 %', 'time', 'TFLOP', 'peak MiB'],
+      ...ACCURACIES.map((accuracy) => `time, TFLOP to ${accuracy} %`),
     ],
     rows,
   );
@@ -213,7 +202,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     console.error('results: expected a folder of runs, got nothing');
     process.exit(2);
   }
-  const networks = networksOf(runsIn(folder));
+  const networks = networksOf(await runsIn(folder));
   console.log(sideBySide(networks));
   for (const runs of networks) {
     const [{ conditions }] = runs;

@@ -15,6 +15,7 @@ import { overrideRecipe, presetRecipe } from '../dist/recipe/index.js';
 import { noGrad, onDevice, scope, zeros } from '../dist/tensor/index.js';
 import { planRun } from '../dist/training/plan.js';
 import { markdown } from './markdown.mjs';
+import { stepOperations } from './operations.mjs';
 import {
   allReduceSeconds,
   efficiency,
@@ -102,7 +103,7 @@ export function figuresOf(recipe, classes) {
       const gradients = trainedParameters(stage).map(({ byteLength }) => byteLength);
       return {
         ...{ layer, ...parameters, gradients, gradientBytes: total(gradients) },
-        operations: 2 * (multiplyAdds.frozen + 3 * (multiplyAdds.block + multiplyAdds.head)),
+        operations: stepOperations(multiplyAdds),
         channels: channelsOf(trainedModules(stage)),
         activations: { output: bytesOf(outputShape), opened: bytesOf(openedShape(network, i + 1) ?? outputShape) },
       };

@@ -6,6 +6,9 @@
  *   What is to be reached: at most, or at least, so much.
  */
 
+/** @param {readonly number[]} values */
+export const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
 /**
  * Median, and the range of the middle half, of numbers.
  * @param {readonly number[]} values

@@ -5,6 +5,8 @@ import { channelsLast, inferenceMode, scope, type Tensor, tensor } from '../tens
 interface Network {
   readonly blocks: FrozenBlocks;
   readonly read: (features: Tensor, layer: number) => Tensor;
+  /** Throws for a layer that is not there, or has no trained head. */
+  readonly checkLayer: (layer: number) => void;
 }
 
 /**
@@ -26,7 +28,8 @@ export class Climb {
 
   /** The logits, float32 [rows, classes], of the head of a layer that is not below where the batch is; `TrainedRun.logits` to rounding, and throws as it does. */
   logits(layer: number): Tensor {
-    const { blocks, read } = this.#network;
+    const { blocks, read, checkLayer } = this.#network;
+    checkLayer(layer);
     return inferenceMode(() => {
       const end = layer + 1;
       this.#replace(blocks.between(this.#features, { start: this.#height, end }));

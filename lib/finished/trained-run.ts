@@ -184,12 +184,15 @@ export class TrainedRun {
   /** Images, or vectors, as `logits` takes them, at the beginning of their way up the network. Call it in a scope, in which it is used. */
   climb(images: Tensor): Climb {
     const inputs = inferenceMode(() => applyTransforms(this.transforms, images, noDraws));
-    return new Climb(inputs, { blocks: this.#frozen, read: (features, layer) => this.#read(features, layer) });
+    return new Climb(inputs, {
+      blocks: this.#frozen,
+      read: (features, layer) => this.#read(features, layer),
+      checkLayer: (layer) => this.checkSelection(layer),
+    });
   }
 
   /** The logits of a layer's head, float32. */
   #read(features: Tensor, layer: number): Tensor {
-    this.checkSelection(layer);
     let head = this.#heads.get(layer);
     if (head === undefined) {
       head = new FrozenBlocks([this.network.heads[layer]!], frozenDtype(this.precision));

@@ -82,6 +82,7 @@ describe('a finished run', () => {
       scope(() => {
         const images = zeros([1, 3, 32, 32], { dtype: 'uint8' });
         expect(() => run.logits(images, layer)).toThrow(message);
+        expect(() => run.climb(images).logits(layer)).toThrow(message);
         expect(() => run.features(images, layer)).toThrow(message);
       });
     }
