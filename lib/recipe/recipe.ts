@@ -141,7 +141,7 @@ export const recipeSchema = z
       microBatchSize: batch.nullable().default(null).meta({
         flag: 'micro-batch',
         description:
-          'images that go through the network at once; gradients are summed over the batch (default: the whole batch)',
+          'images that go through the network at once; gradients are summed over the batch (default: the whole batch; a number of at least the batch leaves it whole, too)',
       }),
       syncBatchNorm: z.enum(['auto', 'on', 'off']).default('auto').meta({
         flag: 'sync-batch-norm',
