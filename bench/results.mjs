@@ -11,7 +11,7 @@ import { markdown } from './markdown.mjs';
 import { stepOperations } from './operations.mjs';
 import { mean } from './statistics.mjs';
 
-/** @import { EpochRecord, RunResult } from '../dist/run/index.js' */
+/** @import { EpochRecord, RunConfig, RunResult } from '../dist/run/index.js' */
 /** @import { Recipe } from '../dist/recipe/index.js' */
 
 const ACCURACIES = [80, 85, 90];
@@ -23,7 +23,6 @@ const NONE = '-';
  *
  * @typedef {object} Conditions
  * @property {string} title one for all seeds
- * @property {string} date
  * @property {string} command
  * @property {number} peakResidentBytes of the process, as the system counts it
  *
@@ -31,7 +30,7 @@ const NONE = '-';
  * @typedef {{ layer: number, epoch: number, seconds: number, operations: number, top1: number, ensemble: number }} Point
  *
  * `result`: null of a run that was not finished. `operations`: of the whole recipe.
- * @typedef {{ name: string, conditions: Conditions, recipe: Recipe, result: RunResult | null, points: Point[], operations: number }} Run
+ * @typedef {{ name: string, conditions: Conditions, config: RunConfig, recipe: Recipe, result: RunResult | null, points: Point[], operations: number }} Run
  */
 
 /**
@@ -54,7 +53,7 @@ async function readRun(folder, name) {
   const { config, epochs, result = null } = await readRunRecord(folder);
   const recipe = recordedRecipe(join(folder, 'config.json'), config);
   const conditions = JSON.parse(readFileSync(join(folder, 'run.json'), 'utf8'));
-  return { name, conditions, recipe, result, ...curveOf(epochs, recipe, config.classes?.length ?? 0) };
+  return { name, conditions, config, recipe, result, ...curveOf(epochs, recipe, config.classes?.length ?? 0) };
 }
 
 /**
@@ -196,6 +195,21 @@ export function networksOf(runs) {
   return titles.map((title) => runs.filter(({ conditions }) => conditions.title === title));
 }
 
+/**
+ * When and on what runs were made; where they differ, all of it.
+ * @param {readonly Run[]} runs
+ */
+export function madeOn(runs) {
+  const told = runs.map(({ config: { startedAt, device, deviceName, threads, precision, versions } }) =>
+    [
+      startedAt.slice(0, 10),
+      `${deviceName ?? device}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${precision}`,
+      `layerwise ${versions.layerwise}, LibTorch ${versions.libtorch}, Node ${versions.node}`,
+    ].join('; '),
+  );
+  return [...new Set(told)].join(' / ');
+}
+
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const [folder] = process.argv.slice(2);
   if (folder === undefined) {
@@ -206,7 +220,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   console.log(sideBySide(networks));
   for (const runs of networks) {
     const [{ conditions }] = runs;
-    console.log(`\n${conditions.title}: ${conditions.command}, ${conditions.date}\n`);
+    console.log(`\n${conditions.title}: \`${conditions.command}\` (${madeOn(runs)})\n`);
     if (runs.every(({ result }) => result !== null)) console.log(`${seedTable(runs)}\n`);
     console.log(epochTable(runs));
   }

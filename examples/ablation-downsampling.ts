@@ -6,7 +6,7 @@
 
 import { join } from 'node:path';
 import { depthSeriesChart, type RunResult } from 'layerwise';
-import { conditionsOf, experimentOptions, notesOf, recipeOf, runOrResume } from './support/experiment.js';
+import { conditionsOf, experimentOptions, notesOf, recipeOf, resultOf } from './support/experiment.js';
 import { measured, percent, withEnsemble, writeTable } from './support/table.js';
 
 const VARIANTS = [
@@ -37,7 +37,7 @@ for (const { downsampling, name } of VARIANTS) {
     const recipe = recipeOf('simcnn-k3', options, seed, options.scale === 'smoke' ? SMOKE : {});
     if (recipe.model.name !== 'simcnn') throw new Error('a SimCNN is expected');
     const variant = { ...recipe, model: { ...recipe.model, downsampling: downsampling as 'invertible' } };
-    const { result } = await runOrResume(variant, join(options.out, `${downsampling}-seed${seed}`));
+    const result = await resultOf(variant, join(options.out, `${downsampling}-seed${seed}`));
     results.push(result);
   }
   const byLayer = results[0]!.layers.map(({ layer }, i) => ({
@@ -55,7 +55,7 @@ const series = figures.map(({ name, byLayer }) => ({
 }));
 await writeTable(options.out, {
   title: 'Ways to halve the resolution, SimCNN k = 3',
-  conditions: await conditionsOf(options, join(options.out, `invertible-seed${options.seeds[0]}`)),
+  conditions: await conditionsOf(options, [join(options.out, `invertible-seed${options.seeds[0]}`)]),
   columns: ['downsampling', "blocks' parameters", 'here: top-1 % (ensemble)', 'here, by layer: top-1 %'],
   rows: figures.map(({ name, parameters, here, byLayer }) => [
     name,

@@ -123,7 +123,7 @@ const compressed = ofStages(LAYERS - 1, 'tuned');
 const endToEnd = measured(runs.map((run) => run.endToEnd));
 await writeTable(options.out, {
   title: `Compression while training: ${FULL} filters a layer, ${KEPT} kept`,
-  conditions: await conditionsOf(options, join(options.out, `seed${options.seeds[0]}-end-to-end`)),
+  conditions: await conditionsOf(options, [join(options.out, `seed${options.seeds[0]}-end-to-end`)]),
   columns: ['network', 'paper: top-1 %', 'here: top-1 %', `here, with ${FULL} filters`, 'here, filters removed'],
   rows: [
     ...Array.from({ length: LAYERS }, (_, layer) => [

@@ -126,7 +126,7 @@ const chartOf = (width: number): string =>
 
 await writeTable(options.out, {
   title: 'Separability by depth, SimCNN without downsampling',
-  conditions: await conditionsOf(options, join(options.out, `m${WIDTHS[0]}-k1-seed${options.seeds[0]}`)),
+  conditions: await conditionsOf(options, [join(options.out, `m${WIDTHS[0]}-k1-seed${options.seeds[0]}`)]),
   columns: ['M', 'k', 'probe', ...Array.from({ length: LAYERS }, (_, layer) => `layer ${layer + 1}: top-1 %`)],
   rows: curves.map(({ k, width, probe, byLayer }) => [String(width), String(k), probe, ...byLayer.map(percent)]),
   notes: [

@@ -7,7 +7,7 @@
 
 import { join } from 'node:path';
 import { accuracyByDepthChart, canRehearse, overrideRecipe, planRecipe, type Recipe, type RunResult } from 'layerwise';
-import { conditionsOf, experimentOptions, notesOf, recipeOf, runOrResume } from './support/experiment.js';
+import { conditionsOf, experimentOptions, notesOf, recipeOf, resultOf } from './support/experiment.js';
 import { measured, type Published, percent, published, withEnsemble, writeTable } from './support/table.js';
 
 interface TableNetwork {
@@ -76,14 +76,14 @@ function scaled({ preset, k }: TableNetwork, seed: number): Recipe {
 
 const figures = [];
 const charts: Record<string, string> = {};
-let lastRun = '';
+const runs: string[] = [];
 for (const network of networksOf(options.scale).filter(({ name }) => options.networks.includes(name))) {
   const { name, title, paper, k } = network;
   const results: RunResult[] = [];
   for (const seed of options.seeds) {
-    lastRun = join(options.out, `${name}-seed${seed}`);
-    const { result } = await runOrResume(scaled(network, seed), lastRun);
-    results.push(result);
+    const run = join(options.out, `${name}-seed${seed}`);
+    results.push(await resultOf(scaled(network, seed), run));
+    runs.push(run);
   }
   const byLayer = results[0]!.layers.map(({ layer }, i) => ({
     layer,
@@ -113,7 +113,7 @@ await writeTable(options.out, {
     options.scale === 'reduced'
       ? 'CIFAR-10: networks trained layer by layer, and end to end'
       : 'SimCNN, trained layer by layer',
-  conditions: await conditionsOf(options, lastRun),
+  conditions: await conditionsOf(options, runs),
   columns: [
     'network',
     'paper: top-1 % (ensemble)',
@@ -133,7 +133,7 @@ await writeTable(options.out, {
     ]),
     ...Object.entries(OTHERS).map(([name, top1]) => [name, top1.toFixed(1), '', '', '', '']),
   ],
-  notes: [...notesOf(options), 'Minutes are those of training and tests on the device above, whatever ran beside it.'],
+  notes: [...notesOf(options), 'Minutes are those of training and tests, whatever ran beside them.'],
   figures,
   charts,
 });

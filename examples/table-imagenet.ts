@@ -6,7 +6,7 @@
 
 import { join } from 'node:path';
 import { accuracyByDepthChart, overrideRecipe, type Recipe, type RunResult } from 'layerwise';
-import { conditionsOf, experimentOptions, notesOf, recipeOf, runOrResume } from './support/experiment.js';
+import { conditionsOf, experimentOptions, notesOf, recipeOf, resultOf } from './support/experiment.js';
 import { writeShapesAsFiles } from './support/image-files.js';
 import { measured, published, unchecked, withEnsemble, writeTable } from './support/table.js';
 
@@ -108,7 +108,7 @@ const charts: Record<string, string> = {};
 for (const { name, id, paper } of ROWS) {
   const results: RunResult[] = [];
   for (const seed of options.seeds) {
-    const { result } = await runOrResume(recipeFor(id, seed), join(options.out, `${id}-seed${seed}`));
+    const result = await resultOf(recipeFor(id, seed), join(options.out, `${id}-seed${seed}`));
     results.push(result);
   }
   const over = (figure: 'testTop1' | 'ensembleTop1' | 'testTop5' | 'ensembleTop5', layer = -1) =>
@@ -132,7 +132,7 @@ for (const { name, id, paper } of ROWS) {
 
 await writeTable(options.out, {
   title: 'ImageNet, single crop',
-  conditions: await conditionsOf(options, join(options.out, `vgg11-layerwise-seed${options.seeds[0]}`)),
+  conditions: await conditionsOf(options, [join(options.out, `vgg11-layerwise-seed${options.seeds[0]}`)]),
   columns: [
     'network',
     'paper: top-1 % (ensemble)',

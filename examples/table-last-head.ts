@@ -78,7 +78,7 @@ const figures = outcomes.map(({ width, results }, i) => {
 
 await writeTable(options.out, {
   title: 'SimCNN k = 3 with a smaller last head',
-  conditions: await conditionsOf(options, join(options.out, `whole-seed${options.seeds[0]}`)),
+  conditions: await conditionsOf(options, [join(options.out, `whole-seed${options.seeds[0]}`)]),
   columns: [
     'last head, M~f',
     "head's parameters",

@@ -1,6 +1,7 @@
 // What every example that reproduces a table or figure shares: its options, its recipes, training or going on with a run.
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import {
   buildInfo,
@@ -9,6 +10,8 @@ import {
   presetRecipe,
   type Recipe,
   type RunConfig,
+  type RunRecord,
+  type RunResult,
   readRunRecord,
   resume,
   type StartFrom,
@@ -16,6 +19,7 @@ import {
   type TrainingOutcome,
   train,
 } from 'layerwise';
+import { agreed } from './table.js';
 
 export interface ExperimentOptions {
   /**
@@ -147,8 +151,9 @@ async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Prom
   }
 }
 
-/** Trains a recipe in a directory of its own, or goes on with the run that is there. */
-export function runOrResume(recipe: Recipe, directory: string, startFrom?: StartFrom): Promise<TrainingOutcome> {
+/** Trains a recipe in a directory of its own, or goes on with the run that is there. Throws ExperimentError where it has another recipe. */
+export async function runOrResume(recipe: Recipe, directory: string, startFrom?: StartFrom): Promise<TrainingOutcome> {
+  const begun = await recordIn(directory, recipe);
   return interruptible((signal) => {
     const options = {
       signal,
@@ -158,24 +163,68 @@ export function runOrResume(recipe: Recipe, directory: string, startFrom?: Start
         console.log(`${directory}: layer ${layer + 1} epoch ${epoch + 1}: top-1 ${testTop1.toFixed(2)} %`);
       },
     };
-    return existsSync(join(directory, 'config.json'))
-      ? resume(directory, options)
-      : train({ recipe, out: directory, ...(startFrom === undefined ? {} : { startFrom }), ...options });
+    return begun === null
+      ? train({ recipe, out: directory, ...(startFrom === undefined ? {} : { startFrom }), ...options })
+      : resume(directory, options);
   });
 }
 
-/** What a table says of where its figures come from: data set, seeds, device, versions, date. */
-export async function conditionsOf(options: ExperimentOptions, runDirectory: string): Promise<Record<string, string>> {
-  const { config } = await readRunRecord(runDirectory);
-  const own = (config.recipe.dataset as { title?: string } | undefined)?.title ?? options.dataset;
+/** The figures of such a run. Of a finished one its records are enough: a table may be made again where the weights are not kept. */
+export async function resultOf(recipe: Recipe, directory: string): Promise<RunResult> {
+  const finished = (await recordIn(directory, recipe))?.result;
+  return finished ?? (await runOrResume(recipe, directory)).result;
+}
+
+/** What keeps an example from its figures, in words for its user. */
+export class ExperimentError extends Error {
+  readonly code = 'EXPERIMENT';
+}
+
+/** What is recorded of the run in a directory; null where there is none. Throws ExperimentError where it is one of another recipe. */
+async function recordIn(directory: string, recipe: Recipe): Promise<RunRecord | null> {
+  if (!existsSync(join(directory, 'config.json'))) return null;
+  const record = await readRunRecord(directory);
+  const [begun, asked] = [record.config.recipe, recipe].map(comparable);
+  const name = Object.keys(asked!).find((key) => !isDeepStrictEqual(asked![key], begun![key]));
+  if (name === undefined) return record;
+  throw new ExperimentError(
+    `${directory}: expected a run of this experiment's recipe, got one that differs in ${name}; give another --out`,
+  );
+}
+
+/** What makes two runs the same, as JSON has it. Paths, devices and what is found in the data are not part of it. */
+function comparable(recipe: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { model, dataset, augmentation, training, seed } = JSON.parse(JSON.stringify(recipe));
+  const { name, trainLimit, testLimit, imageSize } = dataset ?? {};
+  return { model, dataset: { name, trainLimit, testLimit, imageSize }, augmentation, training, seed };
+}
+
+/**
+ * What a table says of where its figures come from: data set, seeds, device, versions, date. `runs` are directories; where they
+ * differ, as after a table that was grown on several machines, each value has the names of its runs.
+ */
+export async function conditionsOf(
+  options: ExperimentOptions,
+  runs: readonly string[],
+): Promise<Record<string, string>> {
+  const configs = await Promise.all(
+    runs.map(async (run) => ({ name: basename(run), config: (await readRunRecord(run)).config })),
+  );
+  const each = (told: (config: RunConfig) => string): string =>
+    agreed(configs.map(({ name, config }) => ({ name, value: told(config) })));
+  const days = configs.map(({ config }) => config.startedAt.slice(0, 10)).sort();
+  const [first, last] = [days[0]!, days.at(-1)!];
+  const own = ({ recipe }: RunConfig) => (recipe.dataset as { title?: string } | undefined)?.title ?? options.dataset;
   return {
-    'data set': options.title ?? (options.dataset === 'shapes' ? 'shapes (drawn by the program)' : own),
+    'data set': options.title ?? (options.dataset === 'shapes' ? 'shapes (drawn by the program)' : each(own)),
     scale: options.scale,
     [options.seeds.length === 1 ? 'seed' : 'seeds']: options.seeds.join(', '),
-    device: deviceOf(config),
-    precision: config.precision,
-    versions: `layerwise ${config.versions.layerwise}, LibTorch ${config.versions.libtorch}, Node ${config.versions.node}`,
-    date: new Date().toISOString().slice(0, 10),
+    device: each(deviceOf),
+    precision: each(({ precision }) => precision),
+    versions: each(
+      ({ versions: { layerwise, libtorch, node } }) => `layerwise ${layerwise}, LibTorch ${libtorch}, Node ${node}`,
+    ),
+    date: first === last ? first : `${first} to ${last}`,
   };
 }
 

@@ -39,6 +39,18 @@ export function percent(figure: Figure): string {
 /** An accuracy with its ensemble in parentheses, as the paper prints it. */
 export const withEnsemble = (top1: Figure, ensemble: Figure): string => `${percent(top1)} (${percent(ensemble)})`;
 
+/** The value on which all agree, or each value with the names of those that have it. */
+export function agreed(values: readonly { readonly name: string; readonly value: string }[]): string {
+  const different = [...new Set(values.map(({ value }) => value))];
+  if (different.length === 1) return different[0]!;
+  return different
+    .map((one) => {
+      const names = values.filter(({ value }) => value === one).map(({ name }) => name);
+      return `${one} (${names.join(', ')})`;
+    })
+    .join('; ');
+}
+
 export interface Table {
   readonly title: string;
   /** What was measured on what: data set, seeds, device, versions, date. */

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { curveOf, epochTable, networksOf, runsIn, seedTable, sideBySide } from '../../bench/results.mjs';
+import { curveOf, epochTable, madeOn, networksOf, runsIn, seedTable, sideBySide } from '../../bench/results.mjs';
 import { overrideRecipe, presetRecipe, type Recipe } from '../../lib/recipe/index.js';
 import { describeRun, type EpochRecord } from '../../lib/run/index.js';
 
@@ -51,7 +51,7 @@ function writeRun(name: string, seed: number, top1: number, isFinished = true): 
     record(0, 1, 80, 80, 30),
     record(1, 1, top1, 91, 40),
   ];
-  const conditions = { title: 'fast', date: '1 December 2026', command: 'layerwise train', peakResidentBytes: 2 ** 30 };
+  const conditions = { title: 'fast', command: 'layerwise train', peakResidentBytes: 2 ** 30 };
   const config = describeRun({
     ...{ recipe, classes: Array.from({ length: 10 }, String), device: 'cpu' as const, precision: 'bf16' as const },
     normalization: { mean: [0, 0, 0], std: [1, 1, 1] },
@@ -111,6 +111,19 @@ it('has means over seeds, and what was taken to an accuracy', async () => {
     // 45.7 TFLOP an epoch.
     ...['0:30, 46', '1:40, 91', '1:40, 91'],
   ]);
+});
+
+it('tells of each machine once', async () => {
+  const [run] = await runsIn(folder);
+  const made = { startedAt: '2026-12-01T10:00:00.000Z', deviceName: 'EPYC', threads: 2, precision: 'bf16' as const };
+  const versions = { layerwise: '1.2.3', libtorch: '2.13.0', node: 'v20.20.2' };
+  const one = { ...run!, config: { ...run!.config, ...made, versions } };
+  const other = { ...one, config: { ...one.config, threads: 1, precision: 'fp32' as const } };
+  const rest = '; layerwise 1.2.3, LibTorch 2.13.0, Node v20.20.2';
+  expect(madeOn([one, one])).toBe(`2026-12-01; EPYC, 2 threads, bf16${rest}`);
+  expect(madeOn([one, other, one])).toBe(
+    `2026-12-01; EPYC, 2 threads, bf16${rest} / 2026-12-01; EPYC, 1 thread, fp32${rest}`,
+  );
 });
 
 it('shows no ensemble of a network that was trained end to end', async () => {

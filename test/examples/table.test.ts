@@ -3,7 +3,15 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { measured, percent, published, unchecked, withEnsemble, writeTable } from '../../examples/support/table.js';
+import {
+  agreed,
+  measured,
+  percent,
+  published,
+  unchecked,
+  withEnsemble,
+  writeTable,
+} from '../../examples/support/table.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'layerwise-table-'));
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -21,6 +29,12 @@ describe('figures', () => {
     expect(measured([90, 91, 95])).toEqual({ mean: 92, low: 90, high: 95 });
     expect(percent(measured([90, 91, 95]))).toBe('92.0 [90.0, 95.0]');
     expect(percent(measured([90, 90]))).toBe('90.0');
+  });
+
+  it('tell of what their runs do not share', () => {
+    const values = (...all: string[]) => all.map((value, i) => ({ name: `k${i + 1}`, value }));
+    expect(agreed(values('bf16', 'bf16'))).toBe('bf16');
+    expect(agreed(values('bf16', 'fp32', 'bf16'))).toBe('bf16 (k1, k3); fp32 (k2)');
   });
 
   it('are missing where one seed has none', () => {
