@@ -132,8 +132,8 @@ function describe({ name, dataDir, parts, problems, duplicates, passedOver, smal
   if (passedOver > 0) lines.push(row('passed over', `${passedOver} system files and hidden names`));
   for (const [code, title] of GROUPS) {
     const group = problems.filter((problem) => problem.code === code);
-    if (group.length > 0)
-      lines.push('', `${title}: ${group.length}`, ...group.map(({ message }) => `  ${shownLines(message)}`));
+    if (group.length > 0) lines.push('', `${title}: ${group.length}`);
+    for (const { message } of group) lines.push(`  ${shownLines(message)}`);
   }
   if (duplicates.length > 0) {
     lines.push('', `Warning: ${duplicates.length} training images are test images too, byte by byte`);

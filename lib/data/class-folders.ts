@@ -252,7 +252,7 @@ class Survey {
       },
       { signal: this.#signal },
     );
-    this.problems.push(...problemsOf.flat());
+    for (const problem of problemsOf.flat()) this.problems.push(problem);
     return classes;
   }
 

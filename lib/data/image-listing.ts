@@ -25,7 +25,7 @@ export interface ListingOptions extends BadImageOptions {
 
 /** Throws `DataError` (DATA_ARGUMENT) that names the part and the index of what is no path or no label. */
 export function listedImages({ files, labels }: ImageListing, options: ListingOptions): ImageFiles {
-  const { name, classes, shape, limit = files.length, ...others } = options;
+  const { name, classes, shape, limit, ...others } = options;
   if (!Array.isArray(files) || files.length === 0) {
     throw new DataError('DATA_ARGUMENT', `${name}.files: expected at least one path in an array, got ${shown(files)}`);
   }

@@ -1,8 +1,7 @@
 // Images and vectors that the caller gives in code, in memory.
-import { shown } from '../schema.js';
-import { DataError } from './errors.js';
 import type { Dataset, LabelledImages, LabelledVectors, Normalization } from './labelled-images.js';
 import { normalizationInMemory, requireNormalization } from './normalization.js';
+import { refuse, requireObject } from './own-errors.js';
 import { labelsOf } from './own-labels.js';
 import { type InMemoryVectors, normalizationOfVectors, requireVectorLength, vectorsInMemory } from './vectors.js';
 
@@ -53,6 +52,7 @@ export function inMemoryDataset(data: InMemoryVectorData): Dataset<LabelledVecto
 export function inMemoryDataset(
   data: InMemoryData | InMemoryVectorData,
 ): Dataset<LabelledImages> | Dataset<LabelledVectors> {
+  requireObject('', data, 'an object with classes, train and test');
   return 'vectorLength' in data ? vectorDataset(data) : imageDataset(data);
 }
 
@@ -100,10 +100,6 @@ export function requireImageShape(imageShape: unknown): asserts imageShape is re
   refuse('imageShape', '[channels, height, width], integers from 1', imageShape);
 }
 
-function refuse(name: string, expected: string, got: unknown): never {
-  throw new DataError('DATA_ARGUMENT', `data.${name}: expected ${expected}, got ${shown(got)}`);
-}
-
 /** The most letters of a class name: as many as a folder's name may have. */
 const MOST_LETTERS = 255;
 
@@ -120,9 +116,10 @@ export function requireClasses(classes: readonly string[]): void {
 /** Images of one part. Throws `DataError` (DATA_ARGUMENT) that names what does not fit. */
 export function partInMemory(
   part: 'train' | 'test',
-  { images, labels }: InMemoryImages,
+  given: InMemoryImages,
   { classes, imageShape: [channels, height, width] }: Pick<InMemoryData, 'classes' | 'imageShape'>,
 ): LabelledImages {
+  const { images, labels } = requireObject(part, given, 'pixels { images, labels }');
   const length = channels * height * width;
   // Of another realm, too, as a test runner has them.
   if (Object.prototype.toString.call(images) !== '[object Uint8Array]') {

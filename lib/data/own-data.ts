@@ -1,7 +1,6 @@
 // Images of the caller's own, in whatever form they are at hand.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { shown } from '../schema.js';
 import { take } from './dataset.js';
 import { type EncodedImages, isIterable, readEncoded } from './encoded-images.js';
 import { DataError, throwIfCancelled } from './errors.js';
@@ -21,6 +20,7 @@ import {
 } from './in-memory.js';
 import { type Dataset, type ImagePart, type Normalization, shapeOfPart } from './labelled-images.js';
 import { normalizationOf, requireNormalization } from './normalization.js';
+import { refuse, requireObject } from './own-errors.js';
 import type { ImageFileOptions } from './reading-options.js';
 
 /**
@@ -96,18 +96,11 @@ async function loadImages(data: OwnImageData, options: LoadImagesOptions): Promi
   return { name: 'own', title, classes, train, test, normalization };
 }
 
-function refuse(name: string, expected: string, got: unknown): never {
-  throw new DataError(
-    'DATA_ARGUMENT',
-    `${name === '' ? 'data' : `data.${name}`}: expected ${expected}, got ${shown(got)}`,
-  );
-}
-
 const isVectorData = (data: OwnData): data is InMemoryVectorData =>
   'vectorLength' in data && data.vectorLength !== undefined;
 
 function requireData(data: OwnData): void {
-  if (typeof data !== 'object' || data === null) refuse('', 'an object with classes, train and test', data);
+  requireObject('', data, 'an object with classes, train and test');
   const known = isVectorData(data) ? VECTOR_KEYS : KEYS;
   const unknown = Object.keys(data).find((key) => !known.includes(key));
   if (unknown !== undefined) refuse('', `only ${known.join(', ')}`, unknown);

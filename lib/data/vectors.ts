@@ -1,10 +1,9 @@
 // Data that are no images: vectors of one length, each the values of some features of a thing.
-import { shown } from '../schema.js';
 import type { Tensor } from '../tensor/index.js';
 import { tensor } from '../tensor/index.js';
 import type { Transform } from './augmentation.js';
-import { DataError } from './errors.js';
 import type { LabelledVectors, Normalization } from './labelled-images.js';
+import { refuse, requireObject } from './own-errors.js';
 import { labelsOf } from './own-labels.js';
 
 /** Vectors of one part, row-major [n, vectorLength], and the class of each by its index or name. */
@@ -17,10 +16,6 @@ export interface InMemoryVectors {
 /** A smaller standard deviation counts as 0: float32 cannot divide by it. */
 const SMALLEST_DEVIATION = 2 ** -126;
 
-function refuse(name: string, expected: string, got: unknown): never {
-  throw new DataError('DATA_ARGUMENT', `data.${name}: expected ${expected}, got ${shown(got)}`);
-}
-
 /** Throws `DataError` (DATA_ARGUMENT) for anything but the number of values of a vector. */
 export function requireVectorLength(vectorLength: unknown): asserts vectorLength is number {
   if (!(Number.isInteger(vectorLength) && Number(vectorLength) >= 1)) {
@@ -31,9 +26,10 @@ export function requireVectorLength(vectorLength: unknown): asserts vectorLength
 /** Vectors of one part, or the first `limit` of them; it shares their memory. Throws `DataError` (DATA_ARGUMENT) that names what does not fit. */
 export function vectorsInMemory(
   part: 'train' | 'test',
-  { vectors, labels }: InMemoryVectors,
+  given: InMemoryVectors,
   { classes, vectorLength, limit }: { classes: readonly string[]; vectorLength: number; limit?: number | undefined },
 ): LabelledVectors {
+  const { vectors, labels } = requireObject(part, given, 'vectors { vectors, labels }');
   // Of another realm, too, as a test runner has them.
   const kind = Object.prototype.toString.call(vectors).slice('[object '.length, -1);
   if (kind !== 'Float32Array') refuse(`${part}.vectors`, 'a Float32Array', kind);

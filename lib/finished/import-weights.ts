@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
+import { z } from 'zod';
 import { type ImageSize, sidesOf } from '../data/index.js';
 import { LayerwiseError } from '../errors.js';
 import {
@@ -15,7 +16,14 @@ import {
   type VggName,
   vggLayerCount,
 } from '../models/index.js';
-import { loadInto, readSafetensors, type StateDict, StateDictError } from '../nn/index.js';
+import {
+  loadInto,
+  readSafetensors,
+  readSafetensorsHeader,
+  type StateDict,
+  StateDictError,
+  type StateDictMismatch,
+} from '../nn/index.js';
 import { requireOptions } from '../options.js';
 import { buildNetwork, notesOf, overrideRecipe, presetRecipe, type Recipe, resolveDevice } from '../recipe/index.js';
 import {
@@ -26,6 +34,7 @@ import {
   type RunResult,
   saveNetwork,
 } from '../run/index.js';
+import { describeIssue } from '../schema.js';
 import { type Tensor, zeros } from '../tensor/index.js';
 import { finishRun } from './finish-run.js';
 
@@ -70,7 +79,22 @@ const FIRST_LAYER = 'features.0.weight';
 const FIRST_LINEAR = 'classifier.0.weight';
 const LAST_LINEAR = 'classifier.6.weight';
 
-const OPTIONS: readonly (keyof ImportOptions)[] = ['from', 'model', 'out', 'imageSize', 'classes'];
+/** The image size is checked by the network. */
+const OPTIONS = z.object({
+  from: z.string().min(1),
+  model: z.enum(VGG_NAMES),
+  out: z.string().min(1),
+  imageSize: z.unknown().optional(),
+  classes: z.array(z.string()).optional(),
+});
+
+/** Throws WeightsError that names the option. */
+function requireImport(options: ImportOptions): void {
+  const refuse = (problem: string): WeightsError => new WeightsError(`importWeights: ${problem}`);
+  requireOptions(options, 'options', refuse, Object.keys(OPTIONS.shape));
+  const checked = OPTIONS.safeParse(options);
+  if (!checked.success) throw refuse(checked.error.issues.map((issue) => describeIssue(issue, options)).join('; '));
+}
 
 /**
  * Makes the run directory of a network that was trained elsewhere, as one network, on ImageNet's normalisation and crop.
@@ -81,48 +105,59 @@ const OPTIONS: readonly (keyof ImportOptions)[] = ['from', 'model', 'out', 'imag
  * RunDirectoryError for an `out` that is not empty. Nothing is written before all fits.
  */
 export async function importWeights(options: ImportOptions): Promise<ImportOutcome> {
-  requireOptions(options, 'options', (problem) => new WeightsError(`importWeights: ${problem}`), OPTIONS);
+  requireImport(options);
   const { from, out } = options;
   if (!existsSync(from)) throw new WeightsError(`${from}: not found`);
-  const { tensors: stored } = await readSafetensors(from);
-  const tensors = withoutPrefixes(stored);
-  let network: Network | null = null;
+  // Whether it can be this network shows without its tensors, which may be larger than memory.
+  const { shapes: stored } = await readSafetensorsHeader(from);
+  const prefixLength = sharedPrefix([...stored.keys()]);
+  const unprefixed = <T>(all: ReadonlyMap<string, T>): Map<string, T> =>
+    new Map([...all].map(([name, value]) => [name.slice(prefixLength), value]));
+  const shapes = unprefixed(stored);
+  checkLayers(shapes, options);
+  const classes = classesOf(shapes, options);
+  const recipe = recipeOf(shapes, options);
+  const network = buildNetwork(recipe, classes.length, 'cpu');
   try {
-    checkLayers(tensors, options);
-    const classes = classesOf(tensors, options);
-    const recipe = recipeOf(tensors, options);
-    network = buildNetwork(recipe, classes.length, 'cpu');
-    load(network, tensors, options);
+    checkNames(network, shapes, options);
+    const tensors = unprefixed((await readSafetensors(from)).tensors);
+    try {
+      load(network, tensors, options);
+    } finally {
+      for (const tensor of tensors.values()) tensor.dispose();
+    }
     return await writeRun(network, recipe, classes, { from, out });
   } finally {
-    if (network !== null) disposeNetwork(network);
-    for (const tensor of tensors.values()) tensor.dispose();
+    disposeNetwork(network);
   }
 }
 
 /** What DataParallel, torch.compile, Lightning and training scripts put before each name of a state dict. */
 const PREFIXES = ['module.', '_orig_mod.', 'model.', 'state_dict.'];
 
-/** The tensors without the prefixes that all of them have, where that gives the names of a VGG. */
-function withoutPrefixes(tensors: StateDict): StateDict {
-  let names = [...tensors.keys()];
+/** Letters of the prefixes that all names have, where the names of a VGG follow; else 0. */
+function sharedPrefix(stored: readonly string[]): number {
+  if (stored.length === 0) return 0;
+  let names = stored;
   const shared = (): string | undefined => PREFIXES.find((prefix) => names.every((name) => name.startsWith(prefix)));
-  if (names.length === 0) return tensors;
   for (let prefix = shared(); prefix !== undefined; prefix = shared()) {
     const { length } = prefix;
     names = names.map((name) => name.slice(length));
   }
-  return names.includes(FIRST_LAYER) ? new Map([...tensors.values()].map((tensor, i) => [names[i]!, tensor])) : tensors;
+  return names.includes(FIRST_LAYER) ? stored[0]!.length - names[0]!.length : 0;
 }
 
+/** Of a file's tensors, by name. */
+type Shapes = ReadonlyMap<string, readonly number[]>;
+
 /** Which VGG it is shows in the number of its convolutions. */
-function checkLayers(tensors: StateDict, { from, model }: ImportOptions): void {
-  const count = [...tensors].filter(([name, { dim }]) => /^features\.\d+\.weight$/.test(name) && dim === 4).length;
+function checkLayers(shapes: Shapes, { from, model }: ImportOptions): void {
+  const count = [...shapes].filter(([name, { length }]) => /^features\.\d+\.weight$/.test(name) && length === 4).length;
   if (count === vggLayerCount(model)) return;
   const other = VGG_NAMES.find((name) => vggLayerCount(name) === count);
   const found =
     other === undefined
-      ? `${count} among ${tensors.size} tensors: ${[...tensors.keys()].slice(0, 10).join(', ')}`
+      ? `${count} among ${shapes.size} tensors: ${[...shapes.keys()].slice(0, 10).join(', ')}`
       : `${count}, as ${other}_bn has`;
   throw new WeightsError(
     `${from}: expected the ${vggLayerCount(model)} convolutions of torchvision's ${model}_bn, got ${found}`,
@@ -130,25 +165,41 @@ function checkLayers(tensors: StateDict, { from, model }: ImportOptions): void {
 }
 
 /** A tensor's size along its first dimension: outputs of a convolution or a linear layer. */
-function rowsOf(tensors: StateDict, name: string, dims: number, options: ImportOptions): number {
+function rowsOf(shapes: Shapes, name: string, dims: number, options: ImportOptions): number {
   const { from } = options;
-  const tensor = tensors.get(name);
-  if (tensor === undefined) throw misnamed(tensors, options);
-  if (tensor.dim !== dims) {
-    throw new WeightsError(`${from}: ${name}: expected ${dims} dimensions, got [${tensor.shape.join(', ')}]`);
+  const shape = shapes.get(name);
+  if (shape === undefined) throw misnamed(shapes, options);
+  if (shape.length !== dims) {
+    throw new WeightsError(`${from}: ${name}: expected ${dims} dimensions, got [${shape.join(', ')}]`);
   }
-  return tensor.shape[0]!;
+  return shape[0]!;
 }
 
 /** The names are the same for any width, number of classes and image size: those of the smallest network tell which are missing. */
-function misnamed(tensors: StateDict, { from, model }: ImportOptions): WeightsError {
+function misnamed(shapes: Shapes, { from, model }: ImportOptions): WeightsError {
   const smallest = new Vgg({ name: model, classes: 2, imageSize: 32, width: 1, seed: 0 });
   const names = [...smallest.stateDict().keys()];
   disposeNetwork(smallest);
-  const missing = names.filter((name) => !tensors.has(name) && !isOptional(name));
-  const unexpected = [...tensors.keys()].filter((name) => !names.includes(name));
-  return unfit({ from, model }, new StateDictError({ missing, unexpected, misshapen: [], mistyped: [] }).summary);
+  const mismatch = { ...namesApart(names, shapes), misshapen: [], mistyped: [] };
+  return unfit({ from, model }, new StateDictError(mismatch).summary);
 }
+
+/** Throws WeightsError where names are missing or too many; it tells of shapes, too. */
+function checkNames(network: Network, shapes: Shapes, { from, model }: ImportOptions): void {
+  const own = network.stateDict();
+  const apart = namesApart([...own.keys()], shapes);
+  if (apart.missing.length + apart.unexpected.length === 0) return;
+  const misshapen = [...own]
+    // The first linear layer's may be rewritten.
+    .filter(([name, { shape }]) => name !== FIRST_LINEAR && shapes.has(name) && `${shapes.get(name)}` !== `${shape}`)
+    .map(([name, { shape }]) => ({ name, expected: shape, got: shapes.get(name)! }));
+  throw unfit({ from, model }, new StateDictError({ ...apart, misshapen, mistyped: [] }).summary);
+}
+
+const namesApart = (names: readonly string[], shapes: Shapes): Pick<StateDictMismatch, 'missing' | 'unexpected'> => ({
+  missing: names.filter((name) => !shapes.has(name) && !isOptional(name)),
+  unexpected: [...shapes.keys()].filter((name) => !names.includes(name)),
+});
 
 const unfit = ({ from, model }: Pick<ImportOptions, 'from' | 'model'>, problems: string): WeightsError =>
   new WeightsError(`${from}: expected the tensors of torchvision's ${model}_bn; ${problems}`);
@@ -156,8 +207,8 @@ const unfit = ({ from, model }: Pick<ImportOptions, 'from' | 'model'>, problems:
 /** The oldest files lack it. */
 const isOptional = (name: string): boolean => name.endsWith('num_batches_tracked');
 
-function classesOf(tensors: StateDict, options: ImportOptions): readonly string[] {
-  const count = rowsOf(tensors, LAST_LINEAR, 2, options);
+function classesOf(shapes: Shapes, options: ImportOptions): readonly string[] {
+  const count = rowsOf(shapes, LAST_LINEAR, 2, options);
   const { classes, from } = options;
   if (classes !== undefined && classes.length !== count) {
     throw new WeightsError(
@@ -179,9 +230,9 @@ function notesOfNames(classes: readonly string[]): string[] {
 }
 
 /** ImageNet's evaluation: the shorter side at 8/7 of that of the image size, 256 for 224, and a centre crop. */
-function recipeOf(tensors: StateDict, options: ImportOptions): Recipe {
+function recipeOf(shapes: Shapes, options: ImportOptions): Recipe {
   const { model, imageSize = 224 } = options;
-  const width = rowsOf(tensors, FIRST_LAYER, 4, options);
+  const width = rowsOf(shapes, FIRST_LAYER, 4, options);
   const preset = presetRecipe('vgg11-end-to-end', { dataset: 'imagenet', model, onCuda: false });
   return overrideRecipe(preset, {
     model: { width },

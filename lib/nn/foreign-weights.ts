@@ -18,10 +18,10 @@ interface Paths {
 export async function describeOtherFormat(handle: ReadableFile, file: string, size: number): Promise<string | null> {
   if (size === 0) return null;
   const head = await readText(handle, 0, Math.min(size, HEAD_BYTES));
-  const paths = {
-    source: JSON.stringify(file),
-    target: JSON.stringify(`${file.replace(/\.[^./\\]*$/, '')}.safetensors`),
-  };
+  const stem = file.replace(/\.[^./\\]*$/, '');
+  // Python must not write over what it reads: a checkpoint has more in it than weights.
+  const target = /\.safetensors$/i.test(file) ? `${stem}.converted.safetensors` : `${stem}.safetensors`;
+  const paths = { source: JSON.stringify(file), target: JSON.stringify(target) };
   if (head.startsWith('PK\x03\x04')) {
     const start = Math.max(0, size - TAIL_BYTES);
     return describeZip(head + (await readText(handle, start, size - start)), paths);

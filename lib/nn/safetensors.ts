@@ -144,14 +144,17 @@ export const checkSafetensors = async (file: string): Promise<void> => void (awa
 
 /** What a safetensors file holds, without its tensors. */
 export interface SafetensorsHeader {
-  /** Of the tensors, in the order of their bytes. */
-  readonly names: readonly string[];
+  /** Of the tensors by name, in the order of their bytes. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /** Throws as `readSafetensors` does. No tensor is read. */
 export const readSafetensorsHeader = (file: string): Promise<SafetensorsHeader> =>
-  withHeader(file, async (_, { tensors, metadata }) => ({ names: tensors.map(({ name }) => name), metadata }));
+  withHeader(file, async (_, { tensors, metadata }) => ({
+    shapes: new Map(tensors.map(({ name, shape }) => [name, shape])),
+    metadata,
+  }));
 
 async function withHeader<T>(file: string, read: (opened: TensorFile, header: Header) => Promise<T>): Promise<T> {
   const found = await stat(file);

@@ -55,12 +55,18 @@ export interface Scale {
   ticks(count: number): number[];
 }
 
+/** The lowest and the highest of one value or more. There may be as many as a run has epochs, too many for arguments of a call. */
+export const rangeOf = (values: readonly number[]): [lowest: number, highest: number] =>
+  values.reduce<[number, number]>(
+    ([lowest, highest], value) => [Math.min(lowest, value), Math.max(highest, value)],
+    [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+  );
+
 /** From just below the lowest to just above the highest value, in round steps, and never narrower than some points. */
 export function percentScale(values: readonly (number | null)[]): Scale {
   const present = values.filter((value) => value !== null);
   if (present.length === 0) return scaleLinear().domain([0, 100]);
-  const lowest = Math.min(...present);
-  const highest = Math.max(...present);
+  const [lowest, highest] = rangeOf(present);
   const room = Math.max((highest - lowest) * 0.04, (4 - (highest - lowest)) / 2);
   const [from = 0, to = 100] = scaleLinear()
     .domain([lowest - room, highest + room])

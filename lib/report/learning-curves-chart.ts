@@ -13,6 +13,7 @@ import {
   percentScale,
   percentTick,
   range,
+  rangeOf,
   round,
   type Scale,
   spread,
@@ -132,8 +133,7 @@ ${layers.length === 0 && emptyNote(width / 2, height / 2)}`,
 function lossScale(values: readonly (number | null)[]): Scale {
   const present = values.filter((value) => value !== null);
   if (present.length === 0) return scaleLinear().domain([0, 1]);
-  const lowest = Math.min(...present);
-  const highest = Math.max(...present);
+  const [lowest, highest] = rangeOf(present);
   if (lowest > 0 && highest / lowest > 8) {
     const steps = logSteps(lowest, highest);
     return scaleLog().domain([steps[0]!, steps.at(-1)!]);

@@ -2,6 +2,7 @@ import path from 'node:path';
 import { writeWhole } from '#scripts/support/files.mjs';
 import { type RecordedValue, type RunRecord, readRunRecord } from '../run/index.js';
 import { accuracyByDepthChart } from './accuracy-by-depth-chart.js';
+import { rangeOf } from './chart-parts.js';
 import { byClass } from './class-section.js';
 import { earlyExit } from './early-exit-section.js';
 import {
@@ -303,9 +304,7 @@ function versions({ config, epochs }: RunRecord): Markup {
 const versionNames: Record<string, string> = { libtorch: 'LibTorch', node: 'Node', jpeg: 'JPEG decoder' };
 
 function speedRange(rates: readonly number[]): string {
-  const [slowest, fastest] = [Math.min(...rates), Math.max(...rates)].map((rate) =>
-    formatNumber(rate, rate < 10 ? 1 : 0),
-  );
+  const [slowest, fastest] = rangeOf(rates).map((rate) => formatNumber(rate, rate < 10 ? 1 : 0));
   return `${slowest === fastest ? slowest : `${slowest} to ${fastest}`} images a second`;
 }
 

@@ -1,4 +1,5 @@
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { asWriteError } from '#scripts/support/files.mjs';
 import type { BadImage } from '../data/index.js';
 
 /** The files that other images stood in for, one a line in the run directory; a run that goes on adds to it. */
@@ -16,10 +17,13 @@ export class BadImageLog {
 
   open(file: string): void {
     if (existsSync(file)) {
-      // A line that a killed process left incomplete is written again when its image is met again.
-      for (const line of readFileSync(file, 'utf8').split('\n').slice(0, -1)) {
-        this.#paths.add((JSON.parse(line) as BadImage).path);
-      }
+      const text = readFileSync(file, 'utf8');
+      const lines = text.split('\n').filter((line) => pathIn(line) !== null);
+      for (const line of lines) this.#paths.add(pathIn(line)!);
+      // A line that was left incomplete, by a killed process or a full disk, goes before another is joined to it. It is written again
+      // when its image is met again.
+      const whole = lines.map((line) => `${line}\n`).join('');
+      if (whole !== text) write(file, () => writeFileSync(file, whole));
     }
     this.#file = file;
     for (const bad of this.#pending.values()) this.add(bad);
@@ -41,6 +45,25 @@ export class BadImageLog {
 
   #append(file: string, bad: BadImage): void {
     this.#paths.add(bad.path);
-    appendFileSync(file, `${JSON.stringify(bad)}\n`);
+    write(file, () => appendFileSync(file, `${JSON.stringify(bad)}\n`));
+  }
+}
+
+/** The path that a line names; null where it is no line of such a file. */
+function pathIn(line: string): string | null {
+  try {
+    const { path } = JSON.parse(line) as BadImage;
+    return typeof path === 'string' ? path : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Throws WriteError for what the system refuses. */
+function write(file: string, change: () => void): void {
+  try {
+    change();
+  } catch (error) {
+    throw asWriteError(file, error);
   }
 }

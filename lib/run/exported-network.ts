@@ -56,7 +56,7 @@ function portable({ data, modules, startedFrom, deviceName, notes, ...config }: 
 
 /** Throws RunDirectoryError for a file that `layerwise export` has not written, and SafetensorsError. */
 export async function readExportedHeader(file: string): Promise<ExportedHeader> {
-  const { names, metadata } = await readSafetensorsHeader(file);
+  const { shapes, metadata } = await readSafetensorsHeader(file);
   const text = metadata[KEY];
   if (text === undefined) {
     throw new RunDirectoryError(
@@ -67,7 +67,7 @@ export async function readExportedHeader(file: string): Promise<ExportedHeader> 
   try {
     const earlyExit = metadata[EARLY_EXIT_KEY];
     return {
-      names,
+      names: [...shapes.keys()],
       config: parseRunConfig(text, `${file}: metadata ${KEY}`),
       earlyExit: earlyExit === undefined ? null : parseEarlyExit(earlyExit, `${file}: metadata ${EARLY_EXIT_KEY}`),
     };

@@ -399,6 +399,11 @@ describe('data that do not fit are refused by name', () => {
     ],
     ['no test images', { test: undefined }, 'data.test: expected pixels'],
     ['pixels without a shape', { imageShape: undefined }, 'data.imageShape: expected [channels, height, width]'],
+    [
+      'paths that are none',
+      { train: { files: undefined, labels: [0] } },
+      'data.train.files: expected at least one path in an array, got nothing',
+    ],
     ['another place to keep', { keep: 'disk' }, "data.keep: expected 'memory' or 'file', got \"disk\""],
     ['a title that is no text', { title: 3 }, 'data.title: expected a text, got 3'],
     ['as many paths as none', { train: { files: [], labels: [] } }, 'data.train.files: expected at least one path'],

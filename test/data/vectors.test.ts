@@ -80,6 +80,7 @@ describe('vectors are refused', () => {
       'data.train.vectors: expected a Float32Array, got "Float64Array"',
     ],
     ['of a list', with_({ vectors: [1, 2, 3, 4, 5, 6] }), 'data.train.vectors: expected a Float32Array, got "Array"'],
+    ['without a part', { test: undefined }, 'data.test: expected vectors { vectors, labels }, got nothing'],
     ['that are missing', { test: { labels: [] } }, 'data.test.vectors: expected a Float32Array, got "Undefined"'],
     [
       'that are not finite',

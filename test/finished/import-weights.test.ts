@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type ImportOptions, importWeights, TrainedRun, WeightsError } from '../../lib/finished/index.js';
@@ -333,6 +333,42 @@ describe('weights that do not fit are refused, with what was expected and what c
     ],
   ])('%s', async (_, edit, more, message) => {
     await expectRefused(edit, more, message);
+  });
+
+  it('another network, before any of its tensors is read', async () => {
+    // 256 GiB, by a header alone.
+    const shape = [2 ** 18, 2 ** 18];
+    const header = JSON.stringify({ 'lm_head.weight': { dtype: 'F32', shape, data_offsets: [0, 2 ** 38] } });
+    const start = Buffer.alloc(8);
+    start.writeBigUInt64LE(BigInt(header.length));
+    const from = at('large.safetensors');
+    writeFileSync(from, Buffer.concat([start, Buffer.from(header)]));
+    truncateSync(from, 8 + header.length + 2 ** 38);
+    try {
+      await expect(importWeights({ from, model: 'vgg11', out: at('refused') })).rejects.toThrow(
+        "expected the 8 convolutions of torchvision's vgg11_bn, got 0 among 1 tensors: lm_head.weight",
+      );
+    } finally {
+      rmSync(from);
+    }
+  });
+
+  it.each<[object, string]>([
+    [{ model: 'resnet50' }, 'importWeights: model: expected one of "vgg11"|"vgg13"|"vgg16"|"vgg19", got "resnet50"'],
+    [{ model: undefined }, 'importWeights: model: expected one of'],
+    [{ from: 3 }, 'importWeights: from: expected string, got 3'],
+    [{ out: '' }, 'importWeights: out: expected at least 1 character, got ""'],
+    [{ classes: null }, 'importWeights: classes: expected array, got null'],
+    [{ classes: ['a', 1] }, 'importWeights: classes.1: expected string, got 1'],
+  ])('options that are none: %o', async (options, message) => {
+    const refused = importWeights({
+      from: at('none'),
+      model: 'vgg11',
+      out: at('refused'),
+      ...options,
+    } as ImportOptions);
+    await expect(refused).rejects.toThrow(WeightsError);
+    await expect(refused).rejects.toThrow(message);
   });
 
   it('a file that is no safetensors file, or not there', async () => {

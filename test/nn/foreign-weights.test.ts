@@ -89,6 +89,15 @@ const TRANSPOSED = [1.5, 0.25, -2, 3];
 const SECOND = [1, -1];
 
 describe('the Python lines of the message', () => {
+  it('write over no file that they read', async () => {
+    const file = join(folder, 'weights.safetensors');
+    cpSync(join(FIXTURES, 'foreign', 'checkpoint.pt'), file);
+    const message = await refusalOf(file);
+    expect(message).toContain(`torch.load(${JSON.stringify(file)},`);
+    expect(message).toContain(JSON.stringify(join(folder, 'weights.converted.safetensors')));
+    expect(message.split(JSON.stringify(file))).toHaveLength(2);
+  });
+
   const python = process.env.LAYERWISE_TEST_PYTHON || 'python3';
   const missing = (() => {
     if (pythonMissing !== null) return pythonMissing;
