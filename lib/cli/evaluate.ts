@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { type DatasetName, LOADABLE_DATASETS } from '../data/index.js';
-import { type ClassFigures, classFigures } from '../evaluation/index.js';
+import { type ClassFigures, classFigures, MOST_CONFUSED_CLASSES } from '../evaluation/index.js';
 import { TrainedRun } from '../finished/index.js';
 import { shown } from '../format.js';
 import type { Recipe } from '../recipe/index.js';
@@ -56,6 +56,11 @@ async function run(flags: EvaluateFlags): Promise<void> {
   if (flags.layer !== undefined && flags.layer > trained.layers) {
     throw new UsageError(`--layer: expected a layer from 1 to ${trained.layers}, got ${flags.layer}`);
   }
+  if (flags.perClass && trained.classes.length > MOST_CONFUSED_CLASSES) {
+    throw new UsageError(
+      `--per-class: expected a run of at most ${MOST_CONFUSED_CLASSES} classes, got ${trained.classes.length}`,
+    );
+  }
   if (flags.earlyExit) {
     await runEarlyExit(trained, flags);
     return;
@@ -70,14 +75,15 @@ async function run(flags: EvaluateFlags): Promise<void> {
   if (changes !== null) tellChanges(changes);
   const selection = flags.ensemble ? 'ensemble' : (flags.layer ?? trained.layers) - 1;
   const { loss, top1, top5, confusion } = await trained.evaluate(dataset.test, selection);
-  const classes = classFigures(confusion, trained.classes);
+  const classes = confusion === null ? [] : classFigures(confusion, trained.classes);
   if (flags.json) {
     const line = {
       ...{ run: flags.run, dataset: dataset.name, images: dataset.test.count },
       ...{ layer: selection === 'ensemble' ? 'ensemble' : selection, loss, top1, top5 },
       device: trained.device,
       precision: trained.precision,
-      perClass: classes.map((one) => ({ class: one.class, images: one.images, top1: one.top1 })),
+      perClass:
+        confusion === null ? null : classes.map((one) => ({ class: one.class, images: one.images, top1: one.top1 })),
       confusion,
     };
     process.stdout.write(`${JSON.stringify(line)}\n`);

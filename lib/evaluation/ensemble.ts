@@ -13,6 +13,7 @@ const SCORES: readonly EnsembleScores[] = ['logits', 'probabilities'];
  */
 export class LayerEnsemble {
   readonly #scores: EnsembleScores;
+  /** sum_j 2^(j - J) z_j of J layers, the first j = 1: at most the sum of what the layers give, however many there are. */
   #sum: Tensor | null = null;
   #layers = 0;
 
@@ -38,7 +39,7 @@ export class LayerEnsemble {
 
   /** The averaged scores [images, classes] of the layers added and, as the next layer, of `logits`. */
   with(logits: Tensor): Tensor {
-    return scope(() => this.#weighted(logits).mul(1 / (2 ** (this.#layers + 1) - 1)));
+    return scope(() => this.#weighted(logits).mul(1 / (2 - 2 ** -this.#layers)));
   }
 
   #weighted(logits: Tensor): Tensor {
@@ -50,8 +51,8 @@ export class LayerEnsemble {
     }
     const scores = logits.to({ dtype: 'float32' });
     const z = this.#scores === 'probabilities' ? scores.softmax(1) : scores;
-    const weighted = z.mul(2 ** this.#layers);
-    return this.#sum === null ? weighted : this.#sum.add(weighted);
+    // Halving changes no bit but those of the smallest numbers.
+    return this.#sum === null ? z.clone() : this.#sum.mul(0.5).add(z);
   }
 
   /** Frees the sum of the logits. */

@@ -17,5 +17,11 @@ export {
   type OneVersusRestFit,
   type OneVersusRestOptions,
 } from './logistic-regression.js';
-export { confusionMatrix, perClassAccuracy, topKCorrect } from './metrics.js';
+export {
+  confusionMatrix,
+  MOST_CONFUSED_CLASSES,
+  perClassAccuracy,
+  recordedConfusions,
+  topKCorrect,
+} from './metrics.js';
 export { type LabelledFeatures, type LinearSeparability, linearSeparability } from './separability.js';

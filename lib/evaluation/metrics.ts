@@ -53,6 +53,13 @@ export function confusionMatrix(scores: Tensor, labels: Tensor, classes: number)
   return counts;
 }
 
+/** The most classes whose confusions are recorded: as text they take some 9 bytes for each pair of classes. */
+export const MOST_CONFUSED_CLASSES = 2_048;
+
+/** `confusionMatrix`, as results have it; null with more than 2,048 classes, whose pairs would not fit a file, or memory. */
+export const recordedConfusions = (scores: Tensor, labels: Tensor, classes: number): number[][] | null =>
+  classes > MOST_CONFUSED_CLASSES ? null : confusionMatrix(scores, labels, classes);
+
 /** A label for each image: any others would be broadcast, or compared as what they are not. */
 function requireLabels(user: string, labels: Tensor, images: number): void {
   if (labels.dim === 1 && labels.shape[0] === images && labels.dtype === 'int64') return;

@@ -105,7 +105,7 @@ export async function compressRun(options: CompressOptions): Promise<Compression
         },
       ],
       seconds: record.result!.seconds,
-      confusion: after.confusion,
+      ...(after.confusion === null ? {} : { confusion: after.confusion }),
       notes: [
         ...(record.result!.notes ?? []),
         `Layer ${last + 1}: ${filters} of ${widths.at(-1)} filters kept, by the first-order criterion; its head is not fine-tuned.`,

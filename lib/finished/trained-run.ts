@@ -13,9 +13,9 @@ import {
 } from '../data/index.js';
 import {
   type Accuracy,
-  confusionMatrix,
   LayerEnsemble,
   predictAll,
+  recordedConfusions,
   scoreLogits,
   scoreRanking,
 } from '../evaluation/index.js';
@@ -66,8 +66,8 @@ import { imageShapeOf } from './image-shape.js';
 export interface RunEvaluation extends Accuracy {
   /** Mean cross entropy; an ensemble has none. */
   readonly loss: number | null;
-  /** How often each class was taken for each: a row a true class, a column a predicted one. */
-  readonly confusion: number[][];
+  /** How often each class was taken for each: a row a true class, a column a predicted one; null with more than 2,048 classes. */
+  readonly confusion: number[][] | null;
 }
 
 /** A layer by its index from 0, or the ensemble of all layers. */
@@ -319,7 +319,7 @@ export class TrainedRun {
     const { batchSize, ensemble: scores } = this.recipe.evaluation;
     const images = openImages(source, { device: this.device });
     const ensemble = new LayerEnsemble(scores);
-    const confusionOf = (scores: Tensor) => confusionMatrix(scores, images.labels, this.classes.length);
+    const confusionOf = (scores: Tensor) => recordedConfusions(scores, images.labels, this.classes.length);
     const logitsOf = (layer: number) => predictAll(images, (batch) => this.logits(batch, layer), { batchSize });
     try {
       if (selection !== 'ensemble') {

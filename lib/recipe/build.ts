@@ -10,6 +10,7 @@ import {
   standardize,
   type Transform,
 } from '../data/index.js';
+import { MOST_CONFUSED_CLASSES } from '../evaluation/index.js';
 import {
   buildModel,
   disposeNetwork,
@@ -108,6 +109,9 @@ export function notesOf(
   return [
     ...(trainsAllHeads(recipe.training.schedule) ? network.auxiliaryNotes : []),
     ...network.notes,
+    ...(network.classes > MOST_CONFUSED_CLASSES
+      ? [`Confusions are not recorded: there are ${network.classes} classes, more than ${MOST_CONFUSED_CLASSES}.`]
+      : []),
     ...(views === null
       ? []
       : [

@@ -1,6 +1,6 @@
 import { scaleLinear } from 'd3-scale';
 import { classFigures } from '../evaluation/index.js';
-import { type ChartOptions, fitText, fontSizeFor, frame, isCompact, round, textWidth } from './chart-parts.js';
+import { type ChartOptions, fitText, fontSizeFor, frame, isCompact, rangeOf, round, textWidth } from './chart-parts.js';
 import { formatNumber, formatPercent } from './format.js';
 import { type Markup, markup } from './markup.js';
 
@@ -49,7 +49,7 @@ export function confusionChart(
     .nice(4)
     .domain();
 
-  const digits = Math.max(1, ...confusion.flat().map((one) => formatNumber(one).length));
+  const [, digits] = rangeOf([1, ...confusion.flat().map((one) => formatNumber(one).length)]);
   const fit = (cell - 3) / (0.62 * digits);
   const countSize = fit < 8 ? null : Math.min(fit, fontSize - 0.5);
   const cells = confusion.flatMap((row, label) =>

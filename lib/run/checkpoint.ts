@@ -153,6 +153,9 @@ function misfitOf(
 
 const STATE_FILE = 'state.json';
 
+/** The state of the generator that dropout draws from, among the tensors of a file. */
+const GENERATOR = 'generator';
+
 const finishedFile = ({ layer }: Stage): string => `layer-${String(layer).padStart(2, '0')}.safetensors`;
 
 function stageTensors(stage: Stage): StateDict {
@@ -232,14 +235,14 @@ export class CheckpointStore {
 
   /**
    * Throws RunDirectoryError where the run's checkpoint was lost: there is none, but more epochs are recorded than come before
-   * the first checkpoint, or there are tensors of a later one.
+   * the first checkpoint, or there are tensors of a later one. `stages` are those of the first checkpoint.
    */
   async requireNoneLost(
     stages: readonly Stage[],
     { epochs, mostEpochs }: { epochs: number; mostEpochs: number },
   ): Promise<void> {
     if (this.exists) return;
-    const first = ['training-1.safetensors', finishedFile(stages[0]!)];
+    const first = ['training-1.safetensors', ...stages.map(finishedFile)];
     const entries = existsSync(this.directory) ? await readdir(this.directory) : [];
     const orphan = entries.find((entry) => entry.endsWith('.safetensors') && !first.includes(entry));
     if (orphan === undefined && epochs <= mostEpochs) return;
@@ -263,10 +266,16 @@ export class CheckpointStore {
     return parsed.data;
   }
 
-  /** Loads the finished stages of a checkpoint into the network. */
-  async loadFinished(state: CheckpointState, stages: readonly Stage[]): Promise<void> {
+  /** Loads the finished stages of a checkpoint into the network, and the generator as the last of them left it. */
+  async loadFinished(state: CheckpointState, stages: readonly Stage[], generator: Generator): Promise<void> {
     for (const [i, file] of state.finished.entries()) {
-      await this.#withTensors(file, (tensors) => load(stageTensors(stages[i]!), tensors));
+      await this.#withTensors(file, (tensors) => {
+        // Files of older versions, and of layers that were taken from another run, have none.
+        const generatorState = tensors.get(GENERATOR);
+        tensors.delete(GENERATOR);
+        load(stageTensors(stages[i]!), tensors);
+        if (generatorState !== undefined) generator.setState(generatorState);
+      });
     }
   }
 
@@ -276,8 +285,8 @@ export class CheckpointStore {
     await this.#withTensors(state.current, (tensors, { position }) => {
       requirePosition(position, state);
       const optimizerTensors = takeOptimizer(tensors, optimizer, state);
-      const generatorState = tensors.get('generator');
-      tensors.delete('generator');
+      const generatorState = tensors.get(GENERATOR);
+      tensors.delete(GENERATOR);
       load(stageTensors(stage), tensors);
       if (!isStart(state.position)) optimizer.restore({ tensors: optimizerTensors, isFirstStep: state.isFirstStep });
       if (generatorState !== undefined) generator.setState(generatorState);
@@ -321,26 +330,38 @@ export class CheckpointStore {
     const { tensors: optimizerTensors, isFirstStep } = optimizer.state;
     const current = `training-${++this.#serial}.safetensors`;
     using generatorState = generator.state();
-    const tensors: StateDict = new Map([...stageTensors(stage), ...optimizerTensors, ['generator', generatorState]]);
+    const tensors: StateDict = new Map([...stageTensors(stage), ...optimizerTensors, [GENERATOR, generatorState]]);
     await writeSafetensors(join(this.directory, current), tensors, { position: nameOf(state.position) });
     await this.#commit({ ...state, scaler: scaler?.state ?? null, isFirstStep, current });
   }
 
-  /** Saves the weights that a stage starts from, where they are not the initial ones of its seed. */
-  async saveStart(stage: Stage, state: TrainingState): Promise<void> {
+  /** Saves the end of a stage: from here its weights do not change. The next one draws on from the generator. */
+  async saveFinished(stage: Stage, generator: Generator, state: TrainingState): Promise<void> {
     await this.#makeDirectory();
-    const current = `training-${++this.#serial}.safetensors`;
-    await writeSafetensors(join(this.directory, current), stageTensors(stage), { position: nameOf(state.position) });
-    await this.#commit({ ...state, scaler: null, isFirstStep: true, current });
+    using generatorState = generator.state();
+    await this.#writeFinished(stage, [[GENERATOR, generatorState]]);
+    await this.#commit({ ...state, scaler: null, isFirstStep: true, current: null });
   }
 
-  /** Saves the end of a stage: from here its weights do not change. */
-  async saveFinished(stage: Stage, state: TrainingState): Promise<void> {
-    await this.#makeDirectory();
+  async #writeFinished(stage: Stage, more: readonly (readonly [string, Tensor])[] = []): Promise<void> {
     const file = finishedFile(stage);
-    await writeSafetensors(join(this.directory, file), stageTensors(stage));
+    await writeSafetensors(join(this.directory, file), new Map([...stageTensors(stage), ...more]));
     this.#finished.push(file);
-    await this.#commit({ ...state, scaler: null, isFirstStep: true, current: null });
+  }
+
+  /**
+   * Saves finished stages that were taken from elsewhere, and the weights that the next one starts from, where they are not the
+   * initial ones of its seed: all of them, or there is no checkpoint.
+   */
+  async saveTaken(finished: readonly Stage[], start: Stage | null, state: TrainingState): Promise<void> {
+    await this.#makeDirectory();
+    this.#finished = [];
+    for (const stage of finished) await this.#writeFinished(stage);
+    const current = start === null ? null : `training-${++this.#serial}.safetensors`;
+    if (start !== null) {
+      await writeSafetensors(join(this.directory, current!), stageTensors(start), { position: nameOf(state.position) });
+    }
+    await this.#commit({ ...state, scaler: null, isFirstStep: true, current });
   }
 
   async #commit(state: TrainingState & Pick<CheckpointState, 'scaler' | 'isFirstStep' | 'current'>): Promise<void> {

@@ -1,5 +1,5 @@
 import { type ImageSource, stoppingWhileWaiting } from '../data/index.js';
-import { collectOutputs, confusionMatrix, LayerEnsemble, scoreLogits, scoreRanking } from '../evaluation/index.js';
+import { collectOutputs, LayerEnsemble, recordedConfusions, scoreLogits, scoreRanking } from '../evaluation/index.js';
 import type { TestFeatures } from '../features/index.js';
 import { type Stage, trainsAllHeads } from '../models/index.js';
 import type { Recipe } from '../recipe/index.js';
@@ -120,19 +120,24 @@ export class LayerTests {
   /** Adds finished layers to the ensemble. The confusions of the last become those of the run. */
   keep(tested: readonly Tensor[]): void {
     for (const logits of tested) this.#ensemble?.add(logits);
-    this.#confusion = confusionMatrix(tested.at(-1)!, this.#images.labels, this.#classes);
+    this.#confusion = recordedConfusions(tested.at(-1)!, this.#images.labels, this.#classes);
   }
 
-  /** Computes the outputs of what was trained before again and adds them to the ensemble: they are kept nowhere. */
-  async addAgain(stage: Stage, pause: Pause): Promise<void> {
-    if (this.#ensemble === null) return;
+  /**
+   * Computes the outputs of what was trained before again and keeps them as they were then: they are written nowhere. Those of a
+   * network that was trained as one are needed where it has ended alone.
+   */
+  async keepAgain(stage: Stage, pause: Pause, { isLast }: { isLast: boolean }): Promise<void> {
+    if (this.#ensemble === null && !isLast) return;
     const problem = new AuxiliaryProblem(stage, this.#context);
     problem.endEpoch();
     try {
       await this.begin(stage, pause);
-      for (const logits of await this.logits(problem, pause)) {
-        this.#ensemble.add(logits);
-        logits.dispose();
+      const tested = await this.logits(problem, pause);
+      try {
+        this.keep(tested);
+      } finally {
+        for (const logits of tested) logits.dispose();
       }
     } finally {
       problem.dispose();

@@ -33,8 +33,8 @@ export class RunCheckpoints {
   }
 
   /** As `CheckpointStore.loadFinished`. */
-  async loadFinished(state: CheckpointState, stages: readonly Stage[]): Promise<void> {
-    await this.#peers.byFirst(() => this.store.loadFinished(state, stages));
+  async loadFinished(state: CheckpointState, stages: readonly Stage[], generator: Generator): Promise<void> {
+    await this.#peers.byFirst(() => this.store.loadFinished(state, stages, generator));
     await this.#peers.takeFromFirst(stages.slice(0, state.finished.length).flatMap(weightsOf));
   }
 

@@ -45,7 +45,8 @@ export class RunProgress {
   async goBackTo(state: CheckpointState, stages: readonly Stage[]): Promise<void> {
     this.#secondsBefore = state.seconds;
     this.#stageSeconds.push(...state.stageSeconds);
-    await this.#options.checkpoints.loadFinished(state, stages);
+    const { checkpoints, generator } = this.#options;
+    await checkpoints.loadFinished(state, stages, generator);
   }
 
   /** Of the whole run, that of earlier processes included. */
@@ -122,7 +123,8 @@ export class RunProgress {
   async finishStage(stage: Stage, index: number, stageSeconds: number): Promise<void> {
     this.#stageSeconds.push(stageSeconds);
     const position = { stage: index + 1, epoch: 0, step: 0 };
-    await this.#options.checkpoints.saveFinished(stage, { ...this.#times, position, meters: null });
+    const { checkpoints, generator } = this.#options;
+    await checkpoints.saveFinished(stage, generator, { ...this.#times, position, meters: null });
   }
 
   /** Throws NonFiniteLossError for a loss that is infinite or NaN, with what there is to go on from. */

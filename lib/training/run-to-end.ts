@@ -179,11 +179,12 @@ async function requireNoneLost(
   { checkpoints, directory }: WrittenFiles,
 ): Promise<void> {
   const { epochs } = await directory.readRecord();
-  const stage = stages[taken?.stageSeconds.length ?? 0]!;
+  const takenStages = taken?.stageSeconds.length ?? 0;
+  const stage = stages[takenStages]!;
   const trained = epochs.filter(({ layer }) => layer >= firstLayerOf(stage)).length;
   // An epoch is recorded before its checkpoint is written. Layers that were taken have one from the start.
   const mostEpochs = taken === null ? localProblems(stage).length : 0;
-  await checkpoints.requireNoneLost(stages, { epochs: trained, mostEpochs });
+  await checkpoints.requireNoneLost(stages.slice(0, Math.max(1, takenStages)), { epochs: trained, mostEpochs });
 }
 
 const firstLayerOf = (stage: Stage): number => localProblems(stage)[0]!.layer;
@@ -195,6 +196,7 @@ async function readPosition(
 ): Promise<{ state: CheckpointState; records: readonly EpochRecord[] } | null> {
   const { checkpoints, directory } = files;
   const state = checkpoints.exists ? await checkpoints.read(run.checkpointLimits) : null;
+  if (state !== null) requireTaken(run, files, state);
   const stage = run.stages[state?.position.stage ?? 0];
   const end = run.network.blocks.length;
   const layers = stage === undefined ? { first: end, last: end } : { first: firstLayerOf(stage), last: stage.layer };
@@ -202,6 +204,23 @@ async function readPosition(
   if (state === null) return null;
   requireRecords(run, files, state, records);
   return { state, records };
+}
+
+/** Layers that were taken are in the checkpoint: others would be trained, or frozen, from their initial weights. */
+function requireTaken(
+  { network }: PreparedRun,
+  { config, checkpoints }: Pick<RunFiles, 'config'> & WrittenFiles,
+  { position, current }: CheckpointState,
+): void {
+  const { layers: taken, head } = config.startedFrom ?? { layers: 0, head: 'taken' as const };
+  const whole = taken === network.blocks.length;
+  const finished = whole ? taken - 1 : taken;
+  const hasStart = !whole || position.stage > finished || current !== null;
+  if (position.stage >= finished && hasStart) return;
+  throw new RunDirectoryError(
+    `${checkpoints.directory}: expected the ${taken} layers that were taken from another run, got ` +
+      `${position.stage} of them${hasStart ? '' : ` and not layer ${taken}${head === 'taken' ? '' : ', whose head is new'}`}; begin anew in another directory`,
+  );
 }
 
 /** The metrics of all epochs before a checkpoint are there: the result is made of them. */

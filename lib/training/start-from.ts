@@ -97,14 +97,10 @@ export async function recordTakenLayers(
 ): Promise<void> {
   await directory.writeMetrics(records);
   const finished = stageSeconds.length;
-  const stateAt = (stage: number) => ({
-    position: { stage, epoch: 0, step: 0 },
+  await checkpoints.saveTaken(stages.slice(0, finished), from.layers > finished ? stages[finished]! : null, {
+    position: { stage: finished, epoch: 0, step: 0 },
     meters: null,
-    seconds: stageSeconds.slice(0, stage).reduce((sum, seconds) => sum + seconds, 0),
-    stageSeconds: stageSeconds.slice(0, stage),
+    seconds: stageSeconds.reduce((sum, seconds) => sum + seconds, 0),
+    stageSeconds,
   });
-  for (const [i, stage] of stages.slice(0, finished).entries()) {
-    await checkpoints.saveFinished(stage, stateAt(i + 1));
-  }
-  if (from.layers > finished) await checkpoints.saveStart(stages[finished]!, stateAt(finished));
 }

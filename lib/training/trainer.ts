@@ -306,7 +306,7 @@ export class Trainer {
         i,
         last.filter((record) => record !== undefined),
       );
-      await this.#tests.addAgain(stage, this.#progress.stopHere);
+      await this.#tests.keepAgain(stage, this.#progress.stopHere, { isLast: i === stages.length - 1 });
     }
   }
 

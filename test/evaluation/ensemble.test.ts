@@ -70,6 +70,23 @@ it('keeps a copy: what happens to added logits afterwards changes nothing', () =
   ensemble.dispose();
 });
 
+it.each(['logits', 'probabilities'] as const)('weighs %s of as many layers as a network may have', (scores) => {
+  const ensemble = new LayerEnsemble(scores);
+  scope(() => {
+    const first = tensor([Math.log(9), 0], { shape: [1, 2] });
+    const second = tensor([0, Math.log(3)], { shape: [1, 2] });
+    for (let layer = 0; layer < 510; layer++) ensemble.add(layer % 2 === 0 ? first : second);
+    // ... + 2^-2 second + 2^-1 first + second, times 1/2: two thirds of the second.
+    const [a, b] = [...ensemble.with(first).toFloat32Array()];
+    const [one, two] =
+      scores === 'logits'
+        ? [Math.log(9) * (2 / 3), Math.log(3) / 3]
+        : [0.9 * (2 / 3) + 0.25 / 3, 0.1 * (2 / 3) + 0.75 / 3];
+    expectClose([a!, b!], [one!, two!]);
+  });
+  ensemble.dispose();
+});
+
 it('averages bfloat16 logits in float32', () => {
   const ensemble = new LayerEnsemble('logits');
   scope(() => {

@@ -29,9 +29,9 @@ describe('a finished run', () => {
     }
     const { confusion, ...ensemble } = await run.evaluate(test, 'ensemble');
     expect(ensemble).toEqual({ loss: null, top1: layers[2]!.ensembleTop1, top5: layers[2]!.ensembleTop5 });
-    const hits = confusion.reduce((sum, row, label) => sum + row[label]!, 0);
+    const hits = confusion!.reduce((sum, row, label) => sum + row[label]!, 0);
     expect((100 * hits) / test.count).toBe(ensemble.top1);
-    expect(confusion.flat().reduce((sum, count) => sum + count)).toBe(test.count);
+    expect(confusion!.flat().reduce((sum, count) => sum + count)).toBe(test.count);
     // The run's own is that of its last layer.
     const last = await run.evaluate(test, 2);
     expect(JSON.parse(readFileSync(join(at('run'), 'result.json'), 'utf8')).confusion).toEqual(last.confusion);

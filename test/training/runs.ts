@@ -59,16 +59,16 @@ const TIMING = new Set(['seconds', 'imagesPerSecond']);
 const withoutTiming = (record: object): object =>
   Object.fromEntries(Object.entries(record).filter(([name]) => !TIMING.has(name)));
 
-/** What a finished run is, but for the time it took: the bytes of its networks, its metrics and its results. */
+/** What a finished run is, but for the time it took: the bytes of its networks, its metrics and its results, confusions and notes among them. */
 export function productOf(directory: string): object {
   const metrics = readFileSync(join(directory, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
-  const { layers, notes } = json(join(directory, 'result.json')) as { layers: object[]; notes: unknown };
+  const { layers, seconds, ...result } = json(join(directory, 'result.json')) as { layers: object[]; seconds: number };
   return {
     model: readFileSync(join(directory, 'model.safetensors')).toString('base64'),
     auxiliaryHeads: readIfThere(join(directory, 'auxiliary-heads.safetensors')),
     metrics: metrics.map((line) => withoutTiming(JSON.parse(line))),
     layers: layers.map(withoutTiming),
-    notes,
+    ...result,
   };
 }
 

@@ -1,5 +1,5 @@
 // A run that starts from the layers of a finished one is the run that trained them itself.
-import { readFileSync, rmSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TrainedRun } from '../../lib/finished/index.js';
@@ -60,6 +60,40 @@ describe('a run that starts from a finished run', () => {
     rmSync(join(out, 'checkpoint'), { recursive: true });
     await resume(out);
     expect(productOf(out)).toEqual(productOf(two));
+  });
+
+  it('takes the layers again when its process was killed, or its disk was full, while they were written', async () => {
+    const out = folder('half-taken');
+    const grown = withModel({ downsampleAt: [1], layers: 3 });
+    const startFrom = { runDirectory: two };
+    await train({ recipe: grown, out: folder('grown-whole'), startFrom });
+    await startAndStop({ recipe: grown, out, startFrom });
+    const checkpoint = join(out, 'checkpoint');
+    const state = JSON.parse(readFileSync(join(checkpoint, 'state.json'), 'utf8'));
+    for (const [left, gone] of [
+      ['both layers, and no state', ['state.json']],
+      ['one layer', ['state.json', 'layer-01.safetensors']],
+    ] as const) {
+      const copy = folder(left);
+      cpSync(out, copy, { recursive: true });
+      for (const file of gone) rmSync(join(copy, 'checkpoint', file));
+      await resume(copy);
+      expect(productOf(copy), left).toEqual(productOf(folder('grown-whole')));
+    }
+
+    // As older versions left it after the first of the two.
+    const half = { ...state, position: { stage: 1, epoch: 0, step: 0 }, finished: state.finished.slice(0, 1) };
+    const older = {
+      ...half,
+      stageSeconds: state.stageSeconds.slice(0, 1),
+      meter: null,
+      isFirstStep: true,
+      current: null,
+    };
+    writeFileSync(join(checkpoint, 'state.json'), JSON.stringify(older));
+    await expect(resume(out)).rejects.toThrow(
+      `${checkpoint}: expected the 2 layers that were taken from another run, got 1 of them; begin anew in another directory`,
+    );
   });
 
   it('does not take the layers again where it has trained more, and its checkpoint was lost', async () => {
