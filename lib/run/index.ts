@@ -22,7 +22,7 @@ export { currentRecipe } from './earlier-names.js';
 export { ModuleFileError, RunDirectoryError, RunRecordError, type RunRecordErrorCode } from './errors.js';
 export { writeExported, writeForTorchvision } from './exported-network.js';
 export { type FinishedNetwork, findNetwork } from './finished-network.js';
-export { interruptedRuns } from './interrupted-runs.js';
+export { interruptedRuns, type UnfinishedRun } from './interrupted-runs.js';
 export { saveNetwork } from './network-files.js';
 export { runThatOwns } from './own-files.js';
 export { RECORD_FILES, readRunRecord } from './read-record.js';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { asWriteError, writeWhole } from '#scripts/support/files.mjs';
-import { describeHolder, type HeldLock, holderOf, withLock } from '#scripts/support/lock.mjs';
+import { describeHolder, type HeldLock, holderOf, LockLostError, withLock } from '#scripts/support/lock.mjs';
 import { makeDirectory } from '#scripts/support/make-directory.mjs';
 import { shown } from '../schema.js';
 import { readJsonFile, TextFileError } from '../text-file.js';
@@ -33,6 +33,8 @@ async function holdsPixelsAlone(path: string): Promise<boolean> {
 /** The directory that holds a run: its recipe, its metrics, its checkpoint, its result. */
 export class RunDirectory {
   #lock: HeldLock | null = null;
+  /** Whether the lock was held and given back. */
+  #isOver = false;
   readonly #isNew: boolean;
   /** Directories that were made for it, itself first. */
   readonly #made: readonly string[];
@@ -163,12 +165,16 @@ export class RunDirectory {
       } else {
         requireFinished(this.path);
         await removePartials(this.path);
+        // Of a process that was killed: nobody reads them again, and another may keep none.
+        await rm(this.features, { recursive: true, force: true });
       }
       this.#lock = lock;
+      this.#isOver = false;
       try {
         return await work();
       } finally {
         this.#lock = null;
+        this.#isOver = true;
       }
     };
     return withLock(file, hold, {
@@ -182,8 +188,12 @@ export class RunDirectory {
     });
   }
 
-  /** Throws LockLostError where another has taken over this run in the meantime. Call it before each write. */
-  readonly requireHeld = (): void => this.#lock?.requireHeld();
+  /** Throws LockLostError where another may have taken over this run in the meantime. Call it before each write. */
+  readonly requireHeld = (): void => {
+    // What was begun under the lock and abandoned, as by a signal, may come here after it.
+    if (this.#isOver) throw new LockLostError(join(this.path, LOCK_FILE), undefined);
+    this.#lock?.requireHeld();
+  };
 
   /** Files of features, while the run goes on. */
   get features(): string {
@@ -244,7 +254,8 @@ export class RunDirectory {
     const file = join(this.path, 'metrics.jsonl');
     this.requireHeld();
     const lines = records.map((record) => `${JSON.stringify(record)}\n`);
-    await appendFile(file, lines.join('')).catch((error: unknown) => {
+    // On the disk before a checkpoint that counts on it.
+    await appendFile(file, lines.join(''), { flush: true }).catch((error: unknown) => {
       throw asWriteError(file, error);
     });
   }

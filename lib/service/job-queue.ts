@@ -96,8 +96,14 @@ export class JobQueue implements AsyncDisposable {
    * Takes a new job; resolves when it is kept on disk, where the queue does that. Options and paths are as of
    * `TrainingJob.train`; the recipe is checked now. Throws TrainingJobError, and WriteError where the disk is full.
    */
-  async add(options: TrainJobOptions & QueueOptions): Promise<QueuedJob> {
+  async add(options: Omit<TrainJobOptions, 'orResume'> & QueueOptions): Promise<QueuedJob> {
     const { priority, others } = splitPriority<TrainJobOptions>('JobQueue.add', options);
+    if (others.orResume !== undefined) {
+      throw refusal(
+        'JobQueue.add',
+        `orResume: expected none, a run that has begun is for JobQueue.resume; got ${shown(others.orResume)}`,
+      );
+    }
     const { input, signal } = trainRequest('JobQueue.add', others);
     const recipe = checkedRecipe(input.recipe);
     const id = newId();
@@ -180,8 +186,8 @@ export class JobQueue implements AsyncDisposable {
     { recover, trustModules }: Pick<Required<OpenQueueOptions>, 'recover' | 'trustModules'>,
   ): Promise<void> {
     const known = new Set(records.map(({ input }) => directoryOf(input)));
-    const others = (await interruptedRuns(folder)).filter((runDirectory) => !known.has(runDirectory));
-    const left: InterruptedRun[] = others.map((runDirectory) => ({ runDirectory, id: null, problem: null }));
+    const others = (await interruptedRuns(folder)).filter(({ runDirectory }) => !known.has(runDirectory));
+    const left: InterruptedRun[] = others.map((run) => ({ ...run, id: null }));
     // No event of theirs comes before whoever opens the queue can listen; the first are `running` by then.
     await this.#budget.halt(async () => {
       for (const record of records) {

@@ -42,7 +42,7 @@ export interface InterruptedRun {
   readonly runDirectory: string;
   /** Of a job that cannot come back as it is; null: of no job of the queue. */
   readonly id: string | null;
-  /** Why the job cannot come back. */
+  /** Why the job cannot come back, or why nobody can tell whether the run is at work; null: it can be resumed. */
   readonly problem: string | null;
 }
 

@@ -107,7 +107,14 @@ export class TrainingJob extends EventEmitter<TrainingJobEvents> implements Asyn
     const buffer = new EventBuffer();
     if (this.#isOver) buffer.end();
     else this.#buffers.add(buffer);
-    return this.#read(buffer);
+    const events = this.#read(buffer);
+    // A generator that was never asked for a value runs no `finally`.
+    const end = events.return.bind(events);
+    events.return = (value) => {
+      this.#buffers.delete(buffer);
+      return end(value);
+    };
+    return events;
   }
 
   /** As `events()`. */

@@ -39,7 +39,7 @@ import {
   recordedNetwork,
   recordedRecipe,
 } from '../run/index.js';
-import type { Device } from '../tensor/index.js';
+import { type Device, getThreads } from '../tensor/index.js';
 import { TrainingInterrupted } from './errors.js';
 import { type Interruption, unlessInterrupted } from './interruption.js';
 import { holdTogether, type RunConditions, withDirectory, withPeers } from './joined-run.js';
@@ -273,6 +273,9 @@ async function goOn(
   return Turn.during(
     threads,
     async (turn) => {
+      // As many as the run is from now on made of, which it goes on with the next time.
+      const current = before === peers.size ? config : { ...config, threads: getThreads() };
+      if (current !== config) await peers.byFirst(() => directory.writeConfig(current));
       const prepared = await peers.together(() =>
         prepareRun(
           { recipe, dataset, device, precision },
@@ -285,7 +288,7 @@ async function goOn(
       );
       using run = prepared;
       await requireSameRun(peers, run, config.data);
-      return await runToEnd(run, { config, directory, checkpoints, badImages, turn, peers }, options);
+      return await runToEnd(run, { config: current, directory, checkpoints, badImages, turn, peers }, options);
     },
     { waitsForOthers: peers.size > 1 },
   );

@@ -135,6 +135,26 @@ async function acquire(path, { onWait, pollMs = 200, silenceMs = defaultSilenceM
   }
 }
 
+/**
+ * Without a heartbeat, as where no more threads may be started, the lock is only less well defended.
+ * @param {string} path
+ * @param {string} token
+ */
+function startHeartbeat(path, token) {
+  try {
+    // Without flags and environment of the process, which may be meant for its main program only.
+    const heartbeat = new Worker(new URL('./heartbeat.mjs', import.meta.url), {
+      workerData: { path, token, intervalMs: heartbeatMs },
+      execArgv: [],
+      env: {},
+    });
+    heartbeat.on('error', () => {}).unref();
+    return heartbeat;
+  } catch {
+    return null;
+  }
+}
+
 class OwnLock {
   #path;
   #token;
@@ -149,14 +169,7 @@ class OwnLock {
     this.#token = token;
     // An error that ends the process still leaves no lock behind; a kill leaves one that others recognise.
     process.on('exit', this.release);
-    // Without flags and environment of the process, which may be meant for its main program only.
-    this.#heartbeat = new Worker(new URL('./heartbeat.mjs', import.meta.url), {
-      workerData: { path, token, intervalMs: heartbeatMs },
-      execArgv: [],
-      env: {},
-    });
-    // Without a heartbeat the lock is only less well defended.
-    this.#heartbeat.on('error', () => {}).unref();
+    this.#heartbeat = startHeartbeat(path, token);
   }
 
   requireHeld() {
@@ -166,7 +179,7 @@ class OwnLock {
 
   release = () => {
     process.removeListener('exit', this.release);
-    this.#heartbeat.terminate();
+    this.#heartbeat?.terminate();
     try {
       this.requireHeld();
     } catch {

@@ -1,5 +1,5 @@
 // Runs of several processes, each with a share of every batch, against the same runs of one.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildInfo } from '../../lib/tensor/index.js';
@@ -121,6 +121,26 @@ describe.runIf(buildInfo().glooReason === '')('a run of several processes', { ti
         expect(distance([...before[0]!.losses, ...rest!.losses], whole![0]!.losses)).toBeLessThan(1e-5);
         if (world === 2) expect(bitsOf(out(world))).toEqual(bitsOf(out('whole')));
         else expect(rest!.notes.join()).toContain(`the number of its processes has changed, from 2 to ${world}`);
+      }
+    }));
+
+  it('records the threads of another number of processes, on which it goes on', () =>
+    inFolder(async (folder) => {
+      const out = join(folder, 'run');
+      const recorded = (): object => {
+        const { processes = 1, threads } = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'));
+        return { processes, threads };
+      };
+      const stopping = { abortAfter: 1, abortRank: 0 };
+      const changes = { ...SIMCNN, threads: null };
+      await run(folder, 2, { changes, out, ...stopping });
+      expect(recorded()).toEqual({ processes: 2, threads: 1 });
+      // As on another machine, where each process of two had more.
+      const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'));
+      writeFileSync(join(out, 'config.json'), JSON.stringify({ ...config, threads: 3 }));
+      for (const world of [3, 3]) {
+        await run(folder, world, { resume: out, ...stopping });
+        expect(recorded()).toEqual({ processes: 3, threads: 1 });
       }
     }));
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { RunDirectory } from '../../lib/run/run-directory.js';
 import { resume, train } from '../../lib/training/train.js';
-import { smallRecipe, temporaryFolder } from '../training/runs.js';
+import { smallRecipe, startAndStop, temporaryFolder } from '../training/runs.js';
 
 const at = temporaryFolder();
 const UNFINISHED = '.layerwise-unfinished';
@@ -88,6 +88,29 @@ it('a directory that another run took between being looked at and being held is 
   const directory = await RunDirectory.create(path);
   writeFileSync(join(path, 'config.json'), '{}');
   await expect(directory.hold(async () => expect.fail('it is taken'))).rejects.toThrow('already holds a run');
+});
+
+it('nothing is written by what goes on after the directory was given back', async () => {
+  const path = at('given back');
+  const directory = await RunDirectory.create(path);
+  let abandoned: Promise<void> = Promise.resolve();
+  await directory.hold(async () => {
+    await directory.writeMetrics([]);
+    abandoned = new Promise<void>((resolve) => setTimeout(resolve, 50)).then(() => directory.writeMetrics([]));
+    abandoned.catch(() => {});
+  });
+  await expect(abandoned).rejects.toMatchObject({ code: 'LOCK_LOST' });
+  await directory.hold(() => directory.writeMetrics([])).catch((error) => expect(error.code).toBe('RUN_DIRECTORY'));
+});
+
+it('files of features that a killed process left go with the next, also where it keeps none', async () => {
+  const out = at('features left');
+  await startAndStop({ recipe: smallRecipe(), out }, ({ type }) => type === 'step');
+  mkdirSync(join(out, 'features'));
+  writeFileSync(join(out, 'features', 'layer-1-view-0.bin'), 'large');
+  await resume(out, { cache: 'none' });
+  expect(readdirSync(out)).toContain('result.json');
+  expect(readdirSync(out)).not.toContain('features');
 });
 
 it.each([

@@ -287,3 +287,19 @@ test('a folder in the place of a lock is an error, not a wait', async () => {
   });
   expect(statSync(lock).isDirectory()).toBe(true);
 });
+
+test('a lock is held and released where no thread for its heartbeat can be started', () => {
+  const lock = newLock();
+  const program = `import { existsSync } from 'node:fs';
+    import threads from 'node:worker_threads';
+    import { syncBuiltinESMExports } from 'node:module';
+    threads.Worker = class { constructor() { throw new Error('no more threads'); } };
+    syncBuiltinESMExports();
+    const { withLock } = await import(${JSON.stringify(MODULE)});
+    for (const round of [1, 2]) console.log(round, await withLock(process.argv[1], async (held) => { held.requireHeld(); return existsSync(process.argv[1]); }));
+    console.log(existsSync(process.argv[1]));`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program, lock], {
+    encoding: 'utf8',
+  });
+  expect([stdout, stderr]).toEqual(['1 true\n2 true\nfalse\n', '']);
+});

@@ -1,7 +1,7 @@
 // What of a queue outlives its process: jobs that were killed with it, that a signal stopped, that had not begun.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -239,16 +239,25 @@ describe('the folder of a queue', () => {
     await stopped.cancel();
     mkdirSync(join(runs, 'foreign'));
     writeFileSync(join(runs, 'foreign', 'config.json'), '{"package": "another"}');
+    // A lock that cannot be read.
+    cpSync(join(runs, 'stopped'), join(runs, 'unclear'), { recursive: true });
+    mkdirSync(join(runs, 'unclear', 'run.lock'));
     const queue = await JobQueue.open({ runs });
     await busy.cancel();
-    expect(queue.interrupted).toEqual([{ runDirectory: join(runs, 'stopped'), id: null, problem: null }]);
+    expect(queue.interrupted).toEqual([
+      { runDirectory: join(runs, 'stopped'), id: null, problem: null },
+      { runDirectory: join(runs, 'unclear'), id: null, problem: expect.stringMatching(/EISDIR/) },
+    ]);
     expect(queue.jobs).toEqual([]);
     const job = await queue.resume({ runDirectory: queue.interrupted[0]!.runDirectory });
     await whenStepping(job);
     await queue.close();
     await using again = await JobQueue.open({ runs, recover: 'pause' });
     expect(again.jobs.map(({ id, runDirectory }) => [id, runDirectory])).toEqual([[job.id, join(runs, 'stopped')]]);
-    expect(again.interrupted.map(({ runDirectory }) => runDirectory)).toEqual([join(runs, 'busy')]);
+    expect(again.interrupted.map(({ runDirectory }) => runDirectory)).toEqual([
+      join(runs, 'busy'),
+      join(runs, 'unclear'),
+    ]);
   });
 
   it('gives the result of a job whose end was not noted any more', async () => {
@@ -285,6 +294,9 @@ describe('the folder of a queue', () => {
     const queue = await JobQueue.open({ runs });
     await expect(queue.add({ recipe, cache: { host: Number.POSITIVE_INFINITY } })).rejects.toThrow(
       'options.cache.host: expected a value of JSON, which is kept, got Infinity',
+    );
+    await expect(queue.add({ recipe, orResume: true } as never)).rejects.toThrow(
+      'JobQueue.add: orResume: expected none, a run that has begun is for JobQueue.resume; got true',
     );
     rmSync(runs, { recursive: true });
     await expect(queue.add({ recipe })).rejects.toMatchObject({ code: 'LOCK_LOST' });
