@@ -38,6 +38,23 @@ const BOUNDS: Readonly<Record<string, string>> = {
   '>': 'more than',
 };
 
+/** Levels of a recipe's values, those in options of one's own among them: what looks at one calls itself at each level. */
+const DEEPEST = 16;
+
+/** What no recipe, and no options in one, may have, in words; null where there is none. */
+export function unfitPart(value: unknown, path: readonly string[] = []): string | null {
+  if (typeof value !== 'object' || value === null) return null;
+  if (path.length === DEEPEST) return `${path[0]}: expected values within at most ${DEEPEST} others`;
+  for (const [key, member] of Object.entries(value)) {
+    const inside = [...path, key];
+    // As a key of an object it would be the object's prototype.
+    if (key === '__proto__') return `unknown key ${inside.join('.')}`;
+    const problem = unfitPart(member, inside);
+    if (problem !== null) return problem;
+  }
+  return null;
+}
+
 const SHOWN_CHARACTERS = 200;
 
 /** A value of any kind, for a message. */

@@ -3,7 +3,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { z } from 'zod';
 import { CACHE_TIERS, type CacheBudget, type CacheTier } from '../features/index.js';
 import { recipeSchema } from '../recipe/index.js';
-import { TextFileError } from '../text-file.js';
+import { parseJson, TextFileError } from '../text-file.js';
 import { UsageError } from './exit.js';
 
 export function integer(minimum: number, maximum?: number): (text: string) => number {
@@ -110,16 +110,19 @@ export function textOf(schema: z.ZodString): (text: string) => string {
 
 /** A JSON object, such as '{"depth": 32}'. */
 export function jsonObject(text: string): Record<string, unknown> {
+  const refuse = (problem: string): never => {
+    const got = text.length > 200 ? `${text.slice(0, 200)}...` : text;
+    throw new InvalidArgumentError(`Expected a JSON object such as '{"depth": 32}', got ${got}${problem}.`);
+  };
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text, 'the value');
   } catch (error) {
-    throw new InvalidArgumentError(
-      `Expected a JSON object such as '{"depth": 32}', got ${text}: ${(error as Error).message}.`,
-    );
+    if (!(error instanceof TextFileError)) throw error;
+    return refuse(`: ${error.message}`);
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw new InvalidArgumentError(`Expected a JSON object such as '{"depth": 32}', got ${text}.`);
+  return refuse('');
 }
 
 export const device = textOf(recipeSchema.shape.device);

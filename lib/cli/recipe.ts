@@ -2,6 +2,7 @@
 import { type DatasetName, datasetOf } from '../data/index.js';
 import { overrideRecipe, presetRecipe, type Recipe } from '../recipe/index.js';
 import { currentRecipe, recipeOfRun, recordedRecipe } from '../run/index.js';
+import { shown } from '../schema.js';
 import { buildInfo } from '../tensor/index.js';
 import { readJsonFile } from '../text-file.js';
 import type { CodeFlags } from './code-flags.js';
@@ -88,8 +89,7 @@ const NO_FILE: ConfigFile = { values: {}, isRecord: false };
 
 async function readConfig(file: string): Promise<ConfigFile> {
   const value = await readGiven('--config', file, readJsonFile);
-  if (!isObject(value))
-    throw new UsageError(`--config: expected a JSON object in ${file}, got ${JSON.stringify(value)}`);
+  if (!isObject(value)) throw new UsageError(`--config: expected a JSON object in ${file}, got ${shown(value)}`);
   if (value.package !== 'layerwise') return { values: value, isRecord: false };
   // The record of a run: its recipe, less what became known when its data was loaded.
   const recorded = currentRecipe(value.recipe);

@@ -3,6 +3,7 @@ import type { Metadata, Sharp } from 'sharp';
 import { shown } from '../format.js';
 import { DECODED, decodeImages, empty, findTurboJpeg, keep, scope } from '../tensor/index.js';
 import { DataError } from './errors.js';
+import { ByteBudget } from './file-bytes.js';
 import { kindOf } from './file-kind.js';
 import { type ImagePlace, nameOf, withImageBytes } from './image-place.js';
 import { coveredSize, type FileChannels, type FileShape, fileShapeOf, type ImageSize } from './image-size.js';
@@ -216,7 +217,11 @@ export async function withUpright<T>(
   try {
     const image = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: false }).autoOrient();
     const header = headerOf(file, await image.metadata(), maxPixels);
-    return await use(header.hasAlpha ? await withoutAlpha(image, sharp) : image, header);
+    if (!header.hasAlpha) return await use(image, header);
+    // All that are begun would have their whole pixels in memory before the first is used.
+    return await wholePixels.during(3 * header.width * header.height, async () =>
+      use(await withoutAlpha(image, sharp), header),
+    );
   } catch (error) {
     throw error instanceof DataError ? error : explain(file, bytes, error);
   }
@@ -250,6 +255,9 @@ async function withoutAlpha(image: Sharp, sharp: typeof import('sharp').default)
   const { width, height, channels } = info;
   return sharp(data, { raw: { width, height, channels }, limitInputPixels: false });
 }
+
+/** Of images whose pixels are in memory as a whole; a larger one is there alone. */
+const wholePixels = new ByteBudget(256 * 2 ** 20);
 
 /** Messages of the decoder for faults of the machine, not of the file. */
 const MACHINE = /out of memory|cannot allocate/i;

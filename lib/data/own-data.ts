@@ -72,7 +72,7 @@ const VECTOR_KEYS = ['title', 'classes', 'vectorLength', 'train', 'test', 'norma
  */
 export async function loadOwnData(data: OwnData, options: LoadOwnDataOptions): Promise<Dataset> {
   requireData(data);
-  requireFileChannels(data, options);
+  requireFileOptions(data, options);
   if (isVectorData(data)) return vectorDataset(data, options);
   const { imageSize } = options;
   if (imageSize === null)
@@ -113,16 +113,26 @@ function requireData(data: OwnData): void {
 }
 
 /**
- * Only files and encoded images can be decoded to grey. Throws `DataError` (DATA_ARGUMENT) where grey is asked for and there are
- * none.
+ * Only files and encoded images are decoded: to grey, within so many pixels, or not at all. Throws `DataError` (DATA_ARGUMENT) where
+ * that is asked for and there are none.
  */
-function requireFileChannels(data: OwnData, { channels, testOnly = false }: LoadOwnDataOptions): void {
-  if (channels !== 1) return;
+function requireFileOptions(
+  data: OwnData,
+  { channels, maxPixels, onBadImage, testOnly = false }: LoadOwnDataOptions,
+): void {
   const isDecoded = (images: unknown): boolean => ['files', 'encoded'].includes(formOf(images) ?? '');
   const isVectors = isVectorData(data);
   if (!isVectors && (isDecoded(data.test) || (!testOnly && isDecoded(data.train)))) return;
   const given = isVectors ? 'vectors' : 'images whose shape is given (data.imageShape)';
-  throw new DataError('DATA_ARGUMENT', `dataset.channels: expected 3, the default, for ${given}, got ${channels}`);
+  const refuse = (name: string, expected: string, got: unknown): never => {
+    throw new DataError(
+      'DATA_ARGUMENT',
+      `dataset.${name}: expected ${expected}, the default, for ${given}, got ${got}`,
+    );
+  };
+  if (channels === 1) refuse('channels', '3', channels);
+  if (maxPixels !== undefined) refuse('maxPixels', 'null', maxPixels);
+  if (onBadImage === 'skip') refuse('onBadImage', 'fail', onBadImage);
 }
 
 /** The form in which images are given. Methods are looked for first, since an object with them may have fields of any name. */

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
-import { isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { writeWhole } from '#scripts/support/files.mjs';
@@ -117,10 +117,17 @@ function checkedSettings({ side = 256, quality = 95, shardImages = 10_000 }: Pre
 async function requireOutside(from: string, to: string): Promise<void> {
   if (isUrl(to)) throw new DataError('DATA_ARGUMENT', `to: expected a folder, got ${to}`);
   if (isUrl(from)) return;
-  const whole = (path: string): Promise<string> => realpath(path).catch(() => resolve(path));
-  const way = relative(await whole(from), await whole(to));
+  const way = relative(await wholePath(from), await wholePath(to));
   if (way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way)) return;
   throw new DataError('DATA_ARGUMENT', `to: expected a folder outside of ${shown(from)}, got ${shown(to)}`);
+}
+
+/** Through links, also of a folder that is not there yet. */
+async function wholePath(path: string): Promise<string> {
+  const above = dirname(resolve(path));
+  return realpath(path).catch(async () =>
+    above === resolve(path) ? above : join(await wholePath(above), basename(resolve(path))),
+  );
 }
 
 const isShardFile = (name: string): boolean => /^(train|test)-\d{6,}\.(tar|json)(\.[0-9a-f]{8}\.partial)?$/.test(name);

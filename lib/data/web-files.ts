@@ -21,8 +21,12 @@ const TRIES = 8;
 /** Of what a server gives once and again, it is not likely to give another the third time. */
 const TRIES_OF_CONTENTS = 2;
 const FIRST_PAUSE_MS = 250;
-/** Of one try, and how many of them may take so long: whoever waits for an image can hardly be interrupted. */
+/**
+ * Of one try, for each part of so many bytes, and how many tries may take too long: whoever waits for an image, most of which are
+ * one part, can hardly be interrupted, and a large index may come slowly.
+ */
 const TIMEOUT_MS = 15_000;
+const PART_BYTES = 64 * 1024;
 const TRIES_OF_SILENCE = 3;
 /** A far server answers after some 20 milliseconds, and a decoder takes thousands of images a second. */
 const REQUESTS_AT_ONCE = 128;
@@ -33,7 +37,7 @@ export interface FetchOptions {
   readonly tries?: number | undefined;
   /** Before the second try; doubled for each further one. Default: 250. */
   readonly firstPauseMs?: number | undefined;
-  /** Of one try. Default: 15,000. */
+  /** Of one try, for each 64 KiB that come. Default: 15,000. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -158,6 +162,8 @@ class Exchange implements Disposable {
   readonly #signal: AbortSignal;
   /** What has come. */
   #received: 'no answer' | number = 'no answer';
+  /** Whole parts of it, each of which has its own time. */
+  #parts = 0;
 
   constructor(url: string, signal: AbortSignal | undefined, timeoutMs: number) {
     this.#url = url;
@@ -176,8 +182,16 @@ class Exchange implements Disposable {
       return await work(this);
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
-      const came = this.#received === 'no answer' ? this.#received : `an answer, and ${this.#received} bytes of it,`;
-      throw new PassingError(`${came} within ${this.#timeoutMs / 1000} seconds`, TRIES_OF_SILENCE);
+      const within = `within ${this.#timeoutMs / 1000} seconds`;
+      const received = this.#received;
+      throw new PassingError(
+        received === 'no answer'
+          ? `no answer ${within}`
+          : this.#parts === 0
+            ? `an answer, and ${received} bytes of it, ${within}`
+            : `${received} bytes, and of the last less than ${PART_BYTES} ${within}`,
+        TRIES_OF_SILENCE,
+      );
     }
   }
 
@@ -195,6 +209,14 @@ class Exchange implements Disposable {
     throw new DataError('DATA_DOWNLOAD', `${this.#url}: ${expected}`, { path: this.#url });
   }
 
+  /** A server that is slow and steady is waited for, one that gives a byte now and then is not. */
+  #renewTime(received: number): void {
+    const parts = Math.floor(received / PART_BYTES);
+    if (parts === this.#parts) return;
+    this.#parts = parts;
+    this.#timer.refresh();
+  }
+
   /** Of more than `most` bytes a few more than that. */
   async bodyOf(response: IncomingMessage, most: number): Promise<Uint8Array> {
     const chunks: Buffer[] = [];
@@ -203,6 +225,7 @@ class Exchange implements Disposable {
       for await (const chunk of response as AsyncIterable<Buffer>) {
         chunks.push(chunk);
         this.#received = received += chunk.length;
+        this.#renewTime(received);
         // Leaves the loop, which breaks the connection.
         if (received > most) break;
       }

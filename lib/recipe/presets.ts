@@ -1,6 +1,7 @@
 import { DATASET_NAMES, type DatasetName, datasetOf } from '../data/index.js';
 import { MODEL_PRESETS, type ModelPresetOf, SCHEDULES } from '../models/index.js';
 import { requireOptions } from '../options.js';
+import { shown } from '../schema.js';
 import { RecipeError } from './errors.js';
 import type { Recipe } from './recipe.js';
 import { ADAMW_BETAS, ADAMW_EPS, SGD_BESIDE_MUON } from './training-rules.js';
@@ -53,7 +54,7 @@ export function presetRecipe(preset: string, options: PresetOptions): Recipe {
 
 function refuse(key: string, expected: readonly string[], got: unknown, where = ''): never {
   const choice = expected.length === 1 ? expected[0] : `one of ${expected.join(', ')}`;
-  throw new RecipeError(`${key}: expected ${choice}${where}, got ${JSON.stringify(got)}`);
+  throw new RecipeError(`${key}: expected ${choice}${where}, got ${shown(got)}`);
 }
 
 /** The preset of the same model with another variant or schedule, where there is one. */

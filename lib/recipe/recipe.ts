@@ -9,7 +9,7 @@ import {
   sidesOf,
 } from '../data/index.js';
 import { modelSchema, SCHEDULES } from '../models/index.js';
-import { describeIssue, shown, upTo } from '../schema.js';
+import { describeIssue, shown, unfitPart, upTo } from '../schema.js';
 import { RecipeError } from './errors.js';
 import {
   ADAMW_BETAS,
@@ -341,6 +341,7 @@ function merge(base: Record<string, unknown>, changes: Record<string, unknown>):
 export function overrideRecipe(recipe: Recipe, ...overrides: readonly unknown[]): Recipe {
   const changes = overrides.reduce<Record<string, unknown>>((all, each) => {
     if (!isObject(each)) throw new RecipeError(`expected an object of recipe values, got ${shown(each)}`);
+    requireParts(each);
     return merge(all, each);
   }, {});
   return parseRecipe(merge(merge(recipe, followingFrom(recipe, changes)), changes));
@@ -380,8 +381,14 @@ function defaultsOf(
   };
 }
 
+function requireParts(value: unknown): void {
+  const problem = unfitPart(value);
+  if (problem !== null) throw new RecipeError(problem);
+}
+
 /** Checks a value of unknown origin, such as a file's. */
 export function parseRecipe(value: unknown): Recipe {
+  requireParts(value);
   const parsed = recipeSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new RecipeError(parsed.error.issues.map((issue) => describeIssue(issue, value)).join('; '));

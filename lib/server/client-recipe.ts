@@ -3,6 +3,7 @@
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, sep } from 'node:path';
 import { overrideRecipe, presetRecipe, type Recipe, RecipeError } from '../recipe/index.js';
+import { shown } from '../schema.js';
 import { buildInfo } from '../tensor/index.js';
 import { RequestError } from './errors.js';
 import { presets, type TrainingRequest } from './schemas.js';
@@ -50,4 +51,4 @@ function isWithin(folder: string, path: string): boolean {
 }
 
 const refusal = (dataDir: string, problem: string): RequestError =>
-  new RequestError(400, 'RECIPE', `dataset.dataDir: ${problem}, got ${JSON.stringify(dataDir)}`);
+  new RequestError(400, 'RECIPE', `dataset.dataDir: ${problem}, got ${shown(dataDir)}`);

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { DATASET_NAMES } from '../data/index.js';
 import { presetNames } from '../recipe/index.js';
+import { unfitPart } from '../schema.js';
 import { RUN_ID } from './run-id.js';
 
 /** What a client may name; data and recipes of one's own are modules. */
@@ -12,21 +13,16 @@ export const runId = z.string().regex(RUN_ID).describe('name of a run: letters, 
 
 export const idParams = z.object({ id: runId });
 
-/** No value of a recipe lies deeper; what looks at one calls itself at each level. */
-const DEEPEST = 8;
-
-const isDeeperThan = (value: unknown, most: number): boolean =>
-  typeof value === 'object' &&
-  value !== null &&
-  (most === 0 || Object.values(value).some((member) => isDeeperThan(member, most - 1)));
-
 export const trainingRequest = z.strictObject({
   id: runId.optional(),
   preset: z.enum(presets).optional().describe(`default: ${presets[0]}`),
   dataset: z.enum(datasets).optional().describe("default: the preset's"),
   recipe: z
     .record(z.string(), z.unknown())
-    .refine((recipe) => !isDeeperThan(recipe, DEEPEST), `expected values within at most ${DEEPEST} others`)
+    .superRefine((recipe, { addIssue }) => {
+      const message = unfitPart(recipe);
+      if (message !== null) addIssue({ code: 'custom', message });
+    })
     .optional()
     .describe('values in place of the preset’s; dataset.dataDir is a path in the folder of the data'),
   startFrom: z

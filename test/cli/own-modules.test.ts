@@ -122,6 +122,13 @@ describe('modules on the command line', () => {
       'Expected a JSON object such as \'{"depth": 32}\', got {"width": 3',
     ],
     [['--network', own, '--network-options', '[3]'], 2, 'Expected a JSON object'],
+    [['--network', own, '--network-options', '{"width": 3, "width": 4}'], 2, '"width"'],
+    [['--network', own, '--network-options', '{"__proto__": {"width": 4}}'], 2, 'unknown key model.options.__proto__'],
+    [
+      ['--network', own, '--network-options', `{"a": ${'['.repeat(5_000)}${']'.repeat(5_000)}}`],
+      2,
+      'model: expected values within at most 16 others',
+    ],
     [['--network', own, '--data-options', '{}'], 2, "dataset.options: expected none where the data are not one's own"],
     [['--network-options', '{}'], 2, 'unknown key model.options'],
     [['--trust-module', '--network', own], 2, '--trust-module needs --resume DIR'],

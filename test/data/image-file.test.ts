@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp, { type Sharp } from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { decodeRegion, readImage } from '../../lib/data/image-file.js';
+import { decodeImage, decodeRegion, readImage } from '../../lib/data/image-file.js';
 import type { FileShape } from '../../lib/data/image-size.js';
 import { unprivileged } from '../support/unprivileged.js';
 import { gradient, type Picture, plain, save, turned } from './images.js';
@@ -461,6 +461,30 @@ describe('the colours of an image', () => {
       for (let at = 0; at < 1024; at++) seen.add([pixels[at], pixels[at + 1024], pixels[at + 2048]].join());
     }
     expect(seen.size).toBe(1);
+  });
+
+  it('are not all in memory at once, however many images are begun', async () => {
+    const side = 1_500;
+    const pixelBytes = 3 * side ** 2;
+    const large = await sharp({ create: { width: side, height: side, channels: 4, background: '#80402010' } })
+      .png()
+      .toBuffer();
+    const count = Math.ceil((768 * 2 ** 20) / pixelBytes);
+    const held = (): number => process.memoryUsage().external;
+    const before = held();
+    let most = 0;
+    const timer = setInterval(() => {
+      most = Math.max(most, held() - before);
+    }, 1);
+    try {
+      const all = await Promise.all(Array.from({ length: count }, (_, i) => decodeImage(`${i}.png`, large, 8)));
+      expect(new Set(all.map(({ length }) => length))).toEqual(new Set([3 * 8 * 8]));
+    } finally {
+      clearInterval(timer);
+    }
+    expect(most).toBeGreaterThan(pixelBytes);
+    // 256 MiB, and what is garbage by then.
+    expect(most).toBeLessThan(512 * 2 ** 20);
   });
 
   it('are those of the same image without its alpha channel, whatever that holds and however it is turned', async () => {

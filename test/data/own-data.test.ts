@@ -367,6 +367,13 @@ describe('grey images of unequal sides', () => {
     await expect(load(inMemory(), { channels: 1 })).rejects.toThrow(
       `${refused} images whose shape is given (data.imageShape), got 1`,
     );
+    // Nor is a limit of pixels of use, or a choice about files that cannot be decoded.
+    await expect(load(inMemory(), { maxPixels: 100 })).rejects.toThrow(
+      'dataset.maxPixels: expected null, the default, for images whose shape is given (data.imageShape), got 100',
+    );
+    await expect(load(inMemory(), { onBadImage: 'skip' })).rejects.toThrow(
+      'dataset.onBadImage: expected fail, the default, for images whose shape is given (data.imageShape), got skip',
+    );
     const part = { vectors: new Float32Array(4), labels: [0, 1] };
     await expect(load({ classes, vectorLength: 2, train: part, test: part }, { channels: 1 })).rejects.toThrow(
       `${refused} vectors, got 1`,

@@ -1,6 +1,6 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type ImageFiles, identifyDataset, loadDataset } from '../../lib/data/index.js';
 import { type PrepareImagesOptions, prepareImages } from '../../lib/data/prepare-images.js';
@@ -240,6 +240,14 @@ describe('preparing', () => {
     await expect(prepare()).rejects.toThrow('which holds train-000000.tar');
     for (const inside of [from, join(from, 'train', 'shards')]) {
       await expect(prepare({ to: inside })).rejects.toThrow(`to: expected a folder outside of ${from}, got ${inside}`);
+      // The same through a link.
+      const link = join(root, 'link');
+      await symlink(from, link);
+      const through = join(link, relative(from, inside));
+      await expect(prepare({ from: link, to: through })).rejects.toThrow(
+        `to: expected a folder outside of ${link}, got ${through}`,
+      );
+      await rm(link);
     }
     expect(await readdir(join(from, 'train'))).toEqual(['n01', 'n02']);
   });

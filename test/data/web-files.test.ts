@@ -191,6 +191,32 @@ describe('a proxy', () => {
 });
 
 describe('a server', () => {
+  it('that is slow and steady is waited for, one that gives a little now and then is not', async () => {
+    const [part, least] = [16 * 1024, 300];
+    const steady = await listen(
+      createServer(async (_, response) => {
+        for (let i = 0; i < 20; i++) {
+          response.write(Buffer.alloc(part, i));
+          await new Promise((resolve) => setTimeout(resolve, least / 10));
+        }
+        response.end();
+      }),
+    );
+    const start = performance.now();
+    expect((await fetchFile(`${steady}/index.json`, { timeoutMs: least, tries: 1 })).length).toBe(20 * part);
+    expect(performance.now() - start).toBeGreaterThan(least);
+    const dripping = await listen(
+      createServer((_, response) => {
+        response.write(Buffer.alloc(80 * 1024));
+        const timer = setInterval(() => response.write('a'), 10);
+        response.on('close', () => clearInterval(timer));
+      }),
+    );
+    await expect(fetchFile(`${dripping}/index.json`, { timeoutMs: least, firstPauseMs: 1 })).rejects.toThrow(
+      /could not be read in 3 tries: 81\d\d\d bytes, and of the last less than 65536 within 0\.3 seconds$/,
+    );
+  });
+
   it.each<[string, RequestListener, RegExp]>([
     [
       'says nothing',
