@@ -1,5 +1,5 @@
 import type { ImageSource } from '../data/index.js';
-import { cat, type Device, inferenceMode, keep, scope, type Tensor, zeros } from '../tensor/index.js';
+import { cat, type Device, inferenceMode, keep, noGrad, scope, type Tensor, zeros } from '../tensor/index.js';
 import { optionsOf } from './errors.js';
 import { topKCorrect } from './metrics.js';
 
@@ -53,7 +53,8 @@ export async function collectOutputs<Batch>(
     if (parts.length === 0 && none !== undefined) {
       return scope(() => keep(zeros([0, ...none.rowShape], { device: none.device })));
     }
-    return scope(() => keep(inferenceMode(() => cat(parts))));
+    // Made outside of inference mode, so that whoever gets it may train on it.
+    return scope(() => keep(noGrad(() => cat(parts))));
   } finally {
     for (const part of parts) part.dispose();
   }

@@ -58,7 +58,16 @@ import {
   recordedRecipe,
   TemporaryFolder,
 } from '../run/index.js';
-import { canRehearse, type Device, inferenceMode, keep, onDevice, scope, type Tensor } from '../tensor/index.js';
+import {
+  canRehearse,
+  type Device,
+  inferenceMode,
+  keep,
+  noGrad,
+  onDevice,
+  scope,
+  type Tensor,
+} from '../tensor/index.js';
 import { Climb } from './climb.js';
 import { imageShapeOf } from './image-shape.js';
 
@@ -171,7 +180,7 @@ export class TrainedRun {
    */
   logits(images: Tensor, layer = this.layers - 1): Tensor {
     this.checkSelection(layer);
-    return inferenceMode(() => {
+    return forTraining(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
       // As in training: the layers below first, then this one with its head.
       const below = this.#frozen.forward(inputs, layer);
@@ -231,7 +240,7 @@ export class TrainedRun {
    */
   features(images: Tensor, layer = this.layers - 1): Tensor {
     this.checkLayer(layer);
-    return inferenceMode(() => {
+    return forTraining(() => {
       const inputs = applyTransforms(this.transforms, images, noDraws);
       const features = this.#frozen.forward(inputs, layer + 1).to({ dtype: 'float32' });
       return (features.dim === 4 ? features.adaptiveAvgPool2d(2) : features).flatten({ startDim: 1 });
@@ -385,3 +394,9 @@ export class TrainedRun {
     this.dispose();
   }
 }
+
+/** A result of inference mode as a tensor that others may train on. */
+const forTraining = (work: () => Tensor): Tensor => {
+  const found = inferenceMode(work);
+  return noGrad(() => found.clone());
+};

@@ -1,5 +1,5 @@
 import type { GeluApproximation, Tensor } from '../tensor/index.js';
-import { optionsOf, refuse } from './layer-options.js';
+import { checkBooleans, optionsOf, refuse } from './layer-options.js';
 import { Module } from './module.js';
 import { declareTraits } from './traits.js';
 
@@ -9,7 +9,9 @@ export class ReLU extends Module {
 
   constructor(options: { inPlace?: boolean } = {}) {
     super();
-    this.inPlace = optionsOf('ReLU', options, ['inPlace']).inPlace ?? false;
+    const { inPlace = false } = optionsOf('ReLU', options, ['inPlace']);
+    checkBooleans('ReLU', { inPlace });
+    this.inPlace = inPlace;
   }
 
   forward(input: Tensor): Tensor {

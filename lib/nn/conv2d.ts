@@ -1,7 +1,7 @@
 import { empty, type Tensor } from '../tensor/index.js';
 import { convolve, type Geometry } from './convolution.js';
 import { defaultInit, type Initializer } from './init.js';
-import { bothOf, checkPairs, checkSizes, optionsOf, type Pair, refuse } from './layer-options.js';
+import { bothOf, checkBooleans, checkPairs, checkSizes, optionsOf, type Pair, refuse } from './layer-options.js';
 import { Module } from './module.js';
 import { declareTraits } from './traits.js';
 
@@ -51,6 +51,7 @@ export class Conv2d extends Module {
     ]);
     checkSizes('Conv2d', { inChannels, outChannels, groups });
     checkPairs('Conv2d', { kernelSize, stride, dilation });
+    checkBooleans('Conv2d', { bias });
     if (inChannels % groups !== 0 || outChannels % groups !== 0) {
       refuse('Conv2d', `a divisor of inChannels, ${inChannels}, and outChannels, ${outChannels},`, 'groups', groups);
     }

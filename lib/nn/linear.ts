@@ -1,6 +1,6 @@
 import { empty, type Tensor } from '../tensor/index.js';
 import { defaultInit, type Initializer } from './init.js';
-import { checkSizes, optionsOf } from './layer-options.js';
+import { checkBooleans, checkSizes, optionsOf } from './layer-options.js';
 import { Module } from './module.js';
 import { declareTraits } from './traits.js';
 
@@ -18,6 +18,7 @@ export class Linear extends Module {
       init = defaultInit(),
     } = optionsOf('Linear', options, ['inFeatures', 'outFeatures', 'bias', 'init']);
     checkSizes('Linear', { inFeatures, outFeatures });
+    checkBooleans('Linear', { bias });
     this.weight = this.parameter('weight', empty([outFeatures, inFeatures]));
     this.bias = bias ? this.parameter('bias', empty([outFeatures])) : null;
     init(this);

@@ -5,7 +5,7 @@ import { ModuleError, StateDictError } from './errors.js';
 /** Where a module's tensors lie: what is left out stays as it is. */
 export interface Placement {
   readonly device?: Device;
-  /** Applies to floating-point tensors. */
+  /** A floating-point one; applies to floating-point tensors. */
   readonly dtype?: DType;
   /** Applies to 4-dimensional parameters. */
   readonly memoryFormat?: MemoryFormat;
@@ -133,6 +133,9 @@ export abstract class Module {
   to(placement: Placement): this {
     requireOptions(placement, 'placement', (problem) => new ModuleError(`Module.to: ${problem}`), PLACEMENT);
     const { device = null, dtype = null, memoryFormat = null } = placement;
+    if (dtype !== null && !FLOATING.has(dtype)) {
+      throw new ModuleError(`Module.to: expected one of ${[...FLOATING].join(', ')} for dtype, got ${String(dtype)}`);
+    }
     const convert = (tensor: Tensor): Tensor =>
       tensor.detach().to({
         device,

@@ -6,7 +6,7 @@ import { OptimizerError, optionsOf, requireNumber } from './errors.js';
 /** What an optimiser has learned of its parameters, for checkpoints. */
 export interface OptimizerState {
   /**
-   * The optimiser's own tensors by name, not copies. Of Sgd with momentum: `momentum.0` for the first parameter, and so on. Of
+   * The optimiser's own tensors by name, not copies. Of Sgd with momentum: `momentum.0` for the first parameter, and so on, and with dampening `started`. Of
    * AdamW: `exp_avg.0` and `exp_avg_sq.0`, and so on, and `step`. Of Muon: `momentum.0` and so on, matrices first, then what SGD steps.
    */
   readonly tensors: ReadonlyMap<string, Tensor>;

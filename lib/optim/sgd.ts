@@ -1,4 +1,4 @@
-import { type SgdStep, scope, sgdStep, type Tensor } from '../tensor/index.js';
+import { keep, type SgdStep, scope, sgdStep, type Tensor, tensor, zeros } from '../tensor/index.js';
 import { OptimizerError, optionsOf } from './errors.js';
 import { BaseOptimizer, namedOf, requireNotNegative, zerosLike } from './optimizer.js';
 
@@ -43,19 +43,23 @@ const NAMES: readonly (keyof SgdOptions)[] = ['learningRate', 'momentum', 'dampe
 export class Sgd extends BaseOptimizer {
   readonly #options: Required<SgdOptions>;
   readonly #buffers: Tensor[];
+  /** Which parameters have had a gradient, 1 or 0, float32 [parameters]; null where that makes no difference. */
+  readonly #started: Tensor | null;
 
   constructor(parameters: readonly Tensor[], options: SgdOptions) {
     const checked = checkedOptions(options);
     super('Sgd', parameters, checked.learningRate);
     this.#options = checked;
     this.#buffers = checked.momentum === 0 ? [] : zerosLike(parameters);
+    const isDampened = checked.momentum !== 0 && checked.dampening !== 0;
+    this.#started = isDampened ? scope(() => keep(zeros([parameters.length]))) : null;
   }
 
   /** Updates every parameter by its gradient. */
   step(): void {
     const step: SgdStep = { ...this.#options, learningRate: this.learningRate, isFirstStep: this.isFirstStep };
-    if (this.#options.dampening !== 0 && !this.isFirstStep) this.#stepLatecomers(step);
-    else sgdStep(this.parameters, this.#buffers, step);
+    if (this.#started === null) sgdStep(this.parameters, this.#buffers, step);
+    else this.#stepDampened(step, this.#started);
     this.isFirstStep = false;
   }
 
@@ -63,16 +67,21 @@ export class Sgd extends BaseOptimizer {
    * A parameter's first gradient enters its buffer undampened, also when it comes later than the others'. Without
    * dampening a buffer of zeros does that by itself.
    */
-  #stepLatecomers(step: SgdStep): void {
-    const isNew = this.#buffers.map((buffer) => scope(() => buffer.eq(0).all().item() === 1));
+  #stepDampened(step: SgdStep, started: Tensor): void {
+    const before = started.toFloat32Array();
     for (const isFirstStep of [true, false]) {
-      const mine = <T>(values: readonly T[]): T[] => values.filter((_, i) => isNew[i] === isFirstStep);
+      const mine = <T>(values: readonly T[]): T[] => values.filter((_, i) => (before[i] === 0) === isFirstStep);
       sgdStep(mine(this.parameters), mine(this.#buffers), { ...step, isFirstStep });
     }
+    scope(() => {
+      const now = this.parameters.map(({ grad }, i) => (before[i] === 1 || grad !== null ? 1 : 0));
+      started.copy_(tensor(now, { shape: [now.length] }));
+    });
   }
 
-  /** The momentum buffers, `momentum.0` and so on, one a parameter in order. */
+  /** The momentum buffers, `momentum.0` and so on, one a parameter in order; with dampening also which have had a gradient, `started`. */
   protected tensors(): ReadonlyMap<string, Tensor> {
-    return new Map(namedOf('momentum', this.#buffers));
+    const buffers = namedOf('momentum', this.#buffers);
+    return new Map(this.#started === null ? buffers : [...buffers, ['started', this.#started]]);
   }
 }

@@ -97,3 +97,18 @@ it('frees what it had when a batch fails or is stopped', async () => {
   expect(memoryStats()).toEqual(before);
   images.dispose();
 });
+
+it('gives outputs that may be trained on', async () => {
+  const images = numbered([0, 1, 2]);
+  using outputs = await predictAll(images, (batch) => batch.flatten({ startDim: 1 }), { batchSize: 2 });
+  scope(() => {
+    const weight = tensor([1, 1, 1], { shape: [1, 3] });
+    weight.requiresGrad = true;
+    outputs.linear(weight, null).sum().backward();
+    expect(weight.grad!.toArray()).toEqual([[3, 3, 3]]);
+    outputs.requiresGrad = true;
+    outputs.sum().backward();
+    expect(outputs.grad!.shape).toEqual([3, 3]);
+  });
+  images.dispose();
+});

@@ -13,6 +13,7 @@ import {
   ReLU,
   Sequential,
   StateDictError,
+  Whitening,
 } from '../../lib/nn/index.js';
 import {
   clearGradients,
@@ -195,6 +196,16 @@ describe('loadStateDict', () => {
 });
 
 describe('to', () => {
+  it('is not made of integers, which would cut its weights off, and is left as it was', () => {
+    const module = new Whitening({ channels: 1, size: 2 });
+    const before = [...module.stateDict().values()].map((value) => value.toArray());
+    expect(() => module.to({ dtype: 'int64' })).toThrow(
+      'Module.to: expected one of float16, bfloat16, float32, float64 for dtype, got int64',
+    );
+    expect([...module.stateDict().values()].map((value) => value.toArray())).toEqual(before);
+    module.dispose();
+  });
+
   it('converts in place: the same tensors, still wanting gradients, counters still integers', () => {
     withModule(network(), (module) => {
       const before = [...module.stateDict().values()];

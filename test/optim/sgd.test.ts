@@ -46,6 +46,35 @@ describe('Sgd', () => {
     });
   });
 
+  it('dampens after a first gradient, also one of zeros, of each parameter, and after a checkpoint', () => {
+    scope(() => {
+      const options = { learningRate: 1, momentum: 0.9, dampening: 0.5 };
+      const parameters = [tensor([1, 2]), tensor([1])];
+      for (const parameter of parameters) parameter.requiresGrad = true;
+      const give = (...gradients: (number[] | null)[]): void => {
+        optimizer.zeroGrad();
+        parameters.forEach((parameter, i) => {
+          if (gradients[i] !== null) parameter.backward({ gradient: tensor(gradients[i]!) });
+        });
+        optimizer.step();
+      };
+      let optimizer = new Sgd(parameters, options);
+      give([0, 0], null);
+      const { tensors, isFirstStep } = optimizer.state;
+      const next = new Sgd(parameters, options);
+      next.restore({ tensors, isFirstStep });
+      optimizer.dispose();
+      optimizer = next;
+      // 0.9 * 0 + 0.5 * 1; and 1, the first gradient of the other.
+      give([1, 1], [1]);
+      expect(parameters.map((parameter) => parameter.toArray())).toEqual([[0.5, 1.5], [0]]);
+      optimizer.reset();
+      give([1, 1], [1]);
+      expect(parameters.map((parameter) => parameter.toArray())).toEqual([[-0.5, 0.5], [-1]]);
+      optimizer.dispose();
+    });
+  });
+
   it('steps correctly when a parameter lies otherwise in memory than its momentum buffer and its gradient', () => {
     const trajectory = trajectories.find((t) => t.name === 'channels last')!;
     scope(() => {
