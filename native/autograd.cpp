@@ -15,7 +15,13 @@ napi_value requiresGrad(napi_env env, napi_callback_info info) {
 
 napi_value setRequiresGrad(napi_env env, napi_callback_info info) {
   return guarded<2>(env, info, "setRequiresGrad", [](Call& call) {
-    call.tensor(0, "self").set_requires_grad(call.boolean(1, "required"));
+    const at::Tensor& self = call.tensor(0, "self");
+    const bool required = call.boolean(1, "required");
+    // LibTorch would leave it as it is, without a word.
+    if (!required && self.requires_grad() && !self.is_leaf()) {
+      throw CodedError("INVALID_ARGUMENT", "expected true for required: the tensor was computed from one that requires a gradient; detach() gives it without");
+    }
+    self.set_requires_grad(required);
     return call.nothing();
   });
 }

@@ -41,14 +41,6 @@ std::string shortest(double number) {
   return text.data();
 }
 
-/** What errors call a number: 1, 0.5, NaN. */
-std::string describeNumber(double number) {
-  if (std::isfinite(number) && number == std::trunc(number) && std::abs(number) < 1e15) {
-    return std::to_string(static_cast<int64_t>(number));
-  }
-  return std::isnan(number) ? "NaN" : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity") : shortest(number);
-}
-
 bool isInteger(double number) { return number == std::trunc(number) && std::abs(number) <= 9007199254740991.0; }
 
 bool looksLikeOutOfMemory(const std::string& message) {
@@ -149,6 +141,25 @@ at::Scalar Call::scalar(size_t i, const char* name) {
   const double result = number(i, name);
   // An integral number must not turn an integer tensor into a floating-point one.
   if (isInteger(result)) return at::Scalar(static_cast<int64_t>(result));
+  return at::Scalar(result);
+}
+
+std::string describeNumber(double number) {
+  if (std::isfinite(number) && number == std::trunc(number) && std::abs(number) < 1e15) {
+    return std::to_string(static_cast<int64_t>(number));
+  }
+  return std::isnan(number) ? "NaN" : std::isinf(number) ? (number > 0 ? "Infinity" : "-Infinity") : shortest(number);
+}
+
+at::Scalar Call::operand(size_t i, const char* name) {
+  const double result = number(i, name);
+  // As it is beside floating-point numbers: -0, and what is beyond exact integers.
+  if (!at::isIntegralType(tensor(0, "self").scalar_type(), /*includeBool=*/true)) return at::Scalar(result);
+  if (isInteger(result)) return at::Scalar(static_cast<int64_t>(result));
+  if (std::isfinite(result) && result == std::trunc(result)) {
+    throw CodedError("INVALID_ARGUMENT", std::string("expected an integer of at most 2^53 - 1 in size beside integers for ") + name +
+                                             ", got " + describeNumber(result));
+  }
   return at::Scalar(result);
 }
 

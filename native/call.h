@@ -25,6 +25,9 @@ class CodedError : public std::runtime_error {
   const char* code;
 };
 
+/** What errors call a number: 1, 0.5, NaN. */
+std::string describeNumber(double number);
+
 /** "[2, 3]". */
 std::string describeShape(c10::IntArrayRef sizes);
 
@@ -54,6 +57,8 @@ class Call {
   /** The handles of an Int32Array, in JavaScript's memory: valid only during the call. */
   c10::ArrayRef<int32_t> handles(size_t i, const char* name);
   at::Scalar scalar(size_t i, const char* name);
+  /** A number beside the tensor `self`, argument 0, as an operand of the same operator. */
+  at::Scalar operand(size_t i, const char* name);
   /** A number that becomes elements of the tensor of argument 0: refused where its dtype would make another of it. */
   at::Scalar element(size_t i, const char* name);
   int64_t integer(size_t i, const char* name);

@@ -6,8 +6,16 @@
 
 #include "call.h"
 #include "exports.h"
+#include "modes.h"
 
 namespace layerwise {
+
+void forgetConvertedWeights() { at::autocast::clear_cache(); }
+
+void forgetConverted(const at::Tensor& changed) {
+  const bool isWeight = changed.requires_grad() || (changed.is_view() && changed._base().requires_grad());
+  if (isWeight) forgetConvertedWeights();
+}
 
 namespace {
 

@@ -16,6 +16,7 @@
 #include "call.h"
 #include "exports.h"
 #include "meta.h"
+#include "modes.h"
 #include "normalization.h"
 #include "synchronized.h"
 
@@ -29,6 +30,19 @@ at::Tensor indexLeading(const at::Tensor& self, const std::vector<at::Tensor>& i
   for (const at::Tensor& index : indices) list.push_back(index);
   return at::index(self, list);
 }
+
+/** LibTorch would turn the number into one of self's type first: 256 would be 0 beside bytes. */
+at::Tensor comparable(const at::Tensor& self, const at::Scalar& other) {
+  const bool isBeyond = other.isIntegral(false) && (other.toLong() < 0 || other.toLong() > 255);
+  return self.scalar_type() == at::kByte && isBeyond ? self.to(at::kLong) : self;
+}
+
+at::Tensor isEqual(const at::Tensor& self, const at::Tensor& other) { return at::eq(self, other); }
+at::Tensor isEqual(const at::Tensor& self, const at::Scalar& other) { return at::eq(comparable(self, other), other); }
+at::Tensor isLess(const at::Tensor& self, const at::Tensor& other) { return at::lt(self, other); }
+at::Tensor isLess(const at::Tensor& self, const at::Scalar& other) { return at::lt(comparable(self, other), other); }
+at::Tensor isGreater(const at::Tensor& self, const at::Tensor& other) { return at::gt(self, other); }
+at::Tensor isGreater(const at::Tensor& self, const at::Scalar& other) { return at::gt(comparable(self, other), other); }
 
 at::Tensor contiguousAs(const at::Tensor& self, at::MemoryFormat format) { return self.contiguous(format); }
 

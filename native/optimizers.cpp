@@ -26,6 +26,7 @@
 
 #include "call.h"
 #include "exports.h"
+#include "modes.h"
 
 namespace layerwise {
 
@@ -103,6 +104,7 @@ void rehearseFusedSgd(const Tensors& parameters) {
 napi_value sgdStep(napi_env env, napi_callback_info info) {
   return guarded<8>(env, info, "sgdStep", [](Call& call) {
     at::NoGradGuard noGrad;
+    forgetConvertedWeights();
     const Tensors all = call.tensors(0, "parameters");
     const Tensors allBuffers = call.tensors(1, "momentumBuffers");
     const Sgd sgd{call.number(2, "learningRate"), call.number(3, "momentum"), call.number(4, "dampening"),
@@ -199,6 +201,7 @@ void requireSteps(const at::Tensor& steps, size_t parameters) {
 napi_value adamwStep(napi_env env, napi_callback_info info) {
   return guarded<9>(env, info, "adamwStep", [](Call& call) {
     at::NoGradGuard noGrad;
+    forgetConvertedWeights();
     call.requireOneDevice();
     const Tensors all = call.tensors(0, "parameters");
     const Tensors averages = call.tensors(1, "expAvg"), squares = call.tensors(2, "expAvgSq");
@@ -280,6 +283,7 @@ void stepOne(const at::Tensor& parameter, const at::Tensor& buffer, const Muon& 
 napi_value muonStep(napi_env env, napi_callback_info info) {
   return guarded<9>(env, info, "muonStep", [](Call& call) {
     at::NoGradGuard noGrad;
+    forgetConvertedWeights();
     call.requireOneDevice();
     const Tensors parameters = call.tensors(0, "parameters"), buffers = call.tensors(1, "momentumBuffers");
     const Muon muon{call.number(2, "learningRate"), call.number(3, "momentum"), call.number(4, "weightDecay"),
@@ -308,29 +312,42 @@ napi_value muonStep(napi_env env, napi_callback_info info) {
   });
 }
 
-/** Multiplies every gradient by inverseScale; false when one of them is not finite. */
+/** Whether all are finite, after the multiplication. */
+bool multiplyAll(Tensors& gradients, double factor) {
+  bool finite = true;
+  for (at::Tensor& gradient : gradients) {
+    gradient.mul_(factor);
+    finite = at::isfinite(gradient).all().item<bool>() && finite;
+  }
+  return finite;
+}
+
+/** Multiplies every gradient by inverseScale; false when one of them is not finite, before or after. */
 napi_value unscaleGradients(napi_env env, napi_callback_info info) {
   return guarded<2>(env, info, "unscaleGradients", [](Call& call) {
     at::NoGradGuard noGrad;
-    Tensors gradients;
-    for (const at::Tensor& tensor : call.tensors(0, "parameters")) {
-      if (tensor.grad().defined()) gradients.push_back(tensor.grad());
-    }
     const double inverseScale = call.number(1, "inverseScale");
-    if (gradients.empty()) return call.fromBoolean(true);
-#if LAYERWISE_TORCH_AT_LEAST(2, 4)
-    const auto options = gradients[0].options().dtype(at::kFloat);
-    at::Tensor foundInf = at::zeros({}, options);
-    at::_amp_foreach_non_finite_check_and_unscale_(gradients, foundInf, at::full({}, inverseScale, options));
-    return call.fromBoolean(foundInf.item<float>() == 0);
-#else
-    bool finite = true;
-    for (at::Tensor& gradient : gradients) {
-      gradient.mul_(inverseScale);
-      finite = finite && at::isfinite(gradient).all().item<bool>();
+    const float inFloat = static_cast<float>(inverseScale);
+    if (!std::isfinite(inFloat) || inFloat <= 0) {
+      throw CodedError("INVALID_ARGUMENT", "expected a number above 0 that float32 holds for inverseScale, got " + describeNumber(inverseScale));
     }
-    return call.fromBoolean(finite);
+    // LibTorch's kernel multiplies by a float32 and looks at the gradients before: not where one may become infinite by it.
+    Tensors fused, others;
+    for (const at::Tensor& tensor : call.tensors(0, "parameters")) {
+      if (!tensor.grad().defined()) continue;
+      const bool mayFuse = LAYERWISE_TORCH_AT_LEAST(2, 4) && inFloat <= 1 && tensor.grad().scalar_type() != at::kDouble;
+      (mayFuse ? fused : others).push_back(tensor.grad());
+    }
+    bool finite = multiplyAll(others, inverseScale);
+#if LAYERWISE_TORCH_AT_LEAST(2, 4)
+    if (!fused.empty()) {
+      const auto options = fused[0].options().dtype(at::kFloat);
+      at::Tensor foundInf = at::zeros({}, options);
+      at::_amp_foreach_non_finite_check_and_unscale_(fused, foundInf, at::full({}, inverseScale, options));
+      finite = foundInf.item<float>() == 0 && finite;
+    }
 #endif
+    return call.fromBoolean(finite);
   });
 }
 

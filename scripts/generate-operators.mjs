@@ -58,6 +58,8 @@ const types = {
     pass: (v) => `handlesOf(${v})`,
   },
   Scalar: { cpp: 'scalar', ts: 'number' },
+  // A number that stands beside self in an operator.
+  OperandNumber: { cpp: 'operand', ts: 'number' },
   // A number that becomes elements of self: one that self's dtype cannot hold is refused.
   Element: { cpp: 'element', ts: 'number' },
   int: { cpp: 'integer', ts: 'number' },
@@ -144,7 +146,7 @@ function nativeVariants(operator) {
   const as = (type) => operator.args.map((arg) => (arg.type === 'Operand' ? { ...arg, type } : arg));
   return [
     { ...operator, args: as('Tensor') },
-    { ...operator, name: `${operator.name}Scalar`, args: as('Scalar') },
+    { ...operator, name: `${operator.name}Scalar`, args: as('OperandNumber') },
   ];
 }
 
@@ -160,7 +162,9 @@ function cppFunction({ name, args, returns, call, mixesDevices }) {
     ? `${values[0]}.${member}(${values.slice(1).join(', ')})`
     : `${call}(${values.join(', ')})`;
   const comparesDevices = !mixesDevices && takesSeveralTensors(args);
-  const body = inPlace ? `${expression}; return a.nothing();` : `return a.result(${expression});`;
+  const body = inPlace
+    ? `${expression}; forgetConverted(${values[0]}); return a.nothing();`
+    : `return a.result(${expression});`;
   return `napi_value operator_${name}(napi_env env, napi_callback_info info) {
   return guarded<${args.length}>(env, info, "${publicName}", [](auto& a) -> napi_value { ${comparesDevices ? 'a.requireOneDevice(); ' : ''}${body} });
 }`;

@@ -299,7 +299,7 @@ function checkUnscale(choices: Choices): void {
     scope(() => parameters.map((p) => (p.isDisposed || p.grad === null ? null : valuesOf(p.grad))));
   const before = read();
   const areFinite = unscaleGradients(parameters, scale);
-  const all = before.flatMap((values) => [...(values ?? [])]);
+  const all = [...before, ...read()].flatMap((values) => [...(values ?? [])]);
   const expected = all.every((value) => Number.isFinite(value));
   if (areFinite !== expected) throw new Error(`unscaleGradients gave ${areFinite}, expected ${expected}`);
   if (ODD_NUMBERS.includes(scale)) return;

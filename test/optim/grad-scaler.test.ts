@@ -71,6 +71,26 @@ it.each(['float16', 'float32', 'bfloat16'] as const)('unscales %s gradients and 
   });
 });
 
+it('unscales in the precision of the gradients, sees what becomes infinite, and refuses what is no scale', () => {
+  scope(() => {
+    const leaf = (dtype: 'float16' | 'float64', gradient: number) => {
+      const made = tensor([1]).to({ dtype });
+      made.requiresGrad = true;
+      made.backward({ gradient: tensor([gradient]).to({ dtype }) });
+      return made;
+    };
+    const half = leaf('float16', 60_000);
+    expect(unscaleGradients([half], 4)).toBe(false);
+    const double = leaf('float64', 1);
+    expect(unscaleGradients([double, leaf('float16', 8)], 1e-30)).toBe(true);
+    expect(double.grad!.toArray()).toEqual([1e-30]);
+    for (const scale of [Number.NaN, Number.POSITIVE_INFINITY, 0, -1, 1e-50, 1e39]) {
+      expect(() => unscaleGradients([double], scale)).toThrow(/expected a number above 0 that float32 holds/);
+    }
+    expect(double.grad!.toArray()).toEqual([1e-30]);
+  });
+});
+
 it.each([
   ['scale', 0],
   ['scale', -1],

@@ -701,3 +701,57 @@ describe('devices and memory', () => {
     expect(getThreads()).toBe(before);
   });
 });
+
+describe('numbers beside tensors', () => {
+  it('are compared with bytes as what they are', () => {
+    scope(() => {
+      const bytes = tensor(new Uint8Array([0, 128, 200, 255]));
+      expect(bytes.lt(256).toArray()).toEqual([1, 1, 1, 1]);
+      expect(bytes.gt(-1).toArray()).toEqual([1, 1, 1, 1]);
+      expect(bytes.gt(255).toArray()).toEqual([0, 0, 0, 0]);
+      expect(bytes.eq(456).toArray()).toEqual([0, 0, 0, 0]);
+      expect(bytes.eq(-56).toArray()).toEqual([0, 0, 0, 0]);
+      expect(bytes.lt(200).toArray()).toEqual([1, 1, 0, 0]);
+      expect(bytes.gt(127.5).toArray()).toEqual([0, 1, 1, 1]);
+    });
+  });
+
+  it('keep integers integers, where they are exact, and are refused where not', () => {
+    scope(() => {
+      const integers = arange(2);
+      expect(integers.mul(2 ** 53 - 1).dtype).toBe('int64');
+      expect(integers.add(-0).dtype).toBe('int64');
+      expect(integers.mul(0.5).dtype).toBe('float32');
+      expect(errorOf(() => integers.mul(2 ** 53))).toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(
+          'mul: expected an integer of at most 2^53 - 1 in size beside integers for other',
+        ),
+      });
+    });
+  });
+
+  it('are minus zero, and as large as they are, beside floating-point numbers', () => {
+    scope(() => {
+      expect(ones([1]).div(-0).item()).toBe(Number.NEGATIVE_INFINITY);
+      expect(
+        ones([1], { dtype: 'float64' })
+          .mul(2 ** 70)
+          .item(),
+      ).toBe(2 ** 70);
+    });
+  });
+});
+
+it('a computed tensor does not silently keep a gradient that it was told not to have', () => {
+  scope(() => {
+    const weight = ones([1]);
+    weight.requiresGrad = true;
+    const computed = weight.mul(2);
+    expect(errorOf(() => (computed.requiresGrad = false)).message).toMatch(/detach\(\) gives it without/);
+    computed.requiresGrad = true;
+    weight.requiresGrad = false;
+    expect([computed.requiresGrad, weight.requiresGrad, computed.detach().requiresGrad]).toEqual([true, false, false]);
+    ones([1]).requiresGrad = false;
+  });
+});

@@ -10,7 +10,9 @@ import {
   memoryStats,
   noGrad,
   ones,
+  type SgdStep,
   scope,
+  sgdStep,
   TensorError,
   tensor,
 } from '../../lib/tensor/index.js';
@@ -26,6 +28,10 @@ import {
 /** The dtype of a matrix product of float32 operands: autocast's at work or not. */
 const productDType = (): DType => scope(() => ones([2, 2]).matmul(ones([2, 2])).dtype);
 const bf16 = { device: 'cpu', dtype: 'bfloat16' } as const;
+const SGD: SgdStep = {
+  ...{ learningRate: 1, momentum: 0, dampening: 0, weightDecay: 0 },
+  ...{ nesterov: false, isFirstStep: true },
+};
 
 describe('gradient modes', () => {
   it('record, or do not, and nest', () => {
@@ -197,6 +203,30 @@ describe('autocast on the CPU', () => {
       noGrad(() => weight.mul_(2));
       expect(product()).toEqual([[4, 4]]);
       expect(productDType()).toBe('float32');
+    });
+  });
+
+  it('takes weights that change within its body: by an optimiser, in place, through a view', () => {
+    scope(() => {
+      const [x, weight] = [ones([1, 1]), ones([1, 1])];
+      weight.requiresGrad = true;
+      const found: number[] = [];
+      autocast(bf16, () => {
+        const look = () => found.push(x.matmul(weight).item());
+        for (const step of [
+          () => sgdStep([weight], [], SGD),
+          () => noGrad(() => weight.fill_(5)),
+          () => noGrad(() => weight.narrow(0, 0, 1).fill_(7)),
+          () => noGrad(() => weight.copy_(ones([1, 1]))),
+        ]) {
+          clearGradients([weight]);
+          look();
+          x.matmul(weight).sum().backward();
+          step();
+        }
+        look();
+      });
+      expect(found).toEqual([1, 0, 5, 7, 1]);
     });
   });
 
