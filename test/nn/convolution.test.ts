@@ -2,6 +2,10 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Conv2d } from '../../lib/nn/index.js';
 import { autocast, type DType, manualSeed, noGrad, randn, scope, Tensor } from '../../lib/tensor/index.js';
+import { convolutionSums } from '../support/fixtures.js';
+
+/** Older releases sum in bfloat16 where the processor does not multiply it. */
+const MOST_IN_BF16 = convolutionSums() === 'bfloat16' ? 0.06 : 0.006;
 
 interface Case {
   readonly batch: number;
@@ -116,7 +120,7 @@ describe.each(CASES)('$name', ({ name, kernelLeft, batch, size, ...layer }) => {
     compare(
       'float32',
       (quick, _, exact) => {
-        for (const [i, tensor] of quick.entries()) expect(distance(tensor, exact[i]!)).toBeLessThan(0.006);
+        for (const [i, tensor] of quick.entries()) expect(distance(tensor, exact[i]!)).toBeLessThan(MOST_IN_BF16);
         expect(distance(quick[0]!, exact[0]!)).toBeGreaterThan(1e-4);
       },
       (work) => autocast({ device: 'cpu', dtype: 'bfloat16' }, work),
